@@ -1,0 +1,53 @@
+# make demo | make test | make lab | make ui: each sets up all it needs in .venv
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Whatever is started here keeps to itself: no usage reports to anybody.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.PHONY: help demo test lint pytest lab ui lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   AAPL through the whole lifecycle, on real prices (under two minutes after the installation)"
+	@echo "make test   all tests, linters, types and layers"
+	@echo "make lab    JupyterLab on notebooks/"
+	@echo "make ui     MLflow's own pages on the registry"
+	@echo "make lint   linters, types and layers only"
+	@echo "make lock   resolve requirements.lock anew"
+	@echo "make clean  remove .venv and caches; outputs/ stays"
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found %s (choose one: make PYTHON=python3.12 …)" % sys.version.split()[0])'
+	@echo "Setting up $(VENV) (once; a few minutes)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/fx demo
+
+test: lint pytest
+
+lint: $(READY)
+	$(BIN)/pre-commit run --all-files
+
+pytest: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+ui: $(READY)
+	@$(BIN)/fx ui
+
+lock: $(READY)
+	$(BIN)/uv pip compile --universal --python-version 3.11 --group dev --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header --no-annotate --quiet pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,55 @@
+"""A notebook-driven model registry for stock-return models.
+
+What is listed in ``__all__`` is the public interface; each name is imported
+when it is first used, so that ``import fxhelpers`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fxhelpers import errors, plots
+    from fxhelpers.bundles import write_bundle, write_evaluation
+    from fxhelpers.evaluation import evaluate_bundle
+    from fxhelpers.model_registry import ModelRegistry
+    from fxhelpers.params import load_params
+    from fxhelpers.prices import load_prices
+    from fxhelpers.records import summary
+    from fxhelpers.training import train_model
+
+__all__ = [
+    "ModelRegistry",
+    "errors",
+    "evaluate_bundle",
+    "load_params",
+    "load_prices",
+    "plots",
+    "summary",
+    "train_model",
+    "write_bundle",
+    "write_evaluation",
+]
+
+_HOMES = {
+    "ModelRegistry": "model_registry",
+    "evaluate_bundle": "evaluation",
+    "load_params": "params",
+    "load_prices": "prices",
+    "summary": "records",
+    "train_model": "training",
+    "write_bundle": "bundles",
+    "write_evaluation": "bundles",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"fxhelpers.{_HOMES[name]}"), name)
+    if name in __all__:
+        return import_module(f"fxhelpers.{name}")
+    msg = f"module 'fxhelpers' has no attribute {name!r}; it offers {', '.join(__all__)}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,120 @@
+"""``fx``: the commands."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fxhelpers.errors import FxError, ParamsError
+
+REFUSED = 3
+"""Exit status of ``fx run --require-promotion`` where the verdict is another."""
+
+# The engine and MLflow read these when they are imported, and so do the processes that are started from here.
+_OWN_ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+
+
+class _Group(click.Group):
+    """Commands whose expected errors are one line, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
+        try:
+            return super().invoke(ctx)
+        except FxError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fxhelpers")
+def cli() -> None:
+    """Register, compare and promote stock-return models; every step is a notebook, and its execution the record."""
+
+
+@cli.command()
+@click.argument("notebook")
+@click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of the notebook.")
+@click.option("--require-promotion", is_flag=True, help=f"Exit with {REFUSED} unless the verdict is to promote.")
+@click.option("--quiet", is_flag=True, help="No progress display.")
+def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool) -> None:
+    """Run NOTEBOOK (train, evaluate, register, compare, promote, or a path) and keep its record."""
+    from fxhelpers.engine import run_notebook
+
+    result = run_notebook(find_notebook(notebook), dict(parameters), progress=not quiet and sys.stderr.isatty())
+    for key, value in (result.summary or {}).items():
+        if value is not None:
+            click.echo(f"{key.replace('_', ' '):>18}  {value}")
+    click.echo(f"{'saved as':>18}  {shown_path(result.record)}")
+    if result.error:
+        raise click.ClickException(result.error)
+    if require_promotion and (result.summary or {}).get("verdict") != "promote":
+        raise SystemExit(REFUSED)
+
+
+@cli.command()
+@click.option("--symbol", default="AAPL", show_default=True, help="Ticker of the price source.")
+def demo(symbol: str) -> None:
+    """Take three models of real prices through the whole lifecycle."""
+    from fxhelpers.demo import run_demo
+
+    run_demo(symbol)
+
+
+@cli.command()
+@click.option("--port", default=5000, show_default=True, help="Port on this machine.")
+def ui(port: int) -> None:
+    """Open MLflow's own pages on the registry."""
+    from fxhelpers.params import load_params, safe_uri
+
+    params = load_params()
+    uri = params.mlflow.tracking_uri
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"The registry is a server: open {safe_uri(uri)}")
+        return
+    from fxhelpers.registry import RegistryClient
+
+    _ = RegistryClient(params).experiment_id  # makes the database, so that the first look is not an error
+    click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.execv(sys.executable, command)  # noqa: S606 (no shell, our own interpreter)
+
+
+def find_notebook(name: str) -> Path:
+    """Return the path of a notebook: a path, or the name of one in the project's ``notebooks/``.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``register`` or ``notebooks/register.ipynb``.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ParamsError
+        There is none; the message lists what there is.
+    """
+    from fxhelpers.params import load_params, nearest
+
+    if name.endswith(".ipynb") and Path(name).is_file():
+        return Path(name)
+    folder = load_params().folder / "notebooks"
+    known = sorted(path.stem for path in folder.glob("*.ipynb"))
+    if name in known:
+        return folder / f"{name}.ipynb"
+    msg = f"no notebook {name!r}{nearest(name, known)}; in {folder} there are {', '.join(known) or 'none'}"
+    raise ParamsError(msg)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path as seen from the current folder, where it lies below it."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def main() -> None:
+    """Run ``fx``."""
+    os.environ.update(_OWN_ENVIRONMENT)
+    cli()

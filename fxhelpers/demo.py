@@ -1,0 +1,115 @@
+"""The demo: three models of one share through the whole lifecycle, each step a notebook with its record."""
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fxhelpers.cli import find_notebook, shown_path
+from fxhelpers.engine import RunResult, run_notebook
+from fxhelpers.errors import FxError
+
+_MODELS = {
+    "original": "ForesightX's own settings",
+    "regularised": "a heavy brake on the weights",
+    "lighter": "a lighter brake",
+}
+_STEPS = ("train", "evaluate", "register", "compare", "promote")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    model: str
+    notebook: str
+    result: RunResult
+
+
+def run_demo(symbol: str) -> None:
+    """Train, evaluate, register, compare and promote three models of one share, and print what came of it.
+
+    Parameters
+    ----------
+    symbol : str
+        Ticker of the price source.
+
+    Raises
+    ------
+    FxError
+        A step failed; its record says why.
+    """
+    console = Console()
+    done: list[_Step] = []
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("starting", total=len(_MODELS) * len(_STEPS))
+        for model, words in _MODELS.items():
+            for notebook in _STEPS:
+                progress.update(task, description=f"{notebook} {model} ({words})")
+                done.append(_Step(model=model, notebook=notebook, result=_run(symbol, model, notebook)))
+                if not console.is_terminal:
+                    console.print(f"{notebook:>9} {model}: {_told(done[-1])}")
+                progress.advance(task)
+        progress.update(task, description="done")
+    console.print(_table(symbol, done))
+    _explain(console, symbol, done)
+
+
+def _run(symbol: str, model: str, notebook: str) -> RunResult:
+    parameters: dict[str, object] = {"symbol": symbol}
+    if notebook == "train":
+        parameters["model"] = model
+    if notebook == "promote":
+        parameters["apply"] = True
+    result = run_notebook(find_notebook(notebook), parameters)
+    if result.error:
+        msg = f"{notebook} of {model} failed: {result.error}; its record: {shown_path(result.record)}"
+        raise FxError(msg)
+    return result
+
+
+def _told(step: _Step) -> str:
+    summary = step.result.summary or {}
+    told = {
+        "train": "validation RMSE {val_rmse_to_zero:.3f} x forecasting zero",
+        "evaluate": "test RMSE {test_rmse_to_zero:.3f} x forecasting zero",
+        "register": "version {version}, {stage}",
+        "compare": "{verdict}",
+        "promote": "{verdict}, champion: {champion_after}",
+    }
+    return told[step.notebook].format(**summary)
+
+
+def _table(symbol: str, done: list[_Step]) -> Table:
+    table = Table(title=f"{symbol}: what happened", title_justify="left")
+    for name in ("model", "step", "version", "verdict", "result"):
+        table.add_column(name)
+    table.add_column("seconds", justify="right")
+    table.add_column("record", overflow="fold")
+    for step in done:
+        summary = step.result.summary or {}
+        version, verdict = str(summary.get("version") or "-"), str(summary.get("verdict") or "-")
+        new_model = step.notebook == _STEPS[0]
+        last = step.notebook == _STEPS[-1]
+        result = _told(step) if step.notebook in _STEPS[:3] else (f"champion: {summary.get('champion_after')}" if last else "")
+        table.add_row(
+            step.model if new_model else "",
+            step.notebook,
+            version,
+            verdict,
+            result,
+            f"{step.result.seconds:.1f}",
+            step.result.record.name,
+            end_section=last,
+        )
+    return table
+
+
+def _explain(console: Console, symbol: str, done: list[_Step]) -> None:
+    for step in done:
+        if step.notebook == _STEPS[-1]:
+            console.print(f"[bold]{step.model}[/bold]: {(step.result.summary or {}).get('reason')}", soft_wrap=True)
+    seconds = sum(step.result.seconds for step in done)
+    folder = shown_path(done[-1].result.record.parent)
+    console.print(f"\n{len(done)} notebooks in {seconds:.0f} s; the records are in {folder}/. Read them: make lab. MLflow's pages: make ui.")
+    console.print(f"The champion of {symbol} loads with plain MLflow: models:/MLP_Stock_Predictor_{symbol}@champion")

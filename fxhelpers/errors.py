@@ -1,0 +1,86 @@
+"""Everything that fxhelpers raises.
+
+Each error is an :class:`FxError` and also the builtin that fits, so that
+``except LookupError`` works for callers who never heard of this package::
+
+    FxError
+    ├── ParamsError                (ValueError)       params.yaml or a parameter is wrong
+    ├── PriceDataError             (ValueError)       prices are missing, broken or too few
+    │   └── UnknownSymbolError     (LookupError)      no such symbol in the price source
+    ├── BundleError                (ValueError)       a bundle is truncated or contradicts itself
+    │   ├── BundleNotFoundError    (LookupError)      a bundle, or one of its files, is not there
+    │   └── UntrustedBundleError                      a file of the bundle holds more than a model
+    ├── RegistryError              (RuntimeError)     the registry answered with an error
+    │   ├── RegistryUnavailableError (ConnectionError) switched off, no token, or not reachable
+    │   └── VersionNotFoundError   (LookupError)      no such model or version
+    ├── StageError                 (ValueError)       not a stage that was asked for
+    ├── ModelTamperedError         (ValueError)       stored bytes differ from what was registered
+    ├── NotComparableError         (ValueError)       two versions cannot be put on one frame
+    ├── StaleComparisonError       (RuntimeError)     the champion changed since the comparison
+    ├── NoRecordError              (PermissionError)  acting would leave no record
+    └── RunRefusedError            (ValueError)       a notebook was not run at all
+"""
+
+
+class FxError(Exception):
+    """Root of everything that fxhelpers raises."""
+
+
+class ParamsError(FxError, ValueError):
+    """``params.yaml``, the environment or a parameter holds something that cannot be used."""
+
+
+class PriceDataError(FxError, ValueError):
+    """Prices are missing, broken or too few."""
+
+
+class UnknownSymbolError(PriceDataError, LookupError):
+    """The price source does not know the symbol."""
+
+
+class BundleError(FxError, ValueError):
+    """A bundle is truncated, contradicts itself or was written by a newer fxhelpers."""
+
+
+class BundleNotFoundError(BundleError, LookupError):
+    """A bundle, or one of its files, is not there."""
+
+
+class UntrustedBundleError(BundleError):
+    """A file of a bundle holds something else than a model of a known kind."""
+
+
+class RegistryError(FxError, RuntimeError):
+    """The registry answered with an error."""
+
+
+class RegistryUnavailableError(RegistryError, ConnectionError):
+    """The registry is switched off, lacks its token or cannot be reached."""
+
+
+class VersionNotFoundError(RegistryError, LookupError):
+    """The registry has no such model or version."""
+
+
+class StageError(FxError, ValueError):
+    """Not a stage, or not one that the operation takes."""
+
+
+class ModelTamperedError(FxError, ValueError):
+    """The stored bytes of a version are not the bytes that were registered."""
+
+
+class NotComparableError(FxError, ValueError):
+    """Two versions cannot be put on one evaluation frame."""
+
+
+class StaleComparisonError(FxError, RuntimeError):
+    """The champion is no longer the one that the comparison was made with."""
+
+
+class NoRecordError(FxError, PermissionError):
+    """Acting here would leave no record, so nothing was done."""
+
+
+class RunRefusedError(FxError, ValueError):
+    """A notebook was not run at all: nothing was executed, nothing was changed."""

@@ -1,0 +1,157 @@
+"""Evaluation of one bundle on its own test days."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fxhelpers.bundles import Bundle
+from fxhelpers.errors import NotComparableError
+from fxhelpers.features import build_features, next_day_return
+from fxhelpers.metrics import hit_rate, mae, r2, rmse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """Forecasts of one bundle on its test days, and what they are worth.
+
+    Attributes
+    ----------
+    symbol : str
+        Ticker.
+    metrics : dict
+        ForesightX's ``test_metrics`` and the two baselines; errors as
+        fractions of return, accuracies as fractions of days. ``test_mape``
+        is None: returns are often almost zero, and a percentage of them
+        means nothing.
+    predictions : DataFrame
+        One row a day: Date, Actual, Predicted, Error, Abs_Error,
+        Direction_Correct.
+    """
+
+    symbol: str
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return model and baselines side by side, for people."""
+        m = self.metrics
+        rows = {
+            "model": [m["test_rmse"], m["test_mae"], m["direction_accuracy"]],
+            "zero return": [m["test_rmse_zero"], m["test_mae_zero"], None],
+            "mean training return": [m["test_rmse_mean"], m["test_mae_mean"], m["direction_accuracy_mean"]],
+        }
+        columns = ["RMSE (lower is better)", "MAE (lower is better)", "hit rate (higher is better)"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
+    """Forecast a bundle's test days and measure the forecasts.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Trained by fxhelpers.
+    prices : DataFrame of shape (n_days, 5)
+        That cover the test window.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    NotComparableError
+        The bundle states no test window or has features that cannot be
+        computed from prices, or the prices do not cover the window.
+    """
+    frame = forecast_days(bundle.pipeline(), bundle.feature_names, prices)
+    window = bundle.metadata.get("windows", {}).get("test")
+    if window is None:
+        msg = (
+            f"{bundle.metadata_path.name} states no test window, so no day is known that this bundle was not trained on; "
+            "evaluate it where it was trained (its evaluation_metrics file is read), or train with fx run train"
+        )
+        raise NotComparableError(msg)
+    test = frame.loc[window["first_day"] : window["last_day"]]
+    if len(test) != window["days"]:
+        msg = (
+            f"the prices have {len(test)} of the {window['days']} test days from {window['first_day']} to {window['last_day']}; "
+            "evaluate with the price source that the bundle was trained on"
+        )
+        raise NotComparableError(msg)
+    mean = float(bundle.metadata["target"]["training_mean"])
+    actual, predicted = test["target"], test["forecast"]
+    return Evaluation(symbol=bundle.symbol, metrics=_metrics(actual, predicted, mean), predictions=_table(actual, predicted))
+
+
+def forecast_days(pipeline: Any, feature_names: list[str], prices: pd.DataFrame) -> pd.DataFrame:  # noqa: ANN401
+    """Forecast every day on which all features and the target are known.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        Predicts from raw features.
+    feature_names : list of str
+        The features it takes, in order.
+    prices : DataFrame of shape (n_days, 5)
+        As :func:`fxhelpers.prices.load_prices` returns it.
+
+    Returns
+    -------
+    DataFrame of shape (n_known_days, 2)
+        Columns ``target`` and ``forecast``: next-day returns as fractions.
+
+    Raises
+    ------
+    NotComparableError
+        A feature cannot be computed from prices.
+    """
+    features = build_features(prices)
+    foreign = [name for name in feature_names if name not in features]
+    if foreign:
+        msg = (
+            f"{len(foreign)} of its {len(feature_names)} features cannot be computed from prices here, the first is "
+            f"{foreign[0]!r}: the model was trained elsewhere. It can be registered and served, but not compared."
+        )
+        raise NotComparableError(msg)
+    table = features[feature_names].assign(target=next_day_return(prices)).dropna()
+    forecast = pipeline.predict(table[feature_names])
+    return pd.DataFrame({"target": table["target"], "forecast": np.asarray(forecast)}, index=table.index)
+
+
+def _metrics(actual: pd.Series, predicted: pd.Series, mean: float) -> dict[str, Any]:
+    up, down = actual > 0, actual < 0
+    zero, steady, residual = actual * 0, actual * 0 + mean, actual - predicted
+    return {
+        "test_rmse": rmse(actual, predicted),
+        "test_mae": mae(actual, predicted),
+        "test_mape": None,
+        "direction_accuracy": hit_rate(actual, predicted),
+        "up_movement_accuracy": hit_rate(actual[up], predicted[up]) if up.any() else None,
+        "down_movement_accuracy": hit_rate(actual[down], predicted[down]) if down.any() else None,
+        "prediction_mean": float(predicted.mean()),
+        "prediction_std": float(predicted.std(ddof=0)),
+        "actual_mean": float(actual.mean()),
+        "actual_std": float(actual.std(ddof=0)),
+        "residual_mean": float(residual.mean()),
+        "residual_std": float(residual.std(ddof=0)),
+        "test_samples": len(actual),
+        "up_movements": int(up.sum()),
+        "down_movements": int(down.sum()),
+        "test_r2": r2(actual, predicted),
+        "test_rmse_zero": rmse(actual, zero),
+        "test_mae_zero": mae(actual, zero),
+        "test_rmse_mean": rmse(actual, steady),
+        "test_mae_mean": mae(actual, steady),
+        "direction_accuracy_mean": hit_rate(actual, steady),
+    }
+
+
+def _table(actual: pd.Series, predicted: pd.Series) -> pd.DataFrame:
+    table = pd.DataFrame({"Date": actual.index, "Actual": actual.to_numpy(), "Predicted": predicted.to_numpy()})
+    table["Error"] = table["Actual"] - table["Predicted"]
+    table["Abs_Error"] = table["Error"].abs()
+    table["Direction_Correct"] = np.sign(table["Actual"]) == np.sign(table["Predicted"])
+    return table

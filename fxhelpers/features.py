@@ -1,0 +1,136 @@
+"""Features of one day from the prices up to that day, and the target: the next day's return.
+
+Every feature is free of scale: prices multiplied by a constant, or a share
+split in two, change none of them. None looks ahead. Both are tested as
+properties. Indicators come from TA-Lib.
+"""
+
+import numpy as np
+import pandas as pd
+import talib
+
+TARGET = "Target_Return"
+HORIZON_DAYS = 1
+
+
+def build_features(prices: pd.DataFrame) -> pd.DataFrame:
+    """Compute all features.
+
+    Parameters
+    ----------
+    prices : DataFrame of shape (n_days, 5)
+        As :func:`fxhelpers.prices.load_prices` returns it.
+
+    Returns
+    -------
+    DataFrame of shape (n_days, n_features)
+        One row a day, from that day's and earlier prices only; NaN while the
+        longest look-back (200 days) warms up. Returns are fractions.
+    """
+    columns = {
+        **_returns(prices),
+        **_averages(prices),
+        **_oscillators(prices),
+        **_volatility(prices),
+        **_volume(prices),
+        **_candle(prices),
+        **_calendar(prices.index),
+    }
+    return pd.DataFrame(columns, index=prices.index)
+
+
+def next_day_return(prices: pd.DataFrame) -> pd.Series:
+    """Return the target: the simple return from each day's close to the next day's.
+
+    Parameters
+    ----------
+    prices : DataFrame
+        As :func:`fxhelpers.prices.load_prices` returns it.
+
+    Returns
+    -------
+    Series of shape (n_days,)
+        Fractions; NaN on the last day, whose next day is not known yet.
+    """
+    close = prices["Close"]
+    return (close.shift(-HORIZON_DAYS) / close - 1).rename(TARGET)
+
+
+def _returns(prices: pd.DataFrame) -> dict[str, pd.Series]:
+    close = prices["Close"]
+    daily = close.pct_change()
+    lagged = {f"return_lag_{lag}": daily.shift(lag) for lag in (1, 2, 3, 5, 10)}
+    momentum = {f"roc_{days}": close.pct_change(days) for days in (5, 10, 20, 60)}
+    return {"return_1": daily, **lagged, **momentum}
+
+
+def _averages(prices: pd.DataFrame) -> dict[str, np.ndarray]:
+    close = prices["Close"].to_numpy()
+    simple = {f"close_to_sma_{days}": close / talib.SMA(close, days) - 1 for days in (5, 10, 20, 50, 200)}
+    exponential = {f"close_to_ema_{days}": close / talib.EMA(close, days) - 1 for days in (12, 26, 50)}
+    return {**simple, **exponential}
+
+
+def _oscillators(prices: pd.DataFrame) -> dict[str, np.ndarray]:
+    high, low, close = (prices[name].to_numpy() for name in ("High", "Low", "Close"))
+    macd, signal, histogram = talib.MACD(close, fastperiod=12, slowperiod=26, signalperiod=9)
+    upper, middle, lower = talib.BBANDS(close, timeperiod=20, nbdevup=2, nbdevdn=2)
+    return {
+        "rsi_14": talib.RSI(close, 14) / 100,
+        "rsi_21": talib.RSI(close, 21) / 100,
+        "macd": macd / close,
+        "macd_signal": signal / close,
+        "macd_histogram": histogram / close,
+        "bollinger_position": _share(close - lower, upper - lower),
+        "bollinger_width": (upper - lower) / middle,
+        "williams_r_14": talib.WILLR(high, low, close, 14) / 100,
+    }
+
+
+def _volatility(prices: pd.DataFrame) -> dict[str, pd.Series | np.ndarray]:
+    high, low, close = (prices[name].to_numpy() for name in ("High", "Low", "Close"))
+    daily = prices["Close"].pct_change()
+    ranges = np.log(prices["High"] / prices["Low"]) ** 2 / (4 * np.log(2))
+    return {
+        **{f"atr_{days}": talib.ATR(high, low, close, days) / close for days in (14, 21)},
+        **{f"volatility_{days}": daily.rolling(days).std() for days in (5, 10, 20, 30)},
+        "parkinson_20": np.sqrt(ranges.rolling(20).mean()),
+    }
+
+
+def _volume(prices: pd.DataFrame) -> dict[str, np.ndarray | pd.Series]:
+    volume = prices["Volume"].to_numpy()
+    ratios = {f"volume_to_sma_{days}": _share(volume, talib.SMA(volume, days)) - 1 for days in (5, 20, 50)}
+    typical = (prices["High"] + prices["Low"] + prices["Close"]) / 3
+    traded = (typical * prices["Volume"]).rolling(20).sum()
+    shares = prices["Volume"].rolling(20).sum()
+    vwap = (traded / shares.where(shares != 0)).where(shares != 0, prices["Close"])  # an index trades no shares
+    return {**ratios, "close_to_vwap_20": prices["Close"] / vwap - 1}
+
+
+def _candle(prices: pd.DataFrame) -> dict[str, pd.Series]:
+    top = prices[["Open", "Close"]].max(axis=1)
+    bottom = prices[["Open", "Close"]].min(axis=1)
+    return {
+        "body": (prices["Close"] - prices["Open"]) / prices["Open"],
+        "upper_shadow": (prices["High"] - top) / prices["Close"],
+        "lower_shadow": (bottom - prices["Low"]) / prices["Close"],
+        "gap": prices["Open"] / prices["Close"].shift(1) - 1,
+    }
+
+
+def _calendar(index: pd.DatetimeIndex) -> dict[str, np.ndarray]:
+    week = 2 * np.pi * index.day_of_week.to_numpy() / 5
+    year = 2 * np.pi * (index.month.to_numpy() - 1) / 12
+    return {
+        "weekday_sin": np.sin(week),
+        "weekday_cos": np.cos(week),
+        "month_sin": np.sin(year),
+        "month_cos": np.cos(year),
+    }
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return part / whole; one half where the whole is zero (a flat band), NaN where either is NaN."""
+    safe = np.where(whole == 0, 1.0, whole)
+    return np.where(whole == 0, 0.5, part / safe)

@@ -1,0 +1,146 @@
+"""The promotion policy: gates on a comparison, and the verdict that follows from them.
+
+A gate passes, fails or is not evaluated; one that was not evaluated never
+counts as passed. Where a gate fails the champion is kept; where none fails
+but one was not evaluated the verdict is inconclusive, which keeps the champion
+too.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from fxhelpers.comparison import ZERO, Comparison
+
+MINIMUM_DAYS = 60
+
+Result = Literal["pass", "fail", "not evaluated"]
+Outcome = Literal["promote", "keep", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """What one gate said.
+
+    Attributes
+    ----------
+    id : str
+        Short name.
+    rule : str
+        In words.
+    value : float
+        What was measured; NaN where it could not be.
+    bound : str
+        What it is held against.
+    result : {"pass", "fail", "not evaluated"}
+    """
+
+    id: str
+    rule: str
+    value: float
+    bound: str
+    result: Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the policy says of a challenger.
+
+    Attributes
+    ----------
+    outcome : {"promote", "keep", "inconclusive"}
+        The last two leave the champion as it is.
+    reason : str
+        One sentence for people.
+    gates : tuple of GateResult
+        Empty where nothing was compared.
+    compared : bool
+        Whether there was a comparison.
+    """
+
+    outcome: Outcome
+    reason: str
+    gates: tuple[GateResult, ...] = ()
+    compared: bool = True
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a gate."""
+        columns = ["gate", "rule", "value", "bound", "result"]
+        rows = [[g.id, g.rule, f"{g.value:,.5g}", g.bound, g.result] for g in self.gates]
+        return pd.DataFrame(rows, columns=columns).set_index("gate")
+
+
+def judge(comparison: Comparison) -> Verdict:
+    """Apply the policy to a comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of the challenger with the baselines and, where there is one, the
+        champion.
+
+    Returns
+    -------
+    Verdict
+        Promote only where every gate passed: enough days, no worse than
+        forecasting zero, and better than the champion on the same days.
+    """
+    days = len(comparison.frame.days)
+    gates = [
+        GateResult(
+            id="days",
+            rule="enough days that no compared version has seen",
+            value=days,
+            bound=f"at least {MINIMUM_DAYS}",
+            result="pass" if days >= MINIMUM_DAYS else "fail",
+        ),
+        _rmse_gate(comparison, "naive", ZERO, rule="RMSE is not above that of forecasting zero", strict=False),
+    ]
+    if comparison.champion:
+        rule = f"RMSE is below that of the champion ({comparison.champion})"
+        gates.append(_rmse_gate(comparison, "better", comparison.champion, rule=rule, strict=True))
+    return _verdict(tuple(gates), comparison)
+
+
+def not_compared(reason: str) -> Verdict:
+    """Return the verdict where params.yaml asks for no comparison: promote, and say that nothing was compared."""
+    return Verdict(outcome="promote", reason=reason, compared=False)
+
+
+def _rmse_gate(comparison: Comparison, gate: str, versus: str, *, rule: str, strict: bool) -> GateResult:
+    """Hold the relative change of RMSE against zero; against an RMSE of zero there is no relative change."""
+    ours, theirs = comparison.measures["rmse"][comparison.challenger], comparison.measures["rmse"][versus]
+    change = ours / theirs - 1 if theirs > 0 else math.nan
+    bound = f"change {'below' if strict else 'at most'} 0"
+    if math.isnan(change):
+        return GateResult(id=gate, rule=rule, value=change, bound=bound, result="not evaluated")
+    passed = change < 0 if strict else change <= 0
+    return GateResult(id=gate, rule=rule, value=change, bound=bound, result="pass" if passed else "fail")
+
+
+def _verdict(gates: tuple[GateResult, ...], comparison: Comparison) -> Verdict:
+    challenger = f"Version {comparison.frame.challenger}"
+    failed = [g for g in gates if g.result == "fail"]
+    open_ = [g for g in gates if g.result == "not evaluated"]
+    if failed:
+        why = "; ".join(_failure(g, comparison) for g in failed)
+        return Verdict(outcome="keep", reason=f"{challenger} is refused: {why}.", gates=gates)
+    if open_:
+        why = ", ".join(g.id for g in open_)
+        return Verdict(outcome="inconclusive", reason=f"{challenger} is not promoted: not evaluated: {why}.", gates=gates)
+    gain = -gates[-1].value
+    rival = comparison.champion or "forecasting zero (there is no champion)"
+    days = len(comparison.frame.days)
+    reason = f"{challenger} has an RMSE {gain:.2%} lower than {rival} on the same {days} days; every gate passed."
+    return Verdict(outcome="promote", reason=reason, gates=gates)
+
+
+def _failure(gate: GateResult, comparison: Comparison) -> str:
+    if gate.id == "days":
+        return f"only {gate.value:.0f} common days that no version has seen, {gate.bound}"
+    rival = "forecasting zero" if gate.id == "naive" else f"the champion, {comparison.champion}"
+    if gate.value == 0:
+        return f"its RMSE is exactly that of {rival}"
+    return f"its RMSE is {1 + gate.value:,.4g} times that of {rival}"

@@ -1,0 +1,201 @@
+"""Daily prices of one share: adjusted for splits and dividends, and checked.
+
+Three sources: ``sample`` (real prices of a few shares, in the package
+``bokeh_sampledata``), ``csv`` (a folder of ``SYMBOL.csv``) and ``yfinance``
+(optional extra).
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fxhelpers.errors import PriceDataError, UnknownSymbolError
+from fxhelpers.params import PricesParams, check_symbol, nearest
+
+COLUMNS = ["Open", "High", "Low", "Close", "Volume"]
+MINIMUM_DAYS = 500
+"""Days needed: the longest feature looks back over 200, and three windows have to hold something."""
+
+_SAMPLE = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
+
+
+def known_symbols(params: PricesParams) -> list[str] | None:
+    """List the symbols of the price source; None where it cannot be known without asking for one.
+
+    Parameters
+    ----------
+    params : PricesParams
+        The ``prices`` section of ``params.yaml``.
+
+    Returns
+    -------
+    list of str or None
+        Sorted.
+    """
+    if params.source == "sample":
+        return list(_SAMPLE)
+    if params.source == "csv":
+        return sorted(path.stem for path in params.folder.glob("*.csv"))
+    return None
+
+
+def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
+    """Read, adjust and check the daily prices of one share.
+
+    Parameters
+    ----------
+    symbol : str
+        Ticker.
+    params : PricesParams
+        The ``prices`` section of ``params.yaml``.
+
+    Returns
+    -------
+    DataFrame of shape (n_days, 5)
+        Columns Open, High, Low, Close (currency, adjusted for splits and
+        dividends) and Volume (shares, adjusted so that price times volume
+        stays what it was); index: Date, increasing.
+
+    Raises
+    ------
+    UnknownSymbolError
+        The source does not have the symbol; the message lists what it has.
+    PriceDataError
+        Dates repeated or out of order, a missing or non-positive value, a
+        High below a Low, or fewer than ``MINIMUM_DAYS`` days.
+    """
+    check_symbol(symbol)
+    known = known_symbols(params)
+    if known is not None and symbol not in known:
+        where = f"in {params.folder}" if params.source == "csv" else f"of prices.source: {params.source}"
+        has = ", ".join(known) if known else "nothing"
+        msg = f"no prices for {symbol!r} {where}{nearest(symbol, known)}; there: {has}"
+        raise UnknownSymbolError(msg)
+    if params.source == "sample":
+        raw, origin = _read_sample(symbol), f"{symbol} (sample)"
+    elif params.source == "csv":
+        path = params.folder / f"{symbol}.csv"
+        raw, origin = _read_csv(path), str(path)
+    else:
+        raw, origin = _read_yfinance(symbol), f"{symbol} (yfinance)"
+    frame = _adjust(raw, origin)
+    check_prices(frame, origin)
+    frame = frame.loc[params.start : params.end]
+    if len(frame) < MINIMUM_DAYS:
+        span = f" ({frame.index[0]:%Y-%m-%d} to {frame.index[-1]:%Y-%m-%d})" if len(frame) else ""
+        msg = (
+            f"{origin}: {len(frame)} days of prices{span}, at least {MINIMUM_DAYS} are needed: the 200-day average has to "
+            "warm up and training, validation and test windows have to hold something. Choose another symbol or an "
+            "earlier prices.start."
+        )
+        raise PriceDataError(msg)
+    return frame
+
+
+def check_prices(frame: pd.DataFrame, origin: str) -> None:
+    """Refuse prices that no exchange could have printed.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As ``load_prices`` returns it.
+    origin : str
+        Named in the error: a file or a symbol.
+
+    Raises
+    ------
+    PriceDataError
+        Names the rule that is broken, how often, and the first day.
+    """
+    index = frame.index
+    if index.hasnans:
+        msg = f"{origin}: {int(index.isna().sum())} rows without a date"
+        raise PriceDataError(msg)
+    if not index.is_unique:
+        _refuse(origin, "a date that occurs more than once", index[index.duplicated()])
+    if not index.is_monotonic_increasing:
+        _refuse(origin, "a date earlier than the one before it", index[1:][np.diff(index.asi8) < 0])
+    values = frame[COLUMNS]
+    broken = {
+        "a missing or infinite value": ~np.isfinite(values.to_numpy()).all(axis=1),
+        "a price that is not above zero": (frame[COLUMNS[:4]] <= 0).any(axis=1).to_numpy(),
+        "a negative volume": (frame["Volume"] < 0).to_numpy(),
+        "High below Low": (frame["High"] < frame["Low"]).to_numpy(),
+    }
+    for rule, rows in broken.items():
+        if rows.any():
+            _refuse(origin, rule, index[rows])
+
+
+def prices_digest(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of a price frame: same days and same values, same digest.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As ``load_prices`` returns it.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    days = frame.index.to_numpy().astype("datetime64[D]").astype("<i8")
+    values = np.ascontiguousarray(frame[COLUMNS].to_numpy(), dtype="<f8")
+    return hashlib.sha256(days.tobytes() + values.tobytes()).hexdigest()
+
+
+def _refuse(origin: str, rule: str, days: pd.Index) -> None:
+    first = pd.Timestamp(days[0])
+    times = "once" if len(days) == 1 else f"{len(days)} times, first"
+    msg = f"{origin}: {rule}, {times} on {first:%Y-%m-%d}; mend the prices at their source"
+    raise PriceDataError(msg)
+
+
+def _adjust(raw: pd.DataFrame, origin: str) -> pd.DataFrame:
+    """Bring any source's table to our columns; where there is an adjusted close, adjust everything by it."""
+    table = raw.rename(columns=lambda name: str(name).strip().lower().replace("_", " "))
+    missing = [name for name in ["date", *map(str.lower, COLUMNS)] if name not in table]
+    if missing:
+        msg = f"{origin}: no column {', '.join(name.title() for name in missing)}; there: {', '.join(map(str, raw.columns))}"
+        raise PriceDataError(msg)
+    try:
+        index = pd.DatetimeIndex(pd.to_datetime(table["date"], format="ISO8601"), name="Date").tz_localize(None)
+        frame = table[[name.lower() for name in COLUMNS]].astype(float).set_axis(COLUMNS, axis=1).set_index(index)
+        adjusted = table.get("adj close", table["close"]).astype(float).to_numpy()
+    except (ValueError, TypeError) as error:
+        msg = f"{origin}: a date or a number cannot be read: {error}"
+        raise PriceDataError(msg) from error
+    factor = adjusted / frame["Close"].to_numpy()
+    frame[COLUMNS[:4]] = frame[COLUMNS[:4]].mul(factor, axis=0)
+    frame["Volume"] = frame["Volume"] / factor
+    return frame
+
+
+def _read_sample(symbol: str) -> pd.DataFrame:
+    from bokeh_sampledata import stocks
+
+    return pd.DataFrame(getattr(stocks, symbol))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        msg = f"{path}: cannot be read as a table: {error}"
+        raise PriceDataError(msg) from error
+
+
+def _read_yfinance(symbol: str) -> pd.DataFrame:
+    try:
+        import yfinance
+    except ImportError as error:
+        msg = "prices.source is yfinance, which is not installed: pip install 'fxhelpers[yfinance]', or use sample or csv"
+        raise PriceDataError(msg) from error
+    table = yfinance.Ticker(symbol).history(period="max", auto_adjust=True)
+    if table.empty:
+        msg = f"yfinance returned no prices for {symbol!r}: a wrong symbol, or no network"
+        raise UnknownSymbolError(msg)
+    return table.reset_index()

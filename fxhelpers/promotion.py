@@ -1,0 +1,324 @@
+"""The one path to Production: propose, judge, and move the champion only where nothing has changed meanwhile."""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import pandas as pd
+
+from fxhelpers import policy
+from fxhelpers.comparison import Comparison, compare
+from fxhelpers.errors import NoRecordError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.params import Params, current_record
+from fxhelpers.policy import Verdict
+from fxhelpers.prices import load_prices
+from fxhelpers.records import in_unrecorded_notebook
+from fxhelpers.registry import ModelVersion, RegistryClient
+from fxhelpers.registry.client import CHALLENGER, CHAMPION
+from fxhelpers.results import Keyed
+from fxhelpers.scoring import evaluation_frame
+
+logger = logging.getLogger(__name__)
+
+DECISION_TAG = "fx.decision"
+
+Kind = Literal["compared", "not compared", "manual"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Proposal:
+    """A challenger, what it was compared with, and what the policy says.
+
+    Attributes
+    ----------
+    name : str
+        Registered model.
+    symbol : str
+        Ticker.
+    challenger : ModelVersion
+        Version that wants to be champion.
+    champion : ModelVersion or None
+        Version in Production when this was made.
+    comparison : Comparison or None
+        None where ``model_registry.compare_metrics`` is false.
+    verdict : Verdict
+        Of the policy.
+    """
+
+    name: str
+    symbol: str
+    challenger: ModelVersion
+    champion: ModelVersion | None
+    comparison: Comparison | None
+    verdict: Verdict
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the measures of all forecasts, or one line that says why there are none."""
+        if self.comparison is None:
+            return pd.DataFrame({"comparison": [self.verdict.reason]})
+        return self.comparison.to_frame()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Keyed):
+    """What was decided about a version, and what was done.
+
+    Attributes
+    ----------
+    model_name : str
+        Registered model.
+    version : int
+        That the decision is about.
+    verdict : str
+        promote, keep or inconclusive.
+    reason : str
+        Why, in words.
+    kind : {"compared", "not compared", "manual"}
+        What the decision rests on.
+    from_version, to_version : int or None
+        Champion before and after.
+    applied : bool
+        Whether the champion was moved.
+    time : str
+        ISO 8601, UTC.
+    """
+
+    model_name: str
+    version: int
+    verdict: str
+    reason: str
+    kind: Kind
+    from_version: int | None
+    to_version: int | None
+    applied: bool
+    time: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the decision as a table of one column, for people."""
+        who = {None: "none"}
+        rows = {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "rests on": {"compared": "a comparison on the same days"}.get(self.kind, self.kind),
+            "champion before": who.get(self.from_version, f"version {self.from_version}"),
+            "champion now": who.get(self.to_version, f"version {self.to_version}"),
+            "applied": "yes" if self.applied else "no",
+            "time (UTC)": self.time,
+        }
+        return pd.DataFrame({"decision": rows})
+
+
+def propose(
+    registry: RegistryClient, name: str, symbol: str, version: int | None = None, *, compared: bool = True
+) -> Proposal:
+    """Compare a version with the champion and let the policy judge; nothing is changed.
+
+    Parameters
+    ----------
+    registry : RegistryClient
+        The connection.
+    name : str
+        Registered model.
+    symbol : str
+        Ticker.
+    version : int, optional
+        By default the challenger, which is the version registered last; where
+        none waits, the champion itself, against the baselines.
+    compared : bool
+        False: compare nothing, and say so in the verdict.
+
+    Returns
+    -------
+    Proposal
+
+    Raises
+    ------
+    VersionNotFoundError
+        No such version, or none at all.
+    NotComparableError
+        The versions cannot be put on one frame.
+    """
+    champion = registry.champion(name)
+    challenger = registry.version(name, version) if version else registry.challenger(name) or champion
+    if challenger is None:
+        msg = f"{name} has no version to compare at {registry.uri}; register one: fx run register -p symbol {symbol}"
+        raise VersionNotFoundError(msg)
+    if not compared:
+        reason = "Not compared: model_registry.compare_metrics is false in params.yaml."
+        verdict, comparison = policy.not_compared(reason), None
+    else:
+        rival = champion.version if champion and champion.version != challenger.version else None
+        prices = load_prices(symbol, registry.params.prices)
+        frame = evaluation_frame(registry, name, symbol, prices, challenger=challenger.version, champion=rival)
+        comparison = compare(frame)
+        verdict = policy.judge(comparison)
+    if champion and champion.version == challenger.version:
+        reason = f"Version {champion.version} is the champion already. {verdict.reason}"
+        verdict = Verdict(outcome="keep", reason=reason, gates=verdict.gates, compared=verdict.compared)
+    return Proposal(
+        name=name, symbol=symbol, challenger=challenger, champion=champion, comparison=comparison, verdict=verdict
+    )
+
+
+def promote(registry: RegistryClient, proposal: Proposal, *, apply: bool, reason: str = "") -> Decision:
+    """Carry out a proposal's verdict: move the champion, or refuse and leave it.
+
+    Parameters
+    ----------
+    registry : RegistryClient
+        The connection.
+    proposal : Proposal
+        As :func:`propose` returned it.
+    apply : bool
+        False: say what would be done.
+    reason : str, optional
+        Added to the policy's own.
+
+    Returns
+    -------
+    Decision
+
+    Raises
+    ------
+    NoRecordError
+        ``apply`` in a notebook that nobody keeps as a record.
+    StaleComparisonError
+        The champion changed since the proposal was made.
+    """
+    name, version = proposal.name, proposal.challenger.version
+    if apply and in_unrecorded_notebook():
+        msg = (
+            "nothing was changed: this notebook is not being kept as a record. Type in a terminal: "
+            f"fx run promote -p symbol {proposal.symbol} -p version {version} -p apply true"
+        )
+        raise NoRecordError(msg)
+    before = proposal.champion.version if proposal.champion else None
+    kind: Kind = "compared" if proposal.comparison else "not compared"
+    why = f"{proposal.verdict.reason} {reason}".strip()
+    act = apply and proposal.verdict.outcome == "promote"
+    if act:
+        move_champion(registry, name, version, expected=before)
+    decision = Decision(
+        model_name=name,
+        version=version,
+        verdict=proposal.verdict.outcome,
+        reason=why,
+        kind=kind,
+        from_version=before,
+        to_version=version if act else before,
+        applied=act,
+        time=_now(),
+    )
+    if apply:
+        _note(registry, decision)
+    return decision
+
+
+def transition(registry: RegistryClient, name: str, version: int, stage: str) -> ModelVersion:
+    """Set the stage of a version by hand; Production goes the one path, and is recorded as manual.
+
+    Parameters
+    ----------
+    registry : RegistryClient
+        The connection.
+    name : str
+        Registered model.
+    version : int
+        Its number.
+    stage : {"None", "Staging", "Production", "Archived"}
+        Taking the champion out of Production leaves none.
+
+    Returns
+    -------
+    ModelVersion
+        As it is afterwards.
+
+    Raises
+    ------
+    VersionNotFoundError
+        No such model or version.
+    """
+    found = registry.version(name, version)
+    champion = registry.champion(name)
+    before = champion.version if champion else None
+    if stage == "Production":
+        move_champion(registry, name, version, expected=before)
+    else:
+        if before == version:
+            logger.warning("%s: version %d was the champion; now there is none", name, version)
+            registry.drop_alias(name, CHAMPION)
+        registry.set_stage(name, version, stage)
+    if "Production" in {stage, found.stage}:
+        after = version if stage == "Production" else None
+        _note(
+            registry,
+            Decision(
+                model_name=name,
+                version=version,
+                verdict="promote" if after else "keep",
+                reason=f"transition_stage to {stage}, by hand.",
+                kind="manual",
+                from_version=before,
+                to_version=after,
+                applied=before != after,
+                time=_now(),
+            ),
+        )
+    return registry.version(name, version)
+
+
+def move_champion(registry: RegistryClient, name: str, version: int, *, expected: int | None) -> None:
+    """Make a version the champion: the alias first, which is the truth, then the stages that mirror it.
+
+    Parameters
+    ----------
+    registry : RegistryClient
+        The connection.
+    name : str
+        Registered model.
+    version : int
+        The new champion. Repeating a move mends a mirror that lags.
+    expected : int or None
+        The champion that the decision was made against.
+
+    Raises
+    ------
+    StaleComparisonError
+        Somebody else is champion by now.
+    """
+    champion = registry.champion(name)
+    now = champion.version if champion else None
+    if now not in {expected, version}:
+        msg = (
+            f"{name}: the decision was made against {_named(expected)}, but the champion is {_named(now)} by now; "
+            "nothing was changed: compare again"
+        )
+        raise StaleComparisonError(msg)
+    registry.set_alias(name, CHAMPION, version)
+    registry.set_stage(name, version, "Production")
+    if expected is not None and expected != version:
+        registry.set_stage(name, expected, _retired_stage(registry.params))
+    challenger = registry.challenger(name)
+    if challenger and challenger.version == version:
+        registry.drop_alias(name, CHALLENGER)
+
+
+def _retired_stage(params: Params) -> str:
+    return "Archived" if params.model_registry.auto_archive else "Staging"
+
+
+def _note(registry: RegistryClient, decision: Decision) -> None:
+    """Write the decision on the version that it is about."""
+    record = current_record()
+    note = {**decision, "record": record.name if record else None}
+    registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: json.dumps(note)})
+
+
+def _named(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,82 @@
+"""Records: executed notebooks on disk, and the summary that each of them ends with."""
+
+import html
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fxhelpers.params import current_record
+
+SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
+
+
+class Summary:
+    """What a notebook did: a table for people, JSON for programs.
+
+    Parameters
+    ----------
+    notebook : str
+        Its name, such as ``promote``.
+    values : dict
+        Text, numbers, True, False or None.
+    """
+
+    def __init__(self, notebook: str, values: dict[str, Any]) -> None:
+        record = current_record()
+        self.data = {"notebook": notebook, **values, "record": record.name if record else None}
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        rows = [(key.replace("_", " "), _shown(value)) for key, value in self.data.items()]
+        cells = "".join(f"<tr><th style='text-align:left'>{html.escape(k)}</th><td style='text-align:left'>{html.escape(v)}</td></tr>" for k, v in rows)
+        return {
+            "text/plain": "\n".join(f"{key:>20}  {value}" for key, value in rows),
+            "text/html": f"<table>{cells}</table>",
+            SUMMARY_MIME: self.data,
+        }
+
+
+def summary(notebook: str, **values: Any) -> Summary:  # noqa: ANN401 (anything that JSON can hold)
+    """Return the summary that closes a notebook.
+
+    Parameters
+    ----------
+    notebook : str
+        Its name, such as ``promote``.
+    **values
+        What it did, in the order to show it.
+
+    Returns
+    -------
+    Summary
+    """
+    return Summary(notebook, {key: json.loads(json.dumps(value, default=str)) for key, value in values.items()})
+
+
+def read_summary(notebook: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the summary of an executed notebook; None where it has none, because it did not get that far."""
+    for cell in reversed(notebook["cells"]):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if SUMMARY_MIME in data:
+                return dict(data[SUMMARY_MIME])
+    return None
+
+
+def in_unrecorded_notebook() -> bool:
+    """Tell whether this is a Jupyter kernel whose notebook nobody keeps as a record."""
+    return current_record() is None and "ipykernel.kernelapp" in sys.modules
+
+
+def record_folder(records: Path, symbol: str) -> Path:
+    """Return the folder of a symbol's records."""
+    return records / symbol
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

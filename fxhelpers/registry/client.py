@@ -1,0 +1,316 @@
+"""A connection to MLflow: one client, errors translated, credentials lent for the time of a call."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mlflow.exceptions
+import requests
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
+
+from fxhelpers.errors import RegistryError, RegistryUnavailableError, VersionNotFoundError
+from fxhelpers.params import Params, safe_uri
+from fxhelpers.results import Keyed
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+_MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
+_SQLITE = "sqlite:///"
+_NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion(Keyed):
+    """One version of a registered model, as the registry has it.
+
+    Attributes
+    ----------
+    name : str
+        Registered model.
+    version : int
+        Number that the registry gave.
+    stage : str
+        None, Staging, Production or Archived. Production is the champion's
+        stage and nobody else's, whatever MLflow's own mirror still says.
+    status : str
+        MLflow's: READY where it can be used.
+    run_id : str
+        MLflow run that holds its files.
+    creation_timestamp, last_updated_timestamp : int
+        Milliseconds since 1970, UTC.
+    description : str
+        Free text.
+    tags : dict
+        Of the version.
+    """
+
+    name: str
+    version: int
+    stage: str
+    status: str
+    run_id: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+    description: str
+    tags: dict[str, str]
+
+    @property
+    def created(self) -> datetime:
+        """When it was registered, UTC."""
+        return datetime.fromtimestamp(self.creation_timestamp / 1000, UTC)
+
+    def archive_due(self, retention_days: int) -> datetime | None:
+        """Return when a Staging version is due for archiving, UTC; None for any other stage."""
+        return self.created + timedelta(days=retention_days) if self.stage == "Staging" else None
+
+
+class RegistryClient:
+    """MLflow's model registry, as far as fxhelpers uses it.
+
+    Making one connects to nothing; the first call does.
+
+    Parameters
+    ----------
+    params : Params
+        All of ``params.yaml``.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    @property
+    def uri(self) -> str:
+        """Where the registry is, without credentials."""
+        return safe_uri(self.params.mlflow.tracking_uri)
+
+    @contextmanager
+    def session(self, doing: str, name: str = "") -> Iterator[MlflowClient]:
+        """Lend the MLflow client, and credentials with it, for some calls.
+
+        Parameters
+        ----------
+        doing : str
+            What the calls do, for the message of an error.
+        name : str, optional
+            Registered model, for the same.
+
+        Yields
+        ------
+        MlflowClient
+
+        Raises
+        ------
+        RegistryUnavailableError
+            Switched off, no token, or not reachable.
+        VersionNotFoundError
+            MLflow says that it has no such thing.
+        RegistryError
+            Any other error of MLflow.
+        """
+        what = f"{doing} {name}".strip()
+        missing = self.params.registry_missing
+        if missing:
+            msg = f"cannot {what}: {missing}"
+            raise RegistryUnavailableError(msg)
+        try:
+            with _environment({**self.params.credentials, **_NO_BARS}), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
+                yield self._client
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                msg = f"cannot {what}: {self.uri} says: {error.message}"
+                raise VersionNotFoundError(msg) from error
+            if isinstance(error.__cause__ or error.__context__, requests.RequestException):
+                raise self._unreachable(what, error) from error
+            msg = f"cannot {what}: {self.uri} says: {error.message}"
+            raise RegistryError(msg) from error
+        except requests.RequestException as error:
+            raise self._unreachable(what, error) from error
+
+    def _unreachable(self, what: str, error: Exception) -> RegistryUnavailableError:
+        reason = str(error).replace(self.params.mlflow.tracking_uri, self.uri)
+        return RegistryUnavailableError(
+            f"cannot {what}: no answer from {self.uri}; check mlflow.tracking_uri in {self.params.file} and the network. {reason}"
+        )
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """Return all versions of a registered model, newest first; none where there is no such model."""
+        champion = self.champion(name)
+        with self.session("list the versions of", name) as client:
+            found: list[MlflowModelVersion] = []
+            token = None
+            while True:
+                page = client.search_model_versions(f"name={_quoted(name)}", max_results=1000, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        number = champion.version if champion else None
+        return sorted((_as_version(v, champion=number) for v in found), key=lambda v: -v.version)
+
+    def version(self, name: str, version: int) -> ModelVersion:
+        """Return one version; :class:`VersionNotFoundError` where there is none of that number."""
+        champion = self.champion(name)
+        with self.session(f"find version {version} of", name) as client:
+            found = client.get_model_version(name, str(version))
+        return _as_version(found, champion=champion.version if champion else None)
+
+    def champion(self, name: str) -> ModelVersion | None:
+        """Return the version in Production, in one call; None where there is none."""
+        return self._by_alias(name, CHAMPION)
+
+    def challenger(self, name: str) -> ModelVersion | None:
+        """Return the version that wants to be champion, in one call; None where there is none."""
+        return self._by_alias(name, CHALLENGER)
+
+    def find_version(self, name: str, tag: str, value: str) -> ModelVersion | None:
+        """Return the newest version that carries a tag with this value; None where none does."""
+        with self.session("search the versions of", name) as client:
+            found = client.search_model_versions(f"name={_quoted(name)} and tags.`{tag}` = {_quoted(value)}")
+        numbers = [int(v.version) for v in found]
+        return self.version(name, max(numbers)) if numbers else None
+
+    def set_stage(self, name: str, version: int, stage: str) -> None:
+        """Set MLflow's stage of one version; this alone makes no champion."""
+        with self.session(f"set version {version} to {stage} in", name) as client:
+            client.transition_model_version_stage(name, str(version), stage, archive_existing_versions=False)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        """Point an alias at a version."""
+        with self.session(f"set alias {alias} of", name) as client:
+            client.set_registered_model_alias(name, alias, str(version))
+
+    def drop_alias(self, name: str, alias: str) -> None:
+        """Remove an alias, if it is there."""
+        with self.session(f"drop alias {alias} of", name) as client:
+            client.delete_registered_model_alias(name, alias)
+
+    def annotate(self, name: str, version: int, *, tags: dict[str, str], description: str | None = None) -> None:
+        """Set tags, and the description where one is given, of a version."""
+        with self.session(f"annotate version {version} of", name) as client:
+            for key, value in tags.items():
+                client.set_model_version_tag(name, str(version), key, value)
+            if description is not None:
+                client.update_model_version(name, str(version), description=description)
+
+    def log_run(self, run_name: str, *, params: dict[str, Any], metrics: dict[str, float], tags: dict[str, str]) -> str:
+        """Log one finished run with parameters, metrics and tags; return its id."""
+        with self.session("log run", run_name) as client:
+            run_id = str(client.create_run(self.experiment_id, run_name=run_name, tags=tags).info.run_id)
+            log_values(client, run_id, params, metrics)
+            client.set_terminated(run_id)
+        return run_id
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """The experiment of ``mlflow.experiment_name``; made where it is not there yet."""
+        name = self.params.mlflow.experiment_name
+        with self.session("open experiment", name) as client:
+            found = client.get_experiment_by_name(name)
+            if found is not None:
+                return str(found.experiment_id)
+            file = self._sqlite_file
+            location = (file.parent / "artifacts").as_uri() if file else None
+            return str(client.create_experiment(name, artifact_location=location))
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        uri = self.params.mlflow.tracking_uri
+        file = self._sqlite_file
+        if file is None:
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"), _quiet("alembic", "mlflow.store.db.utils"):  # five of six first starts fail otherwise
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)
+        return client
+
+    @property
+    def _sqlite_file(self) -> Path | None:
+        uri = self.params.mlflow.tracking_uri
+        return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+    def _by_alias(self, name: str, alias: str) -> ModelVersion | None:
+        with self.session(f"look up the {alias} of", name) as client:
+            try:
+                found = client.get_model_version_by_alias(name, alias)
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code in _MISSING:
+                    return None
+                raise
+        return _as_version(found, champion=int(found.version) if alias == CHAMPION else None)
+
+
+def log_values(client: MlflowClient, run_id: str, params: dict[str, Any], metrics: dict[str, float]) -> None:
+    """Log parameters (as text) and metrics to a run, in as few calls as MLflow allows."""
+    from mlflow.entities import Metric, Param
+
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    client.log_batch(
+        run_id,
+        params=[Param(key, str(value)) for key, value in params.items()],
+        metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
+    )
+
+
+def _as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersion:
+    number = int(found.version)
+    return ModelVersion(
+        name=found.name,
+        version=number,
+        stage="Production" if number == champion else found.current_stage or "None",
+        status=found.status,
+        run_id=found.run_id or "",
+        creation_timestamp=found.creation_timestamp,
+        last_updated_timestamp=found.last_updated_timestamp,
+        description=found.description or "",
+        tags=dict(found.tags),
+    )
+
+
+def _quoted(value: str) -> str:
+    """Quote a value for MLflow's filter language, which knows no escape: choose the quote that is not in it."""
+    if "'" not in value:
+        return f"'{value}'"
+    if '"' not in value:
+        return f'"{value}"'
+    msg = f"{value!r}: a name with both kinds of quotes cannot be looked up in MLflow"
+    raise VersionNotFoundError(msg)
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables for the time of a call: MLflow takes credentials from nowhere else."""
+    before = {key: os.environ.get(key) for key in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Keep a new database's sixty lines of migrations out of a report."""
+    before = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,251 @@
+"""Training of one MLP: days split in order of time, the scaler fitted on training days, the choice made on validation days."""
+
+import platform
+import time
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import ParameterGrid
+from sklearn.neural_network import MLPRegressor
+from sklearn.preprocessing import StandardScaler
+
+from fxhelpers.errors import ParamsError, PriceDataError
+from fxhelpers.features import HORIZON_DAYS, TARGET, build_features, next_day_return
+from fxhelpers.metrics import hit_rate, mae, rmse
+from fxhelpers.params import MlpParams, TrainingParams, nearest
+from fxhelpers.prices import prices_digest
+
+_MINIMUM_WINDOW = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainedModel:
+    """A fitted model that is not on disk yet.
+
+    Attributes
+    ----------
+    model, scaler : estimator
+        The scaler has to be applied first.
+    metadata : dict
+        What the bundle's metadata file will hold, but for file names.
+    candidates : DataFrame
+        One row for each combination tried, with ``val_rmse`` (fraction;
+        lower is better); the kept one first.
+    validation : DataFrame of shape (n_validation_days, 2)
+        Columns ``target`` and ``forecast``: returns as fractions.
+    """
+
+    model: Any
+    scaler: StandardScaler
+    metadata: dict[str, Any]
+    candidates: pd.DataFrame
+    validation: pd.DataFrame
+
+
+def supervised(prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """Return the days on which all features and the target are known.
+
+    Parameters
+    ----------
+    prices : DataFrame of shape (n_days, 5)
+        As :func:`fxhelpers.prices.load_prices` returns it.
+
+    Returns
+    -------
+    features : DataFrame of shape (n_known_days, n_features)
+    target : Series of shape (n_known_days,)
+        Next-day simple returns, as fractions.
+    """
+    features, target = build_features(prices), next_day_return(prices)
+    known = features.notna().all(axis=1) & target.notna()
+    return features[known], target[known]
+
+
+def split_windows(days: pd.DatetimeIndex, params: TrainingParams) -> dict[str, slice]:
+    """Split days into training, validation and test, in order of time.
+
+    Between two windows the forecast's horizon and the embargo are left out,
+    so that no label of one reaches into the next.
+
+    Parameters
+    ----------
+    days : DatetimeIndex
+        Increasing.
+    params : TrainingParams
+        Sizes as fractions of the days; embargo in trading days.
+
+    Returns
+    -------
+    dict of str to slice
+        Positions in ``days``, for ``training``, ``validation`` and ``test``.
+
+    Raises
+    ------
+    PriceDataError
+        A window would hold fewer than 30 days.
+    """
+    count, gap = len(days), HORIZON_DAYS + params.embargo_days
+    test_start = int(count * (1 - params.test_size))
+    validation_start = int(count * (1 - params.test_size - params.validation_size))
+    windows = {
+        "training": slice(0, validation_start - gap),
+        "validation": slice(validation_start, test_start - gap),
+        "test": slice(test_start, count),
+    }
+    for name, window in windows.items():
+        held = window.stop - window.start
+        if held < _MINIMUM_WINDOW:
+            msg = f"the {name} window would hold {held} of {count} days, at least {_MINIMUM_WINDOW} are needed; more prices, or other sizes"
+            raise PriceDataError(msg)
+    return windows
+
+
+def train_model(
+    symbol: str,
+    prices: pd.DataFrame,
+    params: TrainingParams,
+    *,
+    model: str = "",
+    overrides: dict[str, Any] | None = None,
+    source: str = "",
+) -> TrainedModel:
+    """Train one model; the test days are not looked at.
+
+    Parameters
+    ----------
+    symbol : str
+        Ticker.
+    prices : DataFrame of shape (n_days, 5)
+        As :func:`fxhelpers.prices.load_prices` returns it.
+    params : TrainingParams
+        The ``training`` section of ``params.yaml``.
+    model : str, optional
+        One of ``training.models``; by default ``training.model``.
+    overrides : dict, optional
+        Hyperparameters that replace those of ``params.yaml``. One that is
+        given here is no longer a candidate.
+    source : str, optional
+        The price source, for the metadata.
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    ParamsError
+        No such model, an unknown hyperparameter, or a fit that diverges.
+    PriceDataError
+        Too few days.
+    """
+    chosen = model or params.model
+    settings = _settings(params, chosen, overrides or {})
+    features, target = supervised(prices)
+    windows = split_windows(features.index, params)
+    training, validation = windows["training"], windows["validation"]
+    scaler = StandardScaler().fit(features.iloc[training])
+    fitted = [
+        _fit(hyper, scaler, features.iloc[training], target.iloc[training], params.random_state, chosen)
+        for hyper in _combinations(settings)
+    ]
+    actual = target.iloc[validation]
+    forecasts = [_forecast(estimator, scaler, features.iloc[validation]) for _, estimator, _ in fitted]
+    scores = [rmse(actual, forecast) for forecast in forecasts]
+    best = int(np.argmin(scores))
+    hyper, estimator, seconds = fitted[best]
+    table = pd.DataFrame([{**{k: h[k] for k in settings.candidates}, "val_rmse": s} for (h, _, _), s in zip(fitted, scores, strict=True)])
+    mean = float(target.iloc[training].mean())
+    metrics = {
+        "val_rmse": scores[best],
+        "val_mae": mae(actual, forecasts[best]),
+        "val_direction_accuracy": hit_rate(actual, forecasts[best]),
+        "val_rmse_zero": rmse(actual, actual * 0),
+        "val_rmse_mean": rmse(actual, actual * 0 + mean),
+        "train_rmse": rmse(target.iloc[training], _forecast(estimator, scaler, features.iloc[training])),
+        "iterations": _network(estimator).n_iter_,
+        "training_time": seconds,
+    }
+    metadata = {
+        "symbol": symbol,
+        "model_type": "MLP",
+        "architecture": list(hyper["hidden_layer_sizes"]),
+        "features_count": features.shape[1],
+        "feature_names": list(features.columns),
+        "metrics": metrics,
+        "config": {**hyper, "model": chosen, "iterations": _network(estimator).n_iter_, "random_state": params.random_state},
+        "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},
+        "windows": {name: describe_days(features.index[window]) for name, window in windows.items()},
+        "embargo_days": params.embargo_days,
+        "prices": {"source": source, "sha256": prices_digest(prices), **describe_days(prices.index)},
+        "libraries": {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
+        | {"python": platform.python_version()},
+    }
+    return TrainedModel(
+        model=estimator,
+        scaler=scaler,
+        metadata=metadata,
+        candidates=table.sort_values("val_rmse", kind="stable", ignore_index=True),
+        validation=pd.DataFrame({"target": actual, "forecast": forecasts[best]}),
+    )
+
+
+def describe_days(days: pd.DatetimeIndex) -> dict[str, Any]:
+    """Return first day, last day and number of days, as JSON can hold them."""
+    return {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "days": len(days)}
+
+
+def _settings(params: TrainingParams, chosen: str, overrides: dict[str, Any]) -> MlpParams:
+    if chosen not in params.models:
+        msg = f"model: {chosen!r} is not defined{nearest(chosen, params.models)}; training.models has {', '.join(params.models)}"
+        raise ParamsError(msg)
+    base = params.models[chosen]
+    unknown = [key for key in overrides if key not in MlpParams.model_fields]
+    if unknown:
+        msg = f"overrides: unknown hyperparameter {unknown[0]!r}{nearest(unknown[0], MlpParams.model_fields)}"
+        raise ParamsError(msg)
+    candidates = {name: values for name, values in base.candidates.items() if name not in overrides}
+    try:
+        return MlpParams(**{**base.model_dump(), "candidates": candidates, **overrides})
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        msg = f"overrides: {'.'.join(map(str, found['loc']))}: {found['msg']}, found {found['input']!r}"
+        raise ParamsError(msg) from error
+
+
+def _combinations(settings: MlpParams) -> list[dict[str, Any]]:
+    fixed = settings.model_dump(exclude={"candidates"})
+    return [{**fixed, **combination} for combination in ParameterGrid(settings.candidates)]
+
+
+def _fit(
+    hyper: dict[str, Any], scaler: StandardScaler, features: pd.DataFrame, target: pd.Series, random_state: int, chosen: str
+) -> tuple[dict[str, Any], Any, float]:
+    """Fit one combination of hyperparameters; return it with the estimator and the seconds that it took."""
+    arguments = {name: value for name, value in hyper.items() if name != "standardise_target"}
+    estimator = MLPRegressor(**arguments, random_state=random_state)
+    if hyper["standardise_target"]:
+        estimator = TransformedTargetRegressor(regressor=estimator, transformer=StandardScaler())
+    start = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # iterations and max_iter are both in the metadata
+            estimator.fit(scaler.transform(features), target.to_numpy())
+    except ValueError as error:
+        msg = f"training.models.{chosen}: the fit diverged with {arguments}: {error}"
+        raise ParamsError(msg) from error
+    return hyper, estimator, time.perf_counter() - start
+
+
+def _forecast(estimator: Any, scaler: StandardScaler, features: pd.DataFrame) -> pd.Series:  # noqa: ANN401
+    return pd.Series(estimator.predict(scaler.transform(features)), index=features.index)
+
+
+def _network(estimator: Any) -> MLPRegressor:  # noqa: ANN401
+    return getattr(estimator, "regressor_", estimator)
