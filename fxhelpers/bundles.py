@@ -21,7 +21,7 @@ from fxhelpers.errors import BundleError, BundleNotFoundError
 from fxhelpers.estimators import dump_estimator, load_estimator
 from fxhelpers.files import create_exclusive, sha256, write_atomic
 from fxhelpers.params import PathsParams, check_symbol
-from fxhelpers.results import Keyed
+from fxhelpers.results import Keyed, rows_html
 
 FORMAT_VERSION = 1
 """Version of the metadata that this fxhelpers writes; newer ones are refused."""
@@ -105,18 +105,18 @@ class Bundle(Keyed):
         scaler.feature_names_in_ = np.asarray(self.feature_names, dtype=object)
         return Pipeline([("scaler", scaler), ("model", self.model_object)])
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return the bundle as a table of one column, for people."""
-        rows = {
-            "symbol": self.symbol,
-            "trained": self.timestamp,
-            "model": f"{self.model_type} {self.architecture}",
-            "features": self.features_count,
-            "evaluated": self.evaluation_path.name if self.evaluation_path else "not yet",
-            "model file": self.model_path.name,
-            "digest": self.digest[:12],
-        }
-        return pd.DataFrame({"bundle": rows})
+    def _repr_html_(self) -> str:
+        return rows_html(
+            {
+                "symbol": self.symbol,
+                "trained": self.timestamp,
+                "model": f"{self.model_type} {self.architecture}",
+                "features": self.features_count,
+                "evaluation": self.evaluation_path.name if self.evaluation_path else "none yet",
+                "model file": self.model_path.name,
+                "SHA-256": self.digest,
+            }
+        )
 
 
 def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: str | Path | None = None) -> Bundle:

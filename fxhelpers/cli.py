@@ -34,7 +34,9 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("notebook")
-@click.option("-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of the notebook.")
+@click.option(
+    "-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of the notebook."
+)
 @click.option("--require-promotion", is_flag=True, help=f"Exit with {REFUSED} unless the verdict is to promote.")
 @click.option("--quiet", is_flag=True, help="No progress display.")
 def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool) -> None:

@@ -1,6 +1,7 @@
 """From one evaluation frame to measures: every forecast on the same days."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,7 +136,7 @@ class Comparison:
         days = self.frame.days
         names = [name for name in (self.challenger, self.champion) if name]
         squared = days[[*names, ZERO]].rsub(days[TARGET], axis=0) ** 2
-        rolling = np.sqrt(squared.rolling(window).mean()).dropna()
+        rolling = squared.rolling(window).mean().dropna() ** 0.5
         return rolling[names].div(rolling[ZERO], axis=0)
 
     def mincer_zarnowitz(self) -> tuple[float, float]:
@@ -155,36 +156,45 @@ class Comparison:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the measures with readable names, for people."""
-        roles: dict[str | None, str] = {self.challenger: "challenger", self.champion: "champion", ZERO: "baseline", MEAN: "baseline"}
-        table = self.measures.rename(columns=READABLE)
-        table.insert(0, "role", [roles.get(name, "") for name in table.index])
+        roles: dict[str | None, str] = {
+            self.challenger: "challenger",
+            self.champion: "champion",
+            ZERO: "baseline",
+            MEAN: "baseline",
+        }
+        table = pd.DataFrame({"role": [roles.get(name, "") for name in self.measures.index]}, index=self.measures.index)
+        for key, (label, form) in _READABLE.items():
+            table[label] = [form.format(value) if math.isfinite(value) else "-" for value in self.measures[key]]
         return table.rename_axis("forecast")
 
     def registered_metrics(self) -> pd.DataFrame:
-        """Return the validation and test metrics that each version was registered with; NaN where it had none."""
+        """Return the validation and test metrics that each version was registered with, for people."""
         kept = {column(v): facts.get("metrics", {}) for v, facts in self.frame.facts.items()}
-        rows = {label: {name: metrics.get(key) for name, metrics in kept.items()} for key, label in _REGISTERED.items()}
-        return pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis("metric")
+        rows = {
+            label: {name: form.format(m[key]) if m.get(key) is not None else "-" for name, m in kept.items()}
+            for key, (label, form) in _REGISTERED.items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
 
 
 _REGISTERED = {
-    "val_rmse": "validation RMSE",
-    "val_rmse_zero": "validation RMSE of forecasting zero",
-    "val_mae": "validation MAE",
-    "val_direction_accuracy": "validation hit rate",
-    "test_rmse": "test RMSE",
-    "test_rmse_zero": "test RMSE of forecasting zero",
-    "test_mae": "test MAE",
-    "direction_accuracy": "test hit rate",
-    "iterations": "iterations",
-    "training_time": "seconds of training",
+    "val_rmse": ("validation RMSE", "{:.3%}"),
+    "val_rmse_zero": ("validation RMSE of forecasting zero", "{:.3%}"),
+    "val_mae": ("validation MAE", "{:.3%}"),
+    "val_direction_accuracy": ("validation hit rate", "{:.1%}"),
+    "test_rmse": ("test RMSE", "{:.3%}"),
+    "test_rmse_zero": ("test RMSE of forecasting zero", "{:.3%}"),
+    "test_mae": ("test MAE", "{:.3%}"),
+    "direction_accuracy": ("test hit rate", "{:.1%}"),
+    "iterations": ("iterations", "{:.0f}"),
+    "training_time": ("seconds of training", "{:.2f}"),
 }
-READABLE = {
-    "rmse": "RMSE, lower is better",
-    "rmse_to_zero": "RMSE to zero's, below 1 is better",
-    "mae": "MAE, lower is better",
-    "hit_rate": "hit rate, higher is better",
-    "r2": "R² against zero, higher is better",
+_READABLE = {
+    "rmse": ("RMSE (lower is better)", "{:.3%}"),
+    "rmse_to_zero": ("as a ratio to zero's (below 1 is better)", "{:.4f}"),
+    "mae": ("MAE (lower is better)", "{:.3%}"),
+    "hit_rate": ("hit rate (higher is better)", "{:.1%}"),
+    "r2": ("R² against zero (higher is better)", "{:+.4f}"),
 }
 
 

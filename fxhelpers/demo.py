@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -39,6 +40,8 @@ def run_demo(symbol: str) -> None:
         A step failed; its record says why.
     """
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=100)
     done: list[_Step] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -81,26 +84,20 @@ def _told(step: _Step) -> str:
 
 
 def _table(symbol: str, done: list[_Step]) -> Table:
-    table = Table(title=f"{symbol}: what happened", title_justify="left")
-    for name in ("model", "step", "version", "verdict", "result"):
-        table.add_column(name)
-    table.add_column("seconds", justify="right")
+    table = Table(title=f"{symbol}: what happened", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("step", "version", "verdict"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("record", overflow="fold")
     for step in done:
         summary = step.result.summary or {}
-        version, verdict = str(summary.get("version") or "-"), str(summary.get("verdict") or "-")
-        new_model = step.notebook == _STEPS[0]
-        last = step.notebook == _STEPS[-1]
-        result = _told(step) if step.notebook in _STEPS[:3] else (f"champion: {summary.get('champion_after')}" if last else "")
         table.add_row(
-            step.model if new_model else "",
-            step.notebook,
-            version,
-            verdict,
-            result,
+            f"{step.notebook} {step.model}",
+            str(summary.get("version") or "-"),
+            str(summary.get("verdict") or "-"),
             f"{step.result.seconds:.1f}",
             step.result.record.name,
-            end_section=last,
+            end_section=step.notebook == _STEPS[-1],
         )
     return table
 
@@ -111,5 +108,7 @@ def _explain(console: Console, symbol: str, done: list[_Step]) -> None:
             console.print(f"[bold]{step.model}[/bold]: {(step.result.summary or {}).get('reason')}", soft_wrap=True)
     seconds = sum(step.result.seconds for step in done)
     folder = shown_path(done[-1].result.record.parent)
-    console.print(f"\n{len(done)} notebooks in {seconds:.0f} s; the records are in {folder}/. Read them: make lab. MLflow's pages: make ui.")
+    console.print(
+        f"\n{len(done)} notebooks in {seconds:.0f} s; the records are in {folder}/. Read them: make lab. MLflow's pages: make ui."
+    )
     console.print(f"The champion of {symbol} loads with plain MLflow: models:/MLP_Stock_Predictor_{symbol}@champion")

@@ -30,6 +30,7 @@ from papermill.iorw import load_notebook_node
 from papermill.log import logger
 from papermill.translators import papermill_translators
 from papermill.utils import find_first_tagged_cell_index
+from traitlets.config import Config
 
 from fxhelpers.errors import FxError, ParamsError, RunRefusedError
 from fxhelpers.files import write_atomic
@@ -66,7 +67,9 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
         super().cell_exception(cell, cell_index=cell_index, **kwargs)
         error = kwargs.get("exception")
         status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-        message = f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else f"{type(error).__name__}: {error}"
+        message = (
+            f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else f"{type(error).__name__}: {error}"
+        )
         self.nb.metadata[MARK]["record"].update(status=status, error=message[:2000])
 
     def interrupt(self, error: BaseException) -> None:
@@ -141,7 +144,14 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         """Run the cells in a kernel that knows its record and its params.yaml."""
         kwargs.pop("input_path", None)
         client = PapermillNotebookClient(
-            nb_man, timeout=execution_timeout, startup_timeout=start_timeout, kernel_name=kernel_name, log=logger, **kwargs
+            nb_man,
+            timeout=execution_timeout,
+            startup_timeout=start_timeout,
+            kernel_name=kernel_name,
+            log=logger,
+            config=Config(KernelManager={"transport": "ipc"}),  # not over TCP, where any local user could listen
+            shutdown_kernel="immediate",  # all is written by then; a graceful end costs another second
+            **kwargs,
         )
         client.execute(env={**os.environ, **_kernel_environment(params, nb_man.record)})
 
@@ -177,7 +187,9 @@ def _check_type(name: str, value: object, expected: str) -> None:
     if types is None or (isinstance(value, types) and (expected == "bool" or not isinstance(value, bool))):
         return
     how = {"str": f"-r {name} {value}", "bool": f"-p {name} True"}.get(expected, f"-y '{name}: …'")
-    msg = f"parameter {name} has to be {expected}, found {type(value).__name__} {value!r}; with papermill: {how}. Nothing was run."
+    msg = (
+        f"parameter {name} has to be {expected}, found {type(value).__name__} {value!r}; with papermill: {how}. Nothing was run."
+    )
     raise RunRefusedError(msg)
 
 
@@ -192,7 +204,7 @@ def _params_for(source: Path) -> Path:
 def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401
     """Name the record and write who and what into the notebook."""
     now, kind = _now(), nb.metadata[MARK]["notebook"]
-    name = f"{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(3)}.ipynb"
+    name = f"{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(2)}.ipynb"
     path = record_folder(params.paths.records, symbol) / name
     nb.metadata[MARK]["record"] = {
         "name": name,
@@ -281,7 +293,9 @@ def run_notebook(path: Path, parameters: dict[str, Any], *, progress: bool = Fal
         Unknown parameters, or values of another type: nothing was run.
     """
     known = notebook_parameters(load_notebook_node(str(path)))
-    typed = {name: _typed(value, known[name].inferred_type_name) if name in known else value for name, value in parameters.items()}
+    typed = {
+        name: _typed(value, known[name].inferred_type_name) if name in known else value for name, value in parameters.items()
+    }
     kept: list[RecordManager] = []
     with contextlib.suppress(PapermillExecutionError):  # the record has it, and so has the result
         papermill.execute.execute_notebook(path, None, typed, progress_bar=progress, kept=kept)

@@ -66,10 +66,7 @@ def load_estimator(content: bytes, origin: str) -> Any:  # noqa: ANN401
     BundleError
         Truncated, or of another kind than its name says.
     """
-    if origin.endswith(".skops"):
-        estimator = _load_skops(content, origin)
-    else:
-        estimator = _load_pickle(content, origin)
+    estimator = _load_skops(content, origin) if origin.endswith(".skops") else _load_pickle(content, origin)
     if not hasattr(estimator, "n_features_in_"):
         msg = f"{origin}: holds {type(estimator).__name__}, not a fitted scaler or model of scikit-learn"
         raise BundleError(msg)

@@ -36,14 +36,17 @@ class Evaluation:
 
     def to_frame(self) -> pd.DataFrame:
         """Return model and baselines side by side, for people."""
-        m = self.metrics
         rows = {
-            "model": [m["test_rmse"], m["test_mae"], m["direction_accuracy"]],
-            "zero return": [m["test_rmse_zero"], m["test_mae_zero"], None],
-            "mean training return": [m["test_rmse_mean"], m["test_mae_mean"], m["direction_accuracy_mean"]],
+            "model": ("test_rmse", "test_mae", "direction_accuracy"),
+            "zero return": ("test_rmse_zero", "test_mae_zero", None),
+            "mean training return": ("test_rmse_mean", "test_mae_mean", "direction_accuracy_mean"),
         }
-        columns = ["RMSE (lower is better)", "MAE (lower is better)", "hit rate (higher is better)"]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        columns = {"RMSE (lower is better)": "{:.3%}", "MAE (lower is better)": "{:.3%}", "hit rate (higher is better)": "{:.1%}"}
+        table = {
+            name: [form.format(self.metrics[key]) if key else "-" for key, form in zip(keys, columns.values(), strict=True)]
+            for name, keys in rows.items()
+        }
+        return pd.DataFrame.from_dict(table, orient="index", columns=list(columns)).rename_axis("forecast")
 
 
 def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:

@@ -34,7 +34,7 @@ def build_features(prices: pd.DataFrame) -> pd.DataFrame:
         **_volatility(prices),
         **_volume(prices),
         **_candle(prices),
-        **_calendar(prices.index),
+        **_calendar(pd.DatetimeIndex(prices.index)),
     }
     return pd.DataFrame(columns, index=prices.index)
 

@@ -336,6 +336,8 @@ class ModelRegistry:
         """
         import pandas as pd
 
+        from fxhelpers.promotion import decision_of
+
         days = self.params.model_registry.retention_days
         rows = [
             {
@@ -343,7 +345,8 @@ class ModelRegistry:
                 "stage": v.stage,
                 "registered": f"{v.created:%Y-%m-%d %H:%M}",
                 "archive after": f"{due:%Y-%m-%d}" if (due := v.archive_due(days)) else "",
-                "description": v.description,
+                "trained": v.tags.get("version_timestamp", ""),
+                "last decision": decision_of(v),
             }
             for v in self.client.versions(self.model_name(symbol))
         ]

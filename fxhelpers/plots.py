@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import date2num
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from fxhelpers.comparison import MEAN, TARGET, ZERO, Comparison
@@ -23,7 +24,14 @@ def price_windows(prices: pd.DataFrame, windows: dict[str, dict[str, str]], ax: 
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     for name, window in windows.items():
-        ax.axvspan(pd.Timestamp(window["first_day"]), pd.Timestamp(window["last_day"]), color=_WINDOWS[name], alpha=0.15, label=name, lw=0)
+        ax.axvspan(
+            _day(window["first_day"]),
+            _day(window["last_day"]),
+            color=_WINDOWS[name],
+            alpha=0.15,
+            label=name,
+            lw=0,
+        )
     ax.set_ylabel("adjusted close (log scale)")
     ax.set_title("Adjusted close, and what the days are used for")
     ax.legend(loc="upper left", frameon=False, ncols=3)
@@ -33,8 +41,8 @@ def price_windows(prices: pd.DataFrame, windows: dict[str, dict[str, str]], ax: 
 def forecast_scatter(target: pd.Series, forecast: pd.Series, title: str, ax: Axes | None = None) -> Axes:
     """Draw returns against forecasts: every day, the mean of each tenth of the days, and the ideal line."""
     ax = _axes(ax, 4.2)
-    ax.scatter(forecast, target, s=7, color=SKY, alpha=0.45, linewidths=0, label="one day")
-    if forecast.nunique() > 1:
+    ax.scatter(forecast, target, s=9, color=SKY, alpha=0.6, linewidths=0, label="one day")
+    if float(forecast.max()) > float(forecast.min()):
         tenths = pd.qcut(forecast.rank(method="first"), min(10, len(forecast)), labels=False)
         means = pd.DataFrame({"forecast": forecast, "target": target}).groupby(tenths).mean()
         ax.plot(means["forecast"], means["target"], "o", color=ORANGE, markersize=6, label="mean of a tenth of the days")
@@ -43,8 +51,8 @@ def forecast_scatter(target: pd.Series, forecast: pd.Series, title: str, ax: Axe
     ax.axhline(0, color=GREY, linewidth=0.6)
     limit = float(np.quantile(np.abs(target), 0.995))
     ax.set_ylim(-limit, limit)
-    ax.xaxis.set_major_formatter(_per_cent(forecast))
-    ax.yaxis.set_major_formatter(_per_cent(target))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.set_xlabel("forecast of the next day's return")
     ax.set_ylabel("next day's return")
     ax.set_title(title)
@@ -63,8 +71,22 @@ def error_against_zero(comparison: Comparison, ax: Axes | None = None) -> Axes:
             measured = comparison.frame.facts[version].get("metrics", {})
             if measured.get("val_rmse_zero"):
                 ratio = measured["val_rmse"] / measured["val_rmse_zero"]
-                ax.plot(ratio, row, "s", color=ORANGE, markersize=8, label="validation days (it was chosen on these)" if row == 0 else None)
-        ax.plot(comparison.measures["rmse_to_zero"][name], row, "o", color=BLUE, markersize=9, label="days compared here" if row == 0 else None)
+                ax.plot(
+                    ratio,
+                    row,
+                    "s",
+                    color=ORANGE,
+                    markersize=8,
+                    label="validation days (it was chosen on these)" if row == 0 else None,
+                )
+        ax.plot(
+            comparison.measures["rmse_to_zero"][name],
+            row,
+            "o",
+            color=BLUE,
+            markersize=9,
+            label="days compared here" if row == 0 else None,
+        )
     ax.axvline(1, color="black", linewidth=1)
     low, high = ax.get_xlim()
     if high > 1.5:  # noqa: PLR2004 (a hopeless model would flatten the others)
@@ -83,10 +105,10 @@ def error_against_zero(comparison: Comparison, ax: Axes | None = None) -> Axes:
 def cumulative_gain(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Draw the squared error that the challenger saved, summed up day by day, against each rival; rising is better."""
     ax = _axes(ax, 3.6)
-    for rival, colour in zip(comparison.rivals(), (GREY, BLUE), strict=False):
+    for rival, colour, line in zip(comparison.rivals(), (ORANGE, BLUE), ("--", "-"), strict=False):
         name = "forecasting zero" if rival == ZERO else f"the champion ({rival})"
         gain = comparison.cumulative_gain(rival) * 1e4
-        ax.plot(gain.index, gain, color=colour, linewidth=1.5, label=f"against {name}")
+        ax.plot(gain.index, gain, color=colour, linestyle=line, linewidth=1.5, label=f"against {name}")
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_ylabel("squared error saved so far\n(per cent of return, squared)")
     ax.set_title(f"Where {comparison.challenger} won and lost: a rising line is a better challenger")
@@ -124,9 +146,16 @@ def error_distribution(comparison: Comparison, ax: Axes | None = None) -> Axes:
     days = comparison.frame.days
     errors = {n: days[TARGET] - days[n] for n in (comparison.challenger, comparison.champion, ZERO) if n}
     limit = float(np.quantile(np.abs(errors[comparison.challenger]), 0.99)) * 1.2
-    bins = np.linspace(-limit, limit, 61)
+    bins = list(np.linspace(-limit, limit, 61))
     for (name, error), colour in zip(errors.items(), (ORANGE, BLUE, GREY), strict=False):
-        ax.hist(error, bins=bins, histtype="step", color=GREY if name == ZERO else colour, linewidth=1.4, label=f"{name}: RMSE {np.sqrt((error**2).mean()):.2%}")
+        ax.hist(
+            error,
+            bins=bins,
+            histtype="step",
+            color=GREY if name == ZERO else colour,
+            linewidth=1.4,
+            label=f"{name}: RMSE {np.sqrt((error**2).mean()):.2%}",
+        )
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.set_xlabel("error: return minus forecast")
     ax.set_ylabel("days")
@@ -143,11 +172,11 @@ def windows_timeline(comparison: Comparison, ax: Axes | None = None) -> Axes:
     for row, version in enumerate(versions):
         for name in ("training", "validation"):
             window = comparison.frame.facts[version]["windows"][name]
-            first, last = pd.Timestamp(window["first_day"]), pd.Timestamp(window["last_day"])
+            first, last = _day(window["first_day"]), _day(window["last_day"])
             ax.barh(row, last - first, left=first, color=_WINDOWS[name], height=0.5, label=name if row == 0 else None)
         labels.append(f"version {version}")
-    days = comparison.frame.days.index
-    ax.barh(len(versions), days[-1] - days[0], left=days[0], color=GREEN, height=0.5, label="compared here")
+    first, last = _day(comparison.first_day), _day(comparison.last_day)
+    ax.barh(len(versions), last - first, left=first, color=GREEN, height=0.5, label="compared here")
     ax.set_yticks(range(len(versions) + 1), [*labels, "compared"])
     ax.xaxis_date()
     ax.set_title("No version has seen the days that it is judged on")
@@ -159,11 +188,12 @@ def _axes(ax: Axes | None, height: float) -> Axes:
     return ax if ax is not None else plt.subplots(figsize=(9, height), dpi=120, layout="constrained")[1]
 
 
+def _day(text: str) -> float:
+    """Return a day in the units of a date axis."""
+    return float(date2num(np.datetime64(text)))
+
+
 def _finish(ax: Axes) -> Axes:
     ax.spines[["top", "right"]].set_visible(False)
     ax.title.set_fontsize(11)
     return ax
-
-
-def _per_cent(values: pd.Series) -> PercentFormatter:
-    return PercentFormatter(1, decimals=1 if float(np.ptp(values)) < 0.1 else 0)  # noqa: PLR2004 (ten per cent)

@@ -6,6 +6,7 @@ but one was not evaluated the verdict is inconclusive, which keeps the champion
 too.
 """
 
+import html
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -31,10 +32,13 @@ class GateResult:
     rule : str
         In words.
     value : float
-        What was measured; NaN where it could not be.
+        What was measured: a number of days, or a change as a fraction; NaN
+        where it could not be measured.
     bound : str
         What it is held against.
     result : {"pass", "fail", "not evaluated"}
+    unit : {"days", "change"}
+        Of the value.
     """
 
     id: str
@@ -42,6 +46,14 @@ class GateResult:
     value: float
     bound: str
     result: Result
+    unit: Literal["days", "change"] = "change"
+
+    @property
+    def shown(self) -> str:
+        """The value as people read it."""
+        if math.isnan(self.value):
+            return "-"
+        return f"{self.value:.0f} days" if self.unit == "days" else f"{self.value:+.2%}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +77,15 @@ class Verdict:
     gates: tuple[GateResult, ...] = ()
     compared: bool = True
 
+    def _repr_html_(self) -> str:
+        return f"<p><b>{self.outcome.upper()}</b>. {html.escape(self.reason)}</p>" + (
+            self.to_frame().to_html() if self.gates else ""
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row a gate."""
         columns = ["gate", "rule", "value", "bound", "result"]
-        rows = [[g.id, g.rule, f"{g.value:,.5g}", g.bound, g.result] for g in self.gates]
+        rows = [[g.id, g.rule, g.shown, g.bound, g.result] for g in self.gates]
         return pd.DataFrame(rows, columns=columns).set_index("gate")
 
 
@@ -91,15 +108,16 @@ def judge(comparison: Comparison) -> Verdict:
     gates = [
         GateResult(
             id="days",
-            rule="enough days that no compared version has seen",
+            rule="days that no compared version has seen",
             value=days,
-            bound=f"at least {MINIMUM_DAYS}",
+            bound=f"at least {MINIMUM_DAYS} days",
             result="pass" if days >= MINIMUM_DAYS else "fail",
+            unit="days",
         ),
-        _rmse_gate(comparison, "naive", ZERO, rule="RMSE is not above that of forecasting zero", strict=False),
+        _rmse_gate(comparison, "naive", ZERO, rule="RMSE against forecasting zero", strict=False),
     ]
     if comparison.champion:
-        rule = f"RMSE is below that of the champion ({comparison.champion})"
+        rule = f"RMSE against the champion, {comparison.champion}"
         gates.append(_rmse_gate(comparison, "better", comparison.champion, rule=rule, strict=True))
     return _verdict(tuple(gates), comparison)
 
@@ -113,7 +131,7 @@ def _rmse_gate(comparison: Comparison, gate: str, versus: str, *, rule: str, str
     """Hold the relative change of RMSE against zero; against an RMSE of zero there is no relative change."""
     ours, theirs = comparison.measures["rmse"][comparison.challenger], comparison.measures["rmse"][versus]
     change = ours / theirs - 1 if theirs > 0 else math.nan
-    bound = f"change {'below' if strict else 'at most'} 0"
+    bound = "below 0 %" if strict else "at most 0 %"
     if math.isnan(change):
         return GateResult(id=gate, rule=rule, value=change, bound=bound, result="not evaluated")
     passed = change < 0 if strict else change <= 0
@@ -139,7 +157,7 @@ def _verdict(gates: tuple[GateResult, ...], comparison: Comparison) -> Verdict:
 
 def _failure(gate: GateResult, comparison: Comparison) -> str:
     if gate.id == "days":
-        return f"only {gate.value:.0f} common days that no version has seen, {gate.bound}"
+        return f"only {gate.shown} that no compared version has seen, needed are {gate.bound}"
     rival = "forecasting zero" if gate.id == "naive" else f"the champion, {comparison.champion}"
     if gate.value == 0:
         return f"its RMSE is exactly that of {rival}"

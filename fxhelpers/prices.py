@@ -109,9 +109,9 @@ def check_prices(frame: pd.DataFrame, origin: str) -> None:
     PriceDataError
         Names the rule that is broken, how often, and the first day.
     """
-    index = frame.index
+    index = pd.DatetimeIndex(frame.index)
     if index.hasnans:
-        msg = f"{origin}: {int(index.isna().sum())} rows without a date"
+        msg = f"{origin}: {int(np.isnat(index.to_numpy()).sum())} rows without a date"
         raise PriceDataError(msg)
     if not index.is_unique:
         _refuse(origin, "a date that occurs more than once", index[index.duplicated()])
@@ -194,7 +194,7 @@ def _read_yfinance(symbol: str) -> pd.DataFrame:
     except ImportError as error:
         msg = "prices.source is yfinance, which is not installed: pip install 'fxhelpers[yfinance]', or use sample or csv"
         raise PriceDataError(msg) from error
-    table = yfinance.Ticker(symbol).history(period="max", auto_adjust=True)
+    table: pd.DataFrame = yfinance.Ticker(symbol).history(period="max", auto_adjust=True)
     if table.empty:
         msg = f"yfinance returned no prices for {symbol!r}: a wrong symbol, or no network"
         raise UnknownSymbolError(msg)

@@ -17,7 +17,7 @@ from fxhelpers.prices import load_prices
 from fxhelpers.records import in_unrecorded_notebook
 from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.client import CHALLENGER, CHAMPION
-from fxhelpers.results import Keyed
+from fxhelpers.results import Keyed, rows_html
 from fxhelpers.scoring import evaluation_frame
 
 logger = logging.getLogger(__name__)
@@ -95,24 +95,21 @@ class Decision(Keyed):
     applied: bool
     time: str
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return the decision as a table of one column, for people."""
-        who = {None: "none"}
-        rows = {
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "rests on": {"compared": "a comparison on the same days"}.get(self.kind, self.kind),
-            "champion before": who.get(self.from_version, f"version {self.from_version}"),
-            "champion now": who.get(self.to_version, f"version {self.to_version}"),
-            "applied": "yes" if self.applied else "no",
-            "time (UTC)": self.time,
-        }
-        return pd.DataFrame({"decision": rows})
+    def _repr_html_(self) -> str:
+        return rows_html(
+            {
+                "verdict": self.verdict,
+                "reason": self.reason,
+                "rests on": "a comparison on the same days" if self.kind == "compared" else self.kind,
+                "champion before": _named(self.from_version),
+                "champion now": _named(self.to_version),
+                "applied": self.applied,
+                "time (UTC)": self.time,
+            }
+        )
 
 
-def propose(
-    registry: RegistryClient, name: str, symbol: str, version: int | None = None, *, compared: bool = True
-) -> Proposal:
+def propose(registry: RegistryClient, name: str, symbol: str, version: int | None = None, *, compared: bool = True) -> Proposal:
     """Compare a version with the champion and let the policy judge; nothing is changed.
 
     Parameters
@@ -157,9 +154,7 @@ def propose(
     if champion and champion.version == challenger.version:
         reason = f"Version {champion.version} is the champion already. {verdict.reason}"
         verdict = Verdict(outcome="keep", reason=reason, gates=verdict.gates, compared=verdict.compared)
-    return Proposal(
-        name=name, symbol=symbol, challenger=challenger, champion=champion, comparison=comparison, verdict=verdict
-    )
+    return Proposal(name=name, symbol=symbol, challenger=challenger, champion=champion, comparison=comparison, verdict=verdict)
 
 
 def promote(registry: RegistryClient, proposal: Proposal, *, apply: bool, reason: str = "") -> Decision:
@@ -303,6 +298,12 @@ def move_champion(registry: RegistryClient, name: str, version: int, *, expected
     challenger = registry.challenger(name)
     if challenger and challenger.version == version:
         registry.drop_alias(name, CHALLENGER)
+
+
+def decision_of(version: ModelVersion) -> str:
+    """Return the last decision about a version in a few words; "" where there was none."""
+    note = json.loads(version.tags.get(DECISION_TAG, "{}"))
+    return f"{note['verdict']} ({note['kind']}), {note['time'][:16].replace('T', ' ')}" if note else ""
 
 
 def _retired_stage(params: Params) -> str:

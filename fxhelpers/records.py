@@ -1,6 +1,5 @@
 """Records: executed notebooks on disk, and the summary that each of them ends with."""
 
-import html
 import json
 import sys
 from collections.abc import Mapping
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.params import current_record
+from fxhelpers.results import rows_html, shown
 
 SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
 
@@ -28,11 +28,10 @@ class Summary:
         self.data = {"notebook": notebook, **values, "record": record.name if record else None}
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        rows = [(key.replace("_", " "), _shown(value)) for key, value in self.data.items()]
-        cells = "".join(f"<tr><th style='text-align:left'>{html.escape(k)}</th><td style='text-align:left'>{html.escape(v)}</td></tr>" for k, v in rows)
+        rows = {key.replace("_", " "): value for key, value in self.data.items()}
         return {
-            "text/plain": "\n".join(f"{key:>20}  {value}" for key, value in rows),
-            "text/html": f"<table>{cells}</table>",
+            "text/plain": "\n".join(f"{key:>20}  {shown(value)}" for key, value in rows.items()),
+            "text/html": rows_html(rows),
             SUMMARY_MIME: self.data,
         }
 
@@ -72,11 +71,3 @@ def in_unrecorded_notebook() -> bool:
 def record_folder(records: Path, symbol: str) -> Path:
     """Return the folder of a symbol's records."""
     return records / symbol
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,5 +1,6 @@
-"""What an operation did is what it returns: frozen dataclasses that are also mappings."""
+"""What an operation did is what it returns: frozen dataclasses that are also mappings, and read well in a notebook."""
 
+import html
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -27,3 +28,19 @@ class Keyed(Mapping[str, Any]):
         own = [field.name for field in fields(cls)]  # type: ignore[arg-type]
         derived = [name for name, value in vars(cls).items() if isinstance(value, property)]
         return tuple(name for name in own + derived if not name.startswith("_"))
+
+
+def shown(value: object) -> str:
+    """Return a value as people read it: - for None, yes and no, six digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def rows_html(rows: Mapping[str, object]) -> str:
+    """Return names and values as an HTML table, left-aligned and whole."""
+    style = "style='text-align:left; vertical-align:top'"
+    cells = (f"<tr><th {style}>{html.escape(k)}</th><td {style}>{html.escape(shown(v))}</td></tr>" for k, v in rows.items())
+    return f"<table>{''.join(cells)}</table>"

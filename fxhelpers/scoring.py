@@ -14,7 +14,7 @@ from fxhelpers.registry import RegisteredModel, RegistryClient, load_version
 def evaluation_frame(
     registry: RegistryClient, name: str, symbol: str, prices: pd.DataFrame, *, challenger: int, champion: int | None
 ) -> EvaluationFrame:
-    """Load the versions, let each forecast from its own features, and keep the common days that none was fitted on.
+    """Load the versions, let each forecast from its own features, and keep the common days that none has seen.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def supervised(prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
     return features[known], target[known]
 
 
-def split_windows(days: pd.DatetimeIndex, params: TrainingParams) -> dict[str, slice]:
+def split_windows(days: pd.Index, params: TrainingParams) -> dict[str, slice]:
     """Split days into training, validation and test, in order of time.
 
     Between two windows the forecast's horizon and the embargo are left out,
@@ -76,7 +76,7 @@ def split_windows(days: pd.DatetimeIndex, params: TrainingParams) -> dict[str, s
 
     Parameters
     ----------
-    days : DatetimeIndex
+    days : Index of dates
         Increasing.
     params : TrainingParams
         Sizes as fractions of the days; embargo in trading days.
@@ -102,7 +102,10 @@ def split_windows(days: pd.DatetimeIndex, params: TrainingParams) -> dict[str, s
     for name, window in windows.items():
         held = window.stop - window.start
         if held < _MINIMUM_WINDOW:
-            msg = f"the {name} window would hold {held} of {count} days, at least {_MINIMUM_WINDOW} are needed; more prices, or other sizes"
+            msg = (
+                f"the {name} window would hold {held} of {count} days, at least {_MINIMUM_WINDOW} are needed: "
+                "use more prices, or other sizes"
+            )
             raise PriceDataError(msg)
     return windows
 
@@ -152,7 +155,14 @@ def train_model(
     training, validation = windows["training"], windows["validation"]
     scaler = StandardScaler().fit(features.iloc[training])
     fitted = [
-        _fit(hyper, scaler, features.iloc[training], target.iloc[training], params.random_state, chosen)
+        _fit(
+            hyper,
+            scaler,
+            features.iloc[training],
+            target.iloc[training],
+            random_state=params.random_state,
+            chosen=chosen,
+        )
         for hyper in _combinations(settings)
     ]
     actual = target.iloc[validation]
@@ -160,7 +170,9 @@ def train_model(
     scores = [rmse(actual, forecast) for forecast in forecasts]
     best = int(np.argmin(scores))
     hyper, estimator, seconds = fitted[best]
-    table = pd.DataFrame([{**{k: h[k] for k in settings.candidates}, "val_rmse": s} for (h, _, _), s in zip(fitted, scores, strict=True)])
+    table = pd.DataFrame(
+        [{**{k: h[k] for k in settings.candidates}, "val_rmse": s} for (h, _, _), s in zip(fitted, scores, strict=True)]
+    )
     mean = float(target.iloc[training].mean())
     metrics = {
         "val_rmse": scores[best],
@@ -196,7 +208,7 @@ def train_model(
     )
 
 
-def describe_days(days: pd.DatetimeIndex) -> dict[str, Any]:
+def describe_days(days: pd.Index) -> dict[str, Any]:
     """Return first day, last day and number of days, as JSON can hold them."""
     return {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "days": len(days)}
 
@@ -225,7 +237,13 @@ def _combinations(settings: MlpParams) -> list[dict[str, Any]]:
 
 
 def _fit(
-    hyper: dict[str, Any], scaler: StandardScaler, features: pd.DataFrame, target: pd.Series, random_state: int, chosen: str
+    hyper: dict[str, Any],
+    scaler: StandardScaler,
+    features: pd.DataFrame,
+    target: pd.Series,
+    *,
+    random_state: int,
+    chosen: str,
 ) -> tuple[dict[str, Any], Any, float]:
     """Fit one combination of hyperparameters; return it with the estimator and the seconds that it took."""
     arguments = {name: value for name, value in hyper.items() if name != "standardise_target"}

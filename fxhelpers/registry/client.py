@@ -272,7 +272,7 @@ def _as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVers
         status=found.status,
         run_id=found.run_id or "",
         creation_timestamp=found.creation_timestamp,
-        last_updated_timestamp=found.last_updated_timestamp,
+        last_updated_timestamp=found.last_updated_timestamp or found.creation_timestamp,
         description=found.description or "",
         tags=dict(found.tags),
     )

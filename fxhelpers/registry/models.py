@@ -139,7 +139,9 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
     found = registry.version(name, version)
     recorded = found.tags.get(MODEL_DIGEST)
     if recorded is None:
-        msg = f"version {version} of {name} was not registered by fxhelpers: nothing says which bytes are right, so none are loaded"
+        msg = (
+            f"version {version} of {name} was not registered by fxhelpers: nothing says which bytes are right, so none are loaded"
+        )
         raise NotComparableError(msg)
     with tempfile.TemporaryDirectory(prefix="fx-load-") as folder:
         with registry.session(f"load version {version} of", name) as client:
