@@ -48,7 +48,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-class NotRunError(RunRefusedError, click.ClickException):
+class NotRunError(click.ClickException, RunRefusedError):
     """A notebook was refused; papermill's command line prints it in one line."""
 
 
@@ -221,6 +221,7 @@ def _kernel_environment(params: Params, record: Path) -> dict[str, str]:
         "FX_RECORD": str(record),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would leave a record without figures
     }
 
 

@@ -190,7 +190,7 @@ def _axes(ax: Axes | None, height: float) -> Axes:
 
 def _day(text: str) -> float:
     """Return a day in the units of a date axis."""
-    return float(date2num(np.datetime64(text)))
+    return float(date2num(np.datetime64(text)))  # type: ignore[no-untyped-call]
 
 
 def _finish(ax: Axes) -> Axes:

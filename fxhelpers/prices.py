@@ -82,7 +82,8 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
         raw, origin = _read_yfinance(symbol), f"{symbol} (yfinance)"
     frame = _adjust(raw, origin)
     check_prices(frame, origin)
-    frame = frame.loc[params.start : params.end]
+    first, last = (pd.Timestamp(day) if day else None for day in (params.start, params.end))
+    frame = frame.loc[first:last]
     if len(frame) < MINIMUM_DAYS:
         span = f" ({frame.index[0]:%Y-%m-%d} to {frame.index[-1]:%Y-%m-%d})" if len(frame) else ""
         msg = (

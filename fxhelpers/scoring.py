@@ -58,7 +58,7 @@ def evaluation_frame(
     if first >= len(common):
         who = ", ".join(f"version {version} up to {day:%Y-%m-%d}" for version, day in seen.items())
         msg = (
-            f"{symbol}: no day is left to compare on: the prices end on {prices.index[-1]:%Y-%m-%d}, and trained or chosen on were "
+            f"{symbol}: no day is left to compare on: the prices end on {prices.index[-1]:%Y-%m-%d}, and seen were "
             f"{who}; wait for newer prices, or train with more test days"
         )
         raise NotComparableError(msg)

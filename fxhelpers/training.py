@@ -252,7 +252,7 @@ def _fit(
         estimator = TransformedTargetRegressor(regressor=estimator, transformer=StandardScaler())
     start = time.perf_counter()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # a fit that diverges is an error below
             warnings.simplefilter("ignore", ConvergenceWarning)  # iterations and max_iter are both in the metadata
             estimator.fit(scaler.transform(features), target.to_numpy())
     except ValueError as error:

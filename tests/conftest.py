@@ -1,0 +1,153 @@
+"""Every test has a project of its own: params.yaml, folders and a SQLite registry in its tmp_path."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.neural_network import MLPRegressor
+from sklearn.preprocessing import StandardScaler
+
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKEND="agg")
+
+from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle  # noqa: E402
+from fxhelpers.bundles import Bundle, load_bundle  # noqa: E402
+from fxhelpers.registry import RegistryClient  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")
+NAME = "MLP_Stock_Predictor_AAPL"
+
+
+class Project:
+    """A project's folder: settings that a test can change, and what they lead to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.settings: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
+        self.settings["training"]["models"]["regularised"] = {"hidden_layer_sizes": [4], "alpha": 100.0, "max_iter": 40}
+        self.write()
+
+    def write(self, **sections: dict[str, Any]) -> Path:
+        for name, values in sections.items():
+            self.settings[name].update(values)
+        path = self.folder / "params.yaml"
+        path.write_text(yaml.safe_dump(self.settings))
+        return path
+
+    def registry(self, **sections: dict[str, Any]) -> ModelRegistry:
+        return ModelRegistry(self.write(**sections))
+
+    def bundle(self, symbol: str = "AAPL", model: str = "regularised", **overrides: Any) -> Bundle:
+        """Train quickly, on real prices, and write the bundle."""
+        params = load_params(self.folder / "params.yaml")
+        prices = load_prices(symbol, params.prices)
+        trained = train_model(symbol, prices, params.training, model=model, overrides=overrides, source="sample")
+        return write_bundle(trained.model, trained.scaler, trained.metadata, params.paths)
+
+    def records(self, symbol: str = "AAPL") -> list[Path]:
+        return sorted((self.folder / "outputs" / "records" / symbol).glob("*.ipynb"))
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database without content: migrating takes seconds, copying does not."""
+    folder = tmp_path_factory.mktemp("empty")
+    shutil.copy(ROOT / "params.yaml", folder)
+    RegistryClient(load_params(folder / "params.yaml")).champion("nobody")
+    return folder / "outputs" / "registry" / "mlflow.db"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Path) -> Iterator[Project]:
+    for name in FOREIGN_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    database = tmp_path / "outputs" / "registry" / "mlflow.db"
+    database.parent.mkdir(parents=True)
+    shutil.copy(empty_registry, database)
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    yield Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three bundles of AAPL as `make demo` trains them: kind of model to folder."""
+    folders = {}
+    for model in ("original", "regularised", "lighter"):
+        folder = folders[model] = tmp_path_factory.mktemp(model)
+        shutil.copy(ROOT / "params.yaml", folder)
+        params = load_params(folder / "params.yaml")
+        made = train_model("AAPL", load_prices("AAPL", params.prices), params.training, model=model, source="sample")
+        write_bundle(made.model, made.scaler, made.metadata, params.paths)
+    return folders
+
+
+@pytest.fixture
+def registered(project: Project, trained: dict[str, Path]) -> Callable[..., int]:
+    """Register one of the demo's models in this test's registry; returns the version."""
+
+    def register(model: str, **options: Any) -> int:
+        bundle = load_bundle(load_params(trained[model] / "params.yaml").paths, symbol="AAPL")
+        return ModelRegistry(project.folder / "params.yaml").register_model(bundle, **options).version
+
+    return register
+
+
+@pytest.fixture
+def foresightx(tmp_path: Path) -> Callable[..., Path]:
+    """Write a bundle as ForesightX does: two plain pickles and a JSON, in its folders."""
+
+    def write(
+        symbol: str = "TATAMOTORS.BO", stamp: str = "", timestamp: str = "2025-12-20T03:41:23.123456", seed: int = 0
+    ) -> Path:
+        root = tmp_path / "ForesightX"
+        rng = np.random.default_rng(seed)
+        names = [f"Close_Lag_{lag}" for lag in (1, 2, 3, 5, 10)] + ["RSI_14", "MACD_Signal", "VWAP"]
+        features = rng.normal(100, 15, (300, len(names)))
+        target = rng.normal(0, 0.02, 300)
+        scaler = StandardScaler().fit(features)
+        model = MLPRegressor(
+            hidden_layer_sizes=(8, 4), solver="sgd", learning_rate="adaptive", early_stopping=True, max_iter=20, random_state=42
+        )
+        model.n_iter_no_change = 50
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(scaler.transform(features), target)
+        for folder in ("models", "metadata", "results"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        end = f"_{stamp}" if stamp else ""
+        model_path = root / "models" / f"mlp_model_{symbol}{end}.pkl"
+        model_path.write_bytes(pickle.dumps(model))
+        (root / "models" / f"mlp_scaler_{symbol}{end}.pkl").write_bytes(pickle.dumps(scaler))
+        metadata = {
+            "symbol": symbol,
+            "timestamp": timestamp,
+            "model_type": "MLP",
+            "architecture": [8, 4],
+            "features_count": len(names),
+            "feature_names": names,
+            "metrics": {"val_rmse": 0.25, "val_mae": 0.2, "iterations": 20, "training_time": 0.1},
+            "model_file": f"models/{model_path.name}",
+            "scaler_file": f"models/mlp_scaler_{symbol}{end}.pkl",
+            "config": {"activation": "relu", "solver": "sgd", "learning_rate_init": 0.001, "iterations": 20},
+        }
+        (root / "metadata" / f"mlp_model_stats_{symbol}{end}.json").write_text(json.dumps(metadata, indent=2))
+        evaluation = {
+            "symbol": symbol,
+            "evaluation_timestamp": timestamp,
+            "model_info": {"model_type": "MLP", "training_timestamp": timestamp},
+            "test_metrics": {"test_rmse": 0.3, "test_mae": 0.2, "test_mape": 1.8e13, "direction_accuracy": 0.71},
+        }
+        (root / "results" / f"evaluation_metrics_{symbol}{end}.json").write_text(json.dumps(evaluation))
+        return model_path
+
+    return write

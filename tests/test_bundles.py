@@ -1,0 +1,208 @@
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from conftest import Project
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import StandardScaler
+
+from fxhelpers import evaluate_bundle, load_params, load_prices, write_evaluation
+from fxhelpers.bundles import Bundle, load_bundle
+from fxhelpers.errors import BundleError, BundleNotFoundError, NotComparableError, UntrustedBundleError
+from fxhelpers.params import PathsParams
+
+
+@pytest.fixture
+def paths(project: Project) -> PathsParams:
+    return load_params().paths
+
+
+@pytest.fixture
+def bundle(project: Project) -> Bundle:
+    return project.bundle()
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_bundle_has_foresightx_names_and_keys_and_ours(bundle: Bundle, paths: PathsParams) -> None:
+    stamp = bundle.timestamp
+    assert bundle.model_path == paths.models / f"mlp_model_AAPL_{stamp}.skops"
+    assert bundle.scaler_path == paths.models / f"mlp_scaler_AAPL_{stamp}.skops"
+    assert bundle.metadata_path == paths.metadata / f"mlp_model_stats_AAPL_{stamp}.json"
+    theirs = "symbol timestamp model_type architecture features_count feature_names metrics model_file scaler_file config"
+    assert set(theirs.split()) <= set(bundle.metadata)
+    assert {"val_rmse", "val_mae", "iterations", "training_time"} <= set(bundle.metrics)
+    assert {"activation", "solver", "learning_rate_init", "iterations"} <= set(bundle.config)
+    assert {"windows", "prices", "target", "files", "format_version", "libraries"} <= set(bundle.metadata)
+    assert set(os.listdir(paths.models)) == {bundle.model_path.name, bundle.scaler_path.name}
+
+
+def test_two_bundles_of_one_second_do_not_overwrite_each_other(project: Project, paths: PathsParams) -> None:
+    stamps = {project.bundle(max_iter=2).timestamp for _ in range(3)}
+    assert len(stamps) == 3
+    assert len(list(paths.models.glob("*.skops"))) == 6
+
+
+def test_the_latest_bundle_is_found_and_a_longer_symbol_is_another(project: Project, paths: PathsParams) -> None:
+    project.bundle()
+    latest = project.bundle()
+    other = latest.model_path.with_name(f"mlp_model_AAPL_X_{latest.timestamp}.skops")
+    other.write_bytes(b"of another symbol")
+    assert load_bundle(paths, symbol="AAPL").timestamp == latest.timestamp
+
+
+def test_a_path_alone_is_enough(bundle: Bundle, paths: PathsParams, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bundle.model_path.parent)
+    assert load_bundle(paths, model_path=bundle.model_path.name).digest == bundle.digest
+    with pytest.raises(BundleError, match="a bundle of AAPL, but symbol is IBM"):
+        load_bundle(paths, model_path=bundle.model_path, symbol="IBM")
+    with pytest.raises(BundleError, match="a model file is named mlp_model_SYMBOL"):
+        load_bundle(paths, model_path=bundle.metadata_path)
+
+
+@pytest.mark.parametrize(("stamp", "timestamp"), [("", "2025-12-20T03:41:23.123456"), ("20251220_034123", "20251220_034123")])
+def test_both_generations_of_foresightx_are_read(
+    foresightx: Callable[..., Path], project: Project, stamp: str, timestamp: str
+) -> None:
+    model_path = foresightx(stamp=stamp, timestamp=timestamp)
+    root = model_path.parent.parent
+    paths = load_params(project.write(paths={name: str(root / name) for name in ("models", "metadata", "results")})).paths
+    bundle = load_bundle(paths, symbol="TATAMOTORS.BO")
+    assert (
+        bundle.digest == load_bundle(PathsParams(), model_path=model_path).digest
+    )  # the neighbouring folders are found from a path
+    assert (bundle["architecture"], bundle["features_count"], bundle["timestamp"]) == ([8, 4], 8, timestamp)
+    assert bundle.metrics["val_rmse"] == 0.25
+    assert bundle.metrics["test_rmse"] == 0.3  # the evaluation of this training was merged
+    row = np.full((1, 8), 100.0)
+    expected = bundle.model_object.predict(bundle.scaler_object.transform(row))
+    np.testing.assert_array_equal(bundle.pipeline().predict(pd.DataFrame(row, columns=bundle.feature_names)), expected)
+
+
+def test_the_newest_of_mixed_generations_wins(foresightx: Callable[..., Path], project: Project) -> None:
+    foresightx(stamp="20251219_000000", timestamp="20251219_000000", seed=1)
+    foresightx(stamp="", timestamp="2025-12-20T00:00:00")
+    root = foresightx(stamp="20251218_000000", timestamp="20251218_000000", seed=2).parent.parent
+    paths = load_params(project.write(paths={name: str(root / name) for name in ("models", "metadata", "results")})).paths
+    assert load_bundle(paths, symbol="TATAMOTORS.BO").timestamp == "2025-12-20T00:00:00"
+
+
+def test_only_the_evaluation_of_this_training_is_merged_and_the_latest_of_them(project: Project, paths: PathsParams) -> None:
+    old = project.bundle()
+    prices = load_prices("AAPL", load_params().prices)
+    evaluation = evaluate_bundle(old, prices)
+    write_evaluation(old, {**evaluation.metrics, "test_rmse": 9.0}, evaluation.predictions, paths)
+    write_evaluation(old, evaluation.metrics, evaluation.predictions, paths)
+    new = project.bundle()
+    assert new.evaluation_path is None
+    assert "test_rmse" not in new.metrics
+    again = load_bundle(paths, model_path=old.model_path)
+    assert again.metrics["test_rmse"] == evaluation.metrics["test_rmse"]
+    assert "test_mape" not in again.metrics  # not a number: a percentage of almost nothing
+    assert again.digest == old.digest  # an evaluation is not part of the bundle's identity
+
+
+def test_nothing_there_says_how_to_train(project: Project, paths: PathsParams) -> None:
+    with pytest.raises(BundleNotFoundError, match="No model files found for IBM in .*fx run train -p symbol IBM"):
+        load_bundle(paths, symbol="IBM")
+
+
+@pytest.mark.parametrize("which", ["scaler_path", "metadata_path"])
+def test_a_missing_file_is_named(bundle: Bundle, paths: PathsParams, which: str) -> None:
+    bundle[which].unlink()
+    with pytest.raises(BundleNotFoundError, match=f"{bundle[which].name}: missing"):
+        load_bundle(paths, symbol="AAPL")
+
+
+@pytest.mark.parametrize("which", ["model_path", "scaler_path", "metadata_path"])
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
+def test_a_truncated_file_is_named(bundle: Bundle, paths: PathsParams, which: str, kept: float) -> None:
+    path = bundle[which]
+    edit(bundle.metadata_path, files={})  # so that not merely the digest speaks
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
+    with pytest.raises(BundleError, match=path.name):
+        load_bundle(paths, symbol="AAPL")
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99])
+def test_a_truncated_pickle_is_named(foresightx: Callable[..., Path], kept: float) -> None:
+    path = foresightx()
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept if kept > 1 else kept * len(content))])
+    with pytest.raises(BundleError, match="not a whole pickle"):
+        load_bundle(PathsParams(), model_path=path)
+
+
+def test_a_changed_byte_is_noticed(bundle: Bundle, paths: PathsParams) -> None:
+    content = bytearray(bundle.model_path.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.model_path.write_bytes(content)
+    with pytest.raises(BundleError, match="its bytes are not those that"):
+        load_bundle(paths, symbol="AAPL")
+
+
+def test_contradictions_are_named(bundle: Bundle, paths: PathsParams) -> None:
+    good = bundle.metadata_path.read_text()
+    for changes, message in [
+        ({"symbol": "IBM"}, "metadata of IBM, but the model file is AAPL's"),
+        ({"features_count": 7}, "features_count is 7, but feature_names lists 45"),
+        ({"feature_names": ["a", "b"], "features_count": 2}, "made for 45 features, but .* lists 2"),
+        ({"feature_names": bundle.feature_names[::-1]}, "made for other features, or another order"),
+        ({"feature_names": []}, "no feature_names; found the keys"),
+        ({"format_version": 2}, "format_version 2, this fxhelpers reads up to 1; install a newer"),
+    ]:
+        bundle.metadata_path.write_text(good)
+        edit(bundle.metadata_path, **changes)
+        with pytest.raises(BundleError, match=message):
+            load_bundle(paths, symbol="AAPL")
+
+
+def test_a_scaler_of_another_width_is_refused(bundle: Bundle, paths: PathsParams) -> None:
+    bundle.scaler_path.write_bytes(skops.io.dumps(StandardScaler().fit(np.eye(3))))
+    edit(bundle.metadata_path, files={})
+    with pytest.raises(BundleError, match=r"mlp_scaler_AAPL.*made for 3 features, but .* lists 45"):
+        load_bundle(paths, symbol="AAPL")
+
+
+class Attack:
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, ("touch executed",)
+
+
+def test_a_pickle_that_asks_for_more_than_a_model_is_not_loaded(foresightx: Callable[..., Path], tmp_path: Path) -> None:
+    path = foresightx()
+    path.write_bytes(pickle.dumps(Attack()))
+    with pytest.raises(UntrustedBundleError, match=r"asks for posix.system"):
+        load_bundle(PathsParams(), model_path=path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_skops_file_of_another_type_is_not_loaded(bundle: Bundle, paths: PathsParams) -> None:
+    bundle.model_path.write_bytes(skops.io.dumps({"model": LinearRegression(), "attack": os.path.join}))
+    edit(bundle.metadata_path, files={})
+    with pytest.raises(BundleError, match="holds"):
+        load_bundle(paths, symbol="AAPL")
+
+
+def test_a_foreign_bundle_cannot_be_evaluated_here_and_says_why(foresightx: Callable[..., Path]) -> None:
+    bundle = load_bundle(PathsParams(), model_path=foresightx())
+    with pytest.raises(
+        NotComparableError, match="8 of its 8 features cannot be computed from prices here, the first is 'Close_Lag_1'"
+    ):
+        evaluate_bundle(bundle, load_prices("AAPL", load_params().prices))
+
+
+def test_an_unknown_key_of_a_result_lists_the_known_ones(bundle: Bundle) -> None:
+    assert bundle["symbol"] == "AAPL"
+    assert set(dict(bundle)) >= {"model_path", "metrics", "architecture", "feature_names"}
+    with pytest.raises(KeyError, match="'simbol' is not a key of Bundle; keys: symbol"):
+        bundle["simbol"]

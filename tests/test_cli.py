@@ -1,0 +1,72 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT, Project
+
+from fxhelpers.cli import REFUSED, cli
+
+FX = str(Path(sys.executable).with_name("fx"))
+
+
+def fx(*arguments: str, code: int = 0) -> str:
+    done = subprocess.run([FX, *arguments], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_run_prints_its_summary_and_where_it_was_saved(project: Project) -> None:
+    project.bundle("IBM")
+    printed = fx("run", "register", "-p", "symbol", "IBM", "-p", "tags", "{team: rates}")
+    (record,) = project.records("IBM")
+    assert "version  1" in printed
+    assert f"saved as  outputs/records/IBM/{record.name}" in printed
+
+
+def test_a_refused_promotion_is_a_completed_run_unless_promotion_is_required(
+    project: Project, registered: Callable[..., int]
+) -> None:
+    registered("original")
+    assert "verdict  keep" in fx("run", "promote", "-p", "apply", "true")
+    assert "verdict  keep" in fx("run", "promote", "--require-promotion", code=REFUSED)
+    registered("regularised")
+    assert "verdict  promote" in fx("run", "promote", "--require-promotion")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "promte"], "no notebook 'promte' (did you mean 'promote'?)"),
+        (["run", "train", "-p", "symbol", "FB"], "PriceDataError: FB (sample): 196 days"),
+        (["run", "train", "-p", "symbl", "IBM"], "unknown parameter 'symbl' (did you mean 'symbol'?)"),
+        (["run", "register"], "BundleNotFoundError: No model files found for AAPL"),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_one(project: Project, arguments: list[str], message: str) -> None:
+    assert message in fx(*arguments, code=1)
+
+
+def test_without_a_project_the_error_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    result = CliRunner().invoke(cli, ["run", "train"])
+    assert result.exit_code == 1
+    assert "no params.yaml in /" in result.output
+
+
+def test_python_m_is_fx() -> None:
+    done = subprocess.run([sys.executable, "-m", "fxhelpers", "--help"], check=True, capture_output=True, text=True)
+    assert "promote stock-return models" in done.stdout
+
+
+def test_importing_the_package_imports_nothing_heavy_and_changes_nothing() -> None:
+    code = (
+        "import os, sys, warnings, logging; env = dict(os.environ); filters = list(warnings.filters); import fxhelpers;"
+        "heavy = {'mlflow', 'sklearn', 'pandas', 'numpy', 'matplotlib', 'papermill', 'pydantic'} & set(sys.modules);"
+        "assert not heavy, heavy; assert dict(os.environ) == env; assert warnings.filters == filters; assert not logging.root.handlers"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": ""})

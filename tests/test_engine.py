@@ -1,0 +1,201 @@
+"""The record tells the truth, however a run ends. Real kernels, real signals, papermill's own command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import ROOT, Project
+from nbformat.v4 import new_code_cell, new_notebook
+
+from fxhelpers.engine import run_notebook
+from fxhelpers.errors import RunRefusedError
+
+PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-bar"]
+
+
+@pytest.fixture
+def notebook(project: Project) -> Path:
+    """A notebook of ours that does what its parameter says."""
+    parameters = new_code_cell(
+        'symbol: str = "AAPL"  # ticker\ncount: int = 1  # a number\nshare: float = 0.5\napply: bool = False\naction: str = ""'
+    )
+    parameters.metadata["tags"] = ["parameters"]
+    cells = [
+        parameters,
+        new_code_cell("import os, signal, time\nprint('before')"),
+        new_code_cell(
+            "actions = {'die': lambda: os.kill(os.getpid(), signal.SIGKILL), 'sleep': lambda: time.sleep(60), 'raise': lambda: 1 / 0}\n"
+            "print(os.environ['FX_RECORD'], flush=True)\n"
+            "actions.get(action, lambda: None)()"
+        ),
+        new_code_cell("from fxhelpers import summary\nsummary('probe', symbol=symbol, verdict='promote' if apply else 'keep')"),
+    ]
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "fxhelpers": {"notebook": "probe"},
+    }
+    path = project.folder / "probe.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def statuses(record: Path) -> list[str]:
+    nb = nbformat.read(record, as_version=4)
+    return [cell.metadata.papermill.status for cell in nb.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+
+
+def header(record: Path) -> dict[str, str]:
+    return dict(nbformat.read(record, as_version=4).metadata["fxhelpers"]["record"])
+
+
+def test_a_plain_papermill_run_keeps_a_record_whatever_output_was_asked_for(notebook: Path, project: Project) -> None:
+    subprocess.run([*PAPERMILL, "probe.ipynb", "out.ipynb", "-p", "count", "3"], check=True, capture_output=True)
+    piped = subprocess.run([*PAPERMILL, "probe.ipynb"], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    dash = subprocess.run([*PAPERMILL, "probe.ipynb", "-"], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    assert len(project.records()) == 3
+    for record in project.records():
+        assert header(record)["status"] == "completed"
+        assert statuses(record) == ["completed"] * 4
+    assert nbformat.read("out.ipynb", as_version=4).metadata.papermill.parameters == {"count": 3}
+    assert json.loads(piped.stdout)["cells"]
+    assert json.loads(dash.stdout)["cells"]
+
+
+def test_the_record_is_the_path_that_the_kernel_was_told(notebook: Path, project: Project) -> None:
+    result = run_notebook(notebook, {})
+    assert result.record == project.records()[0]
+    assert str(result.record) in result.record.read_text()
+    assert result.summary is not None
+    assert result.summary["record"] == result.record.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "symbl", "IBM"], "unknown parameter 'symbl' (did you mean 'symbol'?); this notebook takes symbol, count"),
+        (["-p", "symbol", "007"], "parameter symbol has to be str, found int 7; with papermill: -r symbol"),
+        (["-p", "apply", "true"], "parameter apply has to be bool, found str 'true'; with papermill: -p apply True"),
+        (["-p", "count", "2.5"], "parameter count has to be int, found float 2.5"),
+        (["-p", "symbol", "../../etc"], "'../../etc' is not a ticker"),
+    ],
+)
+def test_wrong_parameters_are_one_clear_line_and_nothing_runs(
+    notebook: Path, project: Project, arguments: list[str], message: str
+) -> None:
+    done = subprocess.run([*PAPERMILL, "probe.ipynb", "out.ipynb", *arguments], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert project.records() == []
+    assert not Path("out.ipynb").exists()
+
+
+def test_text_from_a_command_line_is_read_as_the_type_that_the_notebook_declares(notebook: Path) -> None:
+    result = run_notebook(notebook, {"share": "1", "apply": "true", "symbol": "007"})
+    assert result.summary is not None
+    assert (result.summary["symbol"], result.summary["verdict"]) == ("007", "promote")
+
+
+def test_a_failing_cell_leaves_a_failed_record_and_exits_non_zero(notebook: Path, project: Project) -> None:
+    done = subprocess.run([*PAPERMILL, "probe.ipynb", "-", "-p", "action", "raise"], check=False, capture_output=True)
+    assert done.returncode == 1
+    (record,) = project.records()
+    assert statuses(record) == ["completed", "completed", "failed", "pending"]
+    assert header(record)["error"] == "ZeroDivisionError: division by zero"
+
+
+def test_a_killed_kernel_is_not_recorded_as_completed(notebook: Path, project: Project) -> None:
+    done = subprocess.run([*PAPERMILL, "probe.ipynb", "-", "-p", "action", "die"], check=False, capture_output=True)
+    assert done.returncode not in {0, None}
+    (record,) = project.records()
+    assert statuses(record) == ["completed", "completed", "failed", "pending"]
+    assert header(record)["status"] == "failed"
+    assert header(record)["error"].startswith("DeadKernelError")
+    assert nbformat.read(record, as_version=4).metadata.papermill.exception is True
+
+
+def test_a_timeout_is_not_recorded_as_completed(notebook: Path, project: Project) -> None:
+    arguments = ["--execution-timeout", "2", "-p", "action", "sleep"]
+    done = subprocess.run([*PAPERMILL, "probe.ipynb", "-", *arguments], check=False, capture_output=True)
+    assert done.returncode not in {0, None}
+    (record,) = project.records()
+    assert statuses(record) == ["completed", "completed", "failed", "pending"]
+    assert header(record)["error"].startswith("CellTimeoutError")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_leaves_no_kernel(notebook: Path, project: Project, number: signal.Signals) -> None:
+    command = [*PAPERMILL, "probe.ipynb", "-", "-p", "action", "sleep"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and not (project.records() and statuses(project.records()[0])[2] == "running"):
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, number)
+    assert process.wait(timeout=20) != 0
+    (record,) = project.records()
+    assert header(record)["status"] == "interrupted"
+    assert statuses(record) == ["completed", "completed", "failed", "pending"]
+    group = subprocess.run(["ps", "-o", "pid=", "--sid", str(process.pid)], check=False, capture_output=True, text=True)  # noqa: S607
+    assert group.stdout.strip() == ""
+
+
+def test_a_reader_never_sees_half_a_record(notebook: Path, project: Project) -> None:
+    process = subprocess.Popen([*PAPERMILL, "probe.ipynb", "-"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    reads = 0
+    while process.poll() is None:
+        for record in project.records():
+            json.loads(record.read_text())
+            reads += 1
+    assert process.returncode == 0
+    assert reads > 10
+    assert [p.name for p in project.records()[0].parent.iterdir()] == [project.records()[0].name]  # no temporary file is left
+
+
+def test_other_notebooks_go_to_papermills_own_engine(project: Project) -> None:
+    path = project.folder / "other.ipynb"
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=[new_code_cell("print('mine')")], metadata=metadata), path)
+    done = subprocess.run(
+        [*PAPERMILL, "other.ipynb", "out.ipynb", "-p", "unknown", "1"], check=True, capture_output=True, text=True
+    )
+    assert "unknown parameter" in done.stderr.lower()  # papermill's own warning
+    assert "mine" in Path("out.ipynb").read_text()
+    assert not (project.folder / "outputs" / "records").exists()
+
+
+def test_from_a_foreign_folder_the_notebooks_own_project_applies(
+    notebook: Path, project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([*PAPERMILL, str(notebook), "-"], check=True, capture_output=True, cwd=elsewhere)
+    assert len(project.records()) == 1
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_without_any_params_yaml_nothing_runs(notebook: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    lonely = tmp_path_factory.mktemp("lonely") / "probe.ipynb"
+    lonely.write_text(notebook.read_text())
+    done = subprocess.run([*PAPERMILL, str(lonely), "-"], check=False, capture_output=True, text=True, cwd=lonely.parent)
+    assert done.returncode == 1
+    assert "no params.yaml in" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_api_refuses_as_the_command_line_does(notebook: Path) -> None:
+    with pytest.raises(RunRefusedError, match="unknown parameter 'nope'"):
+        run_notebook(notebook, {"nope": 1})
+
+
+def test_importing_the_engine_first_works_too() -> None:
+    code = (
+        "import fxhelpers.engine, papermill; from papermill.engines import papermill_engines as e; print(e.get_engine().__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "RecordEngine"

@@ -1,0 +1,64 @@
+"""What a user installs is what was declared."""
+
+import re
+import tomllib
+
+import yaml
+from conftest import ROOT
+from packaging.requirements import Requirement
+
+import fxhelpers
+
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+USERS_NINE = {"jupyterlab", "papermill", "mlflow", "scikit-learn", "joblib", "pandas", "matplotlib", "pyyaml", "nbval"}
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def declared() -> dict[str, str]:
+    found = [Requirement(text) for text in PYPROJECT["project"]["dependencies"]]
+    return {requirement.name: str(requirement.specifier) for requirement in found}
+
+
+def test_environment_yml_equals_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    assert environment["channels"] == ["conda-forge"]
+    *conda, last = environment["dependencies"]
+    from_conda = {Requirement(text).name: str(Requirement(text).specifier) for text in conda}
+    assert from_conda.pop("python") == PYPROJECT["project"]["requires-python"]
+    from_conda.pop("pip")
+    *pip, editable = last["pip"]
+    assert editable == "-e ."
+    from_pip = {Requirement(text).name: str(Requirement(text).specifier) for text in pip}
+    assert set(from_conda) == USERS_NINE
+    assert {**from_conda, **from_pip} == declared()
+
+
+def test_the_lock_pins_every_dependency_with_hashes_and_names_no_host() -> None:
+    pins = re.findall(r"^([a-z0-9-]+)==", LOCK, re.MULTILINE)
+    wanted = {name.lower().replace("_", "-") for name in declared()}
+    assert wanted <= set(pins)
+    assert "://" not in LOCK
+    assert "--index-url" not in LOCK
+    for block in re.split(r"^(?=[a-z])", LOCK, flags=re.MULTILINE)[1:]:
+        assert "--hash=sha256:" in block, block[:60]
+    for system in ("linux", "darwin"):
+        assert f"sys_platform == '{system}'" in LOCK
+
+
+def test_all_is_the_public_surface() -> None:
+    assert sorted(fxhelpers.__all__, key=str.lower) == sorted(set(fxhelpers.__all__), key=str.lower)
+    assert dir(fxhelpers) == sorted(fxhelpers.__all__)
+    for name in fxhelpers.__all__:
+        assert getattr(fxhelpers, name).__doc__, name
+
+
+def test_every_error_is_an_fxerror_and_a_builtin_and_is_drawn_in_the_tree() -> None:
+    from fxhelpers import errors
+
+    tree = errors.__doc__ or ""
+    kinds = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.FxError)]
+    assert len(kinds) > 10
+    for kind in kinds:
+        assert kind.__name__ in tree
+        builtin = {base for base in kind.__mro__ if base.__module__ == "builtins"} - {Exception, BaseException, object}
+        assert builtin or kind is errors.FxError

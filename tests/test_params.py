@@ -1,0 +1,140 @@
+import os
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project
+
+from fxhelpers import load_params
+from fxhelpers.errors import ParamsError
+from fxhelpers.params import check_symbol, safe_uri
+
+
+def test_the_nearest_file_upwards_applies_and_FX_PARAMS_wins(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = project.folder / "notebooks_of_mine" / "deep"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    assert load_params().file == project.folder / "params.yaml"
+    other = project.folder / "other.yaml"
+    other.write_text("default_symbol: IBM\n")
+    monkeypatch.setenv("FX_PARAMS", str(other))
+    assert load_params().default_symbol == "IBM"
+
+
+def test_no_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    with pytest.raises(ParamsError, match=r"no params.yaml in / or any folder above.*FX_PARAMS"):
+        load_params()
+    with pytest.raises(ParamsError, match="no such file"):
+        load_params(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mlflow: {enable: true}", "mlflow.enable: unknown key; the nearest known one is 'enabled'"),
+        ("model_registery: {}", "model_registery: unknown key; the nearest known one is 'model_registry'"),
+        ("training: {models: {regularised: {alfa: 1}}}", "training.models.regularised.alfa: .* is 'alpha'"),
+        ("training: {models: {regularised: {candidates: {alpha: [-1]}}}}", "greater than or equal to 0, found -1"),
+        ("training: {model: huge}", "'huge' is not one of models"),
+        (
+            "model_registry: {default_stage: Testing}",
+            "default_stage: .*'None', 'Staging', 'Production' or 'Archived', found 'Testing'",
+        ),
+        ("model_registry: {retention_days: 0}", "retention_days: .*greater than or equal to 1, found 0"),
+        ("default_symbol: ../x", "'../x' is not a ticker"),
+        ("mlflow: {tracking_uri: dagshub}", "needs mlflow.dagshub_username and mlflow.dagshub_repo"),
+        ("- a list", "found list"),
+        ("a: [", "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place_and_the_remedy(project: Project, text: str, message: str) -> None:
+    path = project.folder / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(ParamsError, match=message) as caught:
+        load_params(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_users_own_sections_are_understood_as_written(project: Project) -> None:
+    path = project.folder / "documented.yaml"
+    path.write_text("""
+model_registry:
+  track_experiments: true
+  save_artifacts: true
+  compare_metrics: true
+  auto_archive: true
+  retention_days: 90
+  default_stage: "Staging"
+mlflow:
+  enabled: true
+  dagshub_username: 'TheAditya-10'
+  dagshub_repo: 'ForesightX'
+  experiment_name: 'MLP_Stock_Prediction'
+""")
+    params = load_params(path)
+    assert params.model_registry.default_stage == "Staging"
+    assert params.mlflow.tracking_uri == f"sqlite:///{project.folder}/outputs/registry/mlflow.db"
+
+
+def test_paths_start_at_the_file_not_at_the_current_folder(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = project.write(paths={"models": "ForesightX/models", "results": "/elsewhere/results"})
+    monkeypatch.chdir("/")
+    params = load_params(path)
+    assert params.paths.models == project.folder / "ForesightX" / "models"
+    assert params.paths.results == Path("/elsewhere/results")
+    assert params.prices.folder == project.folder / "prices"
+
+
+def test_the_environments_tracking_uri_wins(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://registry.example:5000")
+    assert load_params().mlflow.tracking_uri == "https://registry.example:5000"
+
+
+def test_dagshub_takes_its_token_from_the_environment_or_dotenv_and_shows_it_nowhere(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project.write(mlflow={"tracking_uri": "dagshub", "dagshub_username": "someone", "dagshub_repo": "models"})
+    missing = load_params(path)
+    assert missing.mlflow.tracking_uri == "https://dagshub.com/someone/models.mlflow"
+    assert missing.registry_missing is not None
+    assert "DAGSHUB_TOKEN not found in environment variables" in missing.registry_missing
+    (project.folder / ".env").write_text("DAGSHUB_TOKEN=from-dotenv\n")
+    from_file = load_params(path)
+    assert from_file.registry_missing is None
+    assert from_file.credentials["MLFLOW_TRACKING_PASSWORD"] == "from-dotenv"  # noqa: S105 (planted)
+    monkeypatch.setenv("DAGSHUB_TOKEN", "from-environment")
+    assert load_params(path).credentials["MLFLOW_TRACKING_PASSWORD"] == "from-environment"  # noqa: S105 (planted)
+    assert "from-dotenv" not in repr(from_file) + str(from_file.model_dump())
+    assert "DAGSHUB_TOKEN" not in os.environ or os.environ["DAGSHUB_TOKEN"] == "from-environment"  # noqa: S105
+
+
+def test_a_host_that_merely_ends_like_dagshub_gets_no_token(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSHUB_TOKEN", "secret")
+    for host in ("evildagshub.com", "dagshub.com.evil.example"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://{host}/a/b.mlflow")
+        assert load_params().credentials == {}
+
+
+def test_a_password_in_a_uri_is_not_shown() -> None:
+    assert safe_uri("https://me:secret@host:5000/x") == "https://***@host:5000/x"
+    assert safe_uri("sqlite:////a/b.db") == "sqlite:////a/b.db"
+
+
+@pytest.mark.parametrize("symbol", ["AAPL", "BRK.B", "^GSPC", "TATAMOTORS.BO", "EURUSD=X", "BF-B", "a"])
+def test_tickers_pass(symbol: str) -> None:
+    assert check_symbol(symbol) == symbol
+
+
+@pytest.mark.parametrize("symbol", ["", "../x", "a/b", "a\\b", "A" * 300, "A..B", ".env", "a b", "AAPL'", "é", 7, None, "AAPL\n"])
+def test_what_could_not_name_a_file_safely_is_refused(symbol: object) -> None:
+    with pytest.raises(ParamsError, match="not a ticker"):
+        check_symbol(symbol)
+
+
+def test_the_shipped_file_shows_every_key_there_is() -> None:
+    import yaml
+
+    shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = load_params(ROOT / "params.yaml")
+    for section in ("prices", "training", "model_registry", "mlflow", "paths"):
+        assert set(shipped[section]) == set(type(getattr(params, section)).model_fields)

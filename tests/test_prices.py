@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from bokeh_sampledata import stocks
+from conftest import Project
+
+from fxhelpers import load_params, load_prices
+from fxhelpers.errors import PriceDataError, UnknownSymbolError
+from fxhelpers.params import PricesParams
+from fxhelpers.prices import COLUMNS, check_prices, prices_digest
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    raw = pd.DataFrame(stocks.AAPL).iloc[:600]
+    return raw.rename(columns=str.title).drop(columns="Adj_Close")
+
+
+def from_csv(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    folder.mkdir(exist_ok=True)
+    table.to_csv(folder / "XYZ.csv", index=False)
+    return load_prices("XYZ", PricesParams(source="csv", folder=folder))
+
+
+def test_the_sample_is_adjusted_for_its_split(project: Project) -> None:
+    prices = load_prices("AAPL", load_params().prices)
+    raw = pd.DataFrame(stocks.AAPL)
+    assert raw["close"].pct_change().min() < -0.5  # the shares were split in two on 2005-02-28
+    assert prices.loc["2005-02-01":"2005-03-31", "Close"].pct_change().abs().max() < 0.1
+    np.testing.assert_allclose(prices["Close"] * prices["Volume"], raw["close"] * raw["volume"])
+
+
+def test_too_little_history_is_refused_with_the_numbers() -> None:
+    with pytest.raises(PriceDataError, match=r"FB \(sample\): 196 days of prices \(2012-05-18 to 2013-03-01\), at least 500"):
+        load_prices("FB", PricesParams())
+
+
+def test_an_unknown_symbol_lists_the_known_ones(tmp_path: Path, table: pd.DataFrame) -> None:
+    with pytest.raises(UnknownSymbolError, match=r"no prices for 'APPL'.*did you mean 'AAPL'.*AAPL, FB, GOOG, IBM, MSFT"):
+        load_prices("APPL", PricesParams())
+    from_csv(table, tmp_path / "prices")
+    with pytest.raises(LookupError, match="there: XYZ"):
+        load_prices("ABC", PricesParams(source="csv", folder=tmp_path / "prices"))
+
+
+def test_a_csv_reads_as_the_sample_does(tmp_path: Path, table: pd.DataFrame) -> None:
+    prices = from_csv(table, tmp_path / "prices")
+    assert list(prices.columns) == COLUMNS
+    assert prices_digest(prices) == prices_digest(from_csv(table.sample(frac=1, axis=1, random_state=0), tmp_path / "prices"))
+    adjusted = from_csv(table.assign(**{"Adj Close": table["Close"] / 2}), tmp_path / "prices")
+    np.testing.assert_allclose(adjusted["High"], prices["High"] / 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "message"),
+    [
+        ("High", 5, 0.5, "High below Low, once on 2000-03-08"),
+        ("Close", 5, np.nan, "a missing or infinite value, once on 2000-03-08"),
+        ("Close", 5, -1.0, "a price that is not above zero, once on 2000-03-08"),
+        ("Volume", 5, -1.0, "a negative volume, once"),
+        ("Date", 5, "2000-03-07", "a date that occurs more than once, once on 2000-03-07"),
+        ("Date", 5, "2000-01-03", "a date earlier than the one before it, once on 2000-01-03"),
+        ("Date", 5, "yesterday", "a date or a number cannot be read"),
+        ("Low", 5, "cheap", "a date or a number cannot be read"),
+        ("Date", 5, None, "1 rows without a date"),
+    ],
+)
+def test_broken_prices_are_refused_by_rule_and_day(  # noqa: PLR0917 (parametrize)
+    tmp_path: Path, table: pd.DataFrame, column: str, row: int, value: object, message: str
+) -> None:
+    broken = table.astype({"Volume": float, "Date": object, column: object})
+    broken.loc[row, column] = value
+    with pytest.raises(PriceDataError, match=message) as caught:
+        from_csv(broken, tmp_path / "prices")
+    assert "XYZ.csv" in str(caught.value)
+
+
+def test_a_missing_column_and_an_empty_file_are_named(tmp_path: Path, table: pd.DataFrame) -> None:
+    with pytest.raises(PriceDataError, match="no column High; there: Date, Open, Low"):
+        from_csv(table.drop(columns="High"), tmp_path / "prices")
+    (tmp_path / "prices" / "XYZ.csv").write_text("")
+    with pytest.raises(PriceDataError, match="cannot be read as a table"):
+        load_prices("XYZ", PricesParams(source="csv", folder=tmp_path / "prices"))
+
+
+def test_start_and_end_cut_the_history() -> None:
+    prices = load_prices("AAPL", PricesParams(start="2005-01-03", end="2010-12-31"))
+    assert (prices.index[0], prices.index[-1]) == (pd.Timestamp("2005-01-03"), pd.Timestamp("2010-12-31"))
+
+
+def test_good_prices_pass(table: pd.DataFrame) -> None:
+    check_prices(table.assign(Date=pd.to_datetime(table["Date"])).set_index("Date"), "XYZ")

@@ -1,0 +1,286 @@
+"""The six documented methods, against a real registry, and what plain MLflow makes of it."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import NAME, Project
+
+from fxhelpers import ModelRegistry, evaluate_bundle, load_prices, write_evaluation
+from fxhelpers.errors import (
+    BundleNotFoundError,
+    ModelTamperedError,
+    NotComparableError,
+    RegistryUnavailableError,
+    StageError,
+    VersionNotFoundError,
+)
+from fxhelpers.registry import load_version
+from fxhelpers.scoring import evaluation_frame
+from fxhelpers.training import supervised
+
+
+def run_of(registry: ModelRegistry, version: int) -> mlflow.entities.Run:
+    found = registry.client.version(NAME, version)
+    with registry.client.session("read a run") as client:
+        return client.get_run(found.run_id)
+
+
+def files_of(registry: ModelRegistry, version: int) -> set[str]:
+    found = registry.client.version(NAME, version)
+    with registry.client.session("list files") as client:
+        return {f.path for folder in ("model", "artifacts") for f in client.list_artifacts(found.run_id, folder)}
+
+
+def test_the_documented_examples_run_as_written(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """The code of the user's document, with the import path changed."""
+    project.bundle()
+    registry = ModelRegistry()
+    model_info = registry.load_model_info(symbol="AAPL")
+    result = registry.register_model(model_info)
+    assert (result["version"], result["stage"], result["symbol"]) == (1, "Staging", "AAPL")
+    result = registry.register_model(model_info, stage="Production")
+    assert (result["version"], result["stage"]) == (1, "Production")
+    for v in registry.get_model_versions("MLP_Stock_Predictor_AAPL"):
+        print(f"Version {v['version']}: {v['stage']} {v['status']} {v['creation_timestamp']} {v['run_id']}")
+    project.bundle()
+    registry.run_registration_pipeline(symbol="AAPL")
+    registry.transition_stage(model_name="MLP_Stock_Predictor_AAPL", version=2, stage="Production")
+    registry.transition_stage(model_name="MLP_Stock_Predictor_AAPL", version=1, stage="Archived")
+    prod_model = registry.get_production_model("MLP_Stock_Predictor_AAPL")
+    assert prod_model is not None
+    print(f"Production: v{prod_model['version']}")
+    assert prod_model["stage"] == "Production"
+    printed = capsys.readouterr().out
+    assert "Version 1: Production READY" in printed
+    assert "Production: v2" in printed
+
+
+def test_plain_mlflow_loads_every_documented_uri_and_predicts_from_raw_features(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = project.bundle()
+    registry = ModelRegistry()
+    registry.register_model(bundle, stage="Production")
+    features, _ = supervised(load_prices("AAPL", registry.params.prices))
+    expected = bundle.model_object.predict(bundle.scaler_object.transform(features))
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow.set_tracking_uri(registry.params.mlflow.tracking_uri)
+    for uri in (f"models:/{NAME}/Production", f"models:/{NAME}@champion", f"models:/{NAME}/1"):
+        np.testing.assert_array_equal(mlflow.sklearn.load_model(uri).predict(features), expected)
+    served = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
+    np.testing.assert_array_equal(served.predict(features), expected)
+    assert [column.name for column in served.metadata.signature.inputs] == bundle.feature_names
+    assert served.input_example.shape == (2, bundle.features_count)
+    with pytest.raises(ValueError, match="feature names should match"):  # columns in another order are no silent nonsense
+        mlflow.sklearn.load_model(f"models:/{NAME}@champion").predict(features.iloc[:, ::-1])
+
+
+def test_what_the_document_lists_is_logged(project: Project) -> None:
+    bundle = project.bundle()
+    registry = ModelRegistry()
+    evaluation = evaluate_bundle(bundle, load_prices("AAPL", registry.params.prices))
+    write_evaluation(bundle, evaluation.metrics, evaluation.predictions, registry.params.paths)
+    registry.register_model(registry.load_model_info(symbol="AAPL"), tags={"dataset_version": "2025-12", "count": 3})
+    run = run_of(registry, 1)
+    assert {"symbol", "model_type", "architecture", "features_count", "timestamp", "config_activation", "config_solver"} <= set(
+        run.data.params
+    )
+    metrics = {"val_rmse", "val_mae", "iterations", "training_time", "test_rmse", "test_mae", "direction_accuracy"}
+    assert metrics <= set(run.data.metrics)
+    tags = {
+        "model_family": "MLP",
+        "task": "regression",
+        "target": "stock_returns",
+        "symbol": "AAPL",
+        "version_timestamp": bundle.timestamp,
+    }
+    found = registry.client.version(NAME, 1)
+    for where in (run.data.tags, found.tags):
+        assert {**tags, "dataset_version": "2025-12", "count": "3"}.items() <= where.items()
+    assert "hidden layers [4]" in found.description
+    assert run.info.status == "FINISHED"
+    assert {"model/model.skops", f"artifacts/{bundle.scaler_path.name}", f"artifacts/{bundle.metadata_path.name}"} <= files_of(
+        registry, 1
+    )
+
+
+def test_the_same_bundle_again_is_the_same_version_and_says_so(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    bundle = project.bundle()
+    registry = ModelRegistry()
+    first = registry.register_model(bundle)
+    again = registry.register_model(registry.load_model_info(symbol="AAPL"), description="The better text")
+    assert (first.version, first.created, again.version, again.created) == (1, True, 1, False)
+    assert "this bundle is version 1 already" in caplog.text
+    assert [v.description for v in registry.get_model_versions(NAME)] == ["The better text"]
+
+
+def test_registering_again_does_not_move_the_champion_back_to_staging(project: Project) -> None:
+    bundle = project.bundle()
+    registry = ModelRegistry()
+    registry.register_model(bundle, stage="Production")
+    assert registry.register_model(bundle).stage == "Production"
+
+
+@pytest.mark.parametrize(
+    ("setting", "stage"), [("None", "None"), ("Staging", "Staging"), ("Archived", "Archived"), (None, "None")]
+)
+def test_default_stage_is_the_stage_of_a_new_version(project: Project, setting: str | None, stage: str) -> None:
+    bundle = project.bundle()
+    assert project.registry(model_registry={"default_stage": setting}).register_model(bundle).stage == stage
+
+
+def test_track_experiments_off_logs_neither_parameters_nor_metrics(project: Project) -> None:
+    registry = project.registry(model_registry={"track_experiments": False})
+    registry.register_model(project.bundle())
+    run = run_of(registry, 1)
+    assert (run.data.params, run.data.metrics) == ({}, {})
+
+
+def test_save_artifacts_off_keeps_the_model_alone(project: Project) -> None:
+    registry = project.registry(model_registry={"save_artifacts": False})
+    registry.register_model(project.bundle())
+    files = files_of(registry, 1)
+    assert "model/model.skops" in files
+    assert not [f for f in files if f.startswith("artifacts/")]
+    assert registry.compare("AAPL").comparison is not None  # which does not need them
+
+
+def test_retention_days_say_when_a_staging_version_is_due(project: Project) -> None:
+    registry = project.registry(model_registry={"retention_days": 30})
+    registry.register_model(project.bundle())
+    version = registry.get_model_versions(NAME)[0]
+    due = version.archive_due(30)
+    assert due is not None
+    assert (due - version.created).days == 30
+    assert list(registry.versions_frame("AAPL")["archive after"]) == [f"{due:%Y-%m-%d}"]
+    registry.transition_stage(NAME, 1, "Archived")
+    assert list(registry.versions_frame("AAPL")["archive after"]) == [""]
+
+
+def test_an_invalid_stage_warns_when_registering_and_raises_when_moving(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = ModelRegistry()
+    result = registry.register_model(project.bundle(), stage="Testing")
+    assert result.stage == "None"
+    assert "Invalid stage 'Testing'. Using None. Valid stages: None, Staging, Production, Archived" in caplog.text
+    with pytest.raises(StageError, match="Invalid stage 'Testing'. Valid stages: Staging, Production, Archived"):
+        registry.transition_stage(NAME, 1, "Testing")
+    with pytest.raises(StageError, match="a number is expected"):
+        registry.transition_stage(NAME, "latest", "Staging")
+    with pytest.raises(VersionNotFoundError, match="version 7"):
+        registry.transition_stage(NAME, 7, "Staging")
+
+
+def test_nobody_there_is_none_and_an_empty_list(project: Project) -> None:
+    registry = ModelRegistry()
+    assert registry.get_production_model("MLP_Stock_Predictor_NOBODY") is None
+    assert registry.get_model_versions("MLP_Stock_Predictor_NOBODY") == []
+    with pytest.raises(BundleNotFoundError, match="No model files found for AAPL"):
+        registry.run_registration_pipeline()
+
+
+def test_quotes_and_filter_syntax_in_a_name_find_no_other_models_versions(project: Project) -> None:
+    registry = ModelRegistry()
+    registry.register_model(project.bundle())
+    assert registry.get_model_versions(f"{NAME}' or name != '") == []
+    assert registry.get_model_versions("%") == []
+
+
+@pytest.mark.parametrize(
+    ("mlflow_section", "reason"),
+    [
+        ({"enabled": False}, r"MLflow is disabled in configuration.*Set `mlflow.enabled: true` in .*params.yaml"),
+        (
+            {"tracking_uri": "dagshub", "dagshub_username": "a", "dagshub_repo": "b"},
+            r"DAGSHUB_TOKEN not found in environment variables.*Export DAGSHUB_TOKEN, or write it into .*\.env",
+        ),
+    ],
+)
+def test_without_a_registry_bundles_are_read_and_each_call_says_what_to_do(
+    project: Project, mlflow_section: dict[str, object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = project.bundle()
+    with caplog.at_level(logging.WARNING):
+        registry = project.registry(mlflow=mlflow_section)
+    assert "Model registry will not be available" in caplog.text
+    assert registry.load_model_info(symbol="AAPL").digest == bundle.digest
+    calls: list[Callable[[], object]] = [
+        lambda: registry.register_model(bundle),
+        lambda: registry.get_model_versions(NAME),
+        lambda: registry.transition_stage(NAME, 1, "Staging"),
+        lambda: registry.get_production_model(NAME),
+        registry.run_registration_pipeline,
+        lambda: registry.compare("AAPL"),
+        lambda: registry.load_champion("AAPL"),
+    ]
+    for call in calls:
+        with pytest.raises(RegistryUnavailableError, match=reason):
+            call()
+
+
+def test_a_server_that_does_not_answer_is_an_error_that_names_the_setting(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:hidden@127.0.0.1:9")
+    registry = ModelRegistry()
+    with pytest.raises(RegistryUnavailableError, match="no answer from .*127.0.0.1:9; check mlflow.tracking_uri") as caught:
+        registry.get_production_model(NAME)
+    assert "hidden" not in str(caught.value)
+
+
+def test_bytes_that_changed_in_the_store_are_not_loaded(project: Project) -> None:
+    registry = ModelRegistry()
+    registry.register_model(project.bundle(), stage="Production")
+    champion = registry.load_champion("AAPL")
+    assert champion is not None
+    assert champion.version.version == 1
+    with registry.client.session("find files") as client:
+        root = Path(unquote(urlsplit(client.get_run(champion.version.run_id).info.artifact_uri).path)) / "model"
+    for name in ("model.skops", "MLmodel"):
+        good = (root / name).read_bytes()
+        (root / name).write_bytes(good[:-20] + bytes([good[-20] ^ 1]) + good[-19:])
+        with pytest.raises(ModelTamperedError, match="the stored files have SHA-256"):
+            registry.load_champion("AAPL")
+        (root / name).write_bytes(good)
+    registry.load_champion("AAPL")
+    shutil.rmtree(root)
+    with pytest.raises(Exception, match="cannot load version 1"):
+        registry.load_champion("AAPL")
+
+
+def test_a_version_that_something_else_registered_is_listed_but_not_loaded(project: Project) -> None:
+    registry = ModelRegistry()
+    with registry.client.session("register by hand") as client:
+        client.create_registered_model(NAME)
+        client.create_model_version(NAME, source="file:///nowhere")
+    assert [v.version for v in registry.get_model_versions(NAME)] == [1]
+    with pytest.raises(NotComparableError, match="was not registered by fxhelpers"):
+        load_version(registry.client, NAME, 1)
+
+
+@pytest.mark.parametrize(("stamp", "timestamp"), [("", "2025-12-20T03:41:23.123456"), ("20251220_034123", "20251220_034123")])
+def test_a_foresightx_bundle_registers_unchanged_and_serves(
+    foresightx: Callable[..., Path], project: Project, stamp: str, timestamp: str
+) -> None:
+    model_path = foresightx(stamp=stamp, timestamp=timestamp)
+    registry = ModelRegistry()
+    bundle = registry.load_model_info(model_path=model_path)
+    result = registry.register_model(bundle, stage="Production")
+    assert result.model_name == "MLP_Stock_Predictor_TATAMOTORS.BO"
+    loaded = registry.load_champion("TATAMOTORS.BO")
+    assert loaded is not None
+    rows = pd.DataFrame(np.random.default_rng(1).normal(100, 15, (50, 8)), columns=bundle.feature_names)
+    expected = bundle.model_object.predict(bundle.scaler_object.transform(rows.to_numpy()))
+    np.testing.assert_array_equal(loaded.pipeline.predict(rows), expected)
+    prices = load_prices("AAPL", registry.params.prices)
+    with pytest.raises(NotComparableError, match="it does not say its .*windows"):
+        evaluation_frame(registry.client, result.model_name, "TATAMOTORS.BO", prices, challenger=1, champion=None)
