@@ -42,6 +42,8 @@ class Bundle(Keyed):
         Its files.
     evaluation_path : Path or None
         The latest evaluation that belongs to it.
+    features_path : Path or None
+        The symbol's latest features file, where ForesightX left one.
     model_object, scaler_object : estimator
         As fitted; the scaler has to be applied first.
     metadata : dict
@@ -57,6 +59,7 @@ class Bundle(Keyed):
     scaler_path: Path
     metadata_path: Path
     evaluation_path: Path | None
+    features_path: Path | None
     model_object: Any
     scaler_object: Any
     metadata: dict[str, Any]
@@ -174,6 +177,7 @@ def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: st
         scaler_path=scaler,
         metadata_path=metadata_path,
         evaluation_path=evaluation_path,
+        features_path=_latest_features(paths.features, named["symbol"]),
         model_object=model_object,
         scaler_object=scaler_object,
         metadata=metadata,
@@ -201,9 +205,7 @@ def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: Paths
     """
     symbol = check_symbol(metadata["symbol"])
     model_bytes, scaler_bytes = dump_estimator(model), dump_estimator(scaler)
-    now = datetime.now(UTC)
-    stamps = (f"{now + timedelta(seconds=n):%Y%m%d_%H%M%S}" for n in range(3600))
-    stamp = next(s for s in stamps if create_exclusive(paths.models / f"mlp_scaler_{symbol}_{s}.skops", scaler_bytes))
+    stamp = _claim(paths.models, f"mlp_scaler_{symbol}_{{}}.skops", scaler_bytes)
     model_path = paths.models / f"mlp_model_{symbol}_{stamp}.skops"
     scaler_path = paths.models / f"mlp_scaler_{symbol}_{stamp}.skops"
     whole = {
@@ -220,7 +222,7 @@ def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: Paths
 
 
 def write_evaluation(bundle: Bundle, metrics: dict[str, Any], predictions: pd.DataFrame, paths: PathsParams) -> Path:
-    """Write an evaluation of a bundle in ForesightX's form: a JSON of metrics and a CSV of predictions.
+    """Write an evaluation in ForesightX's form: a JSON of metrics, and a CSV of daily predictions beside it.
 
     Parameters
     ----------
@@ -236,12 +238,10 @@ def write_evaluation(bundle: Bundle, metrics: dict[str, Any], predictions: pd.Da
     Returns
     -------
     Path
-        Of the JSON; the CSV lies beside it.
+        Of the JSON.
     """
-    now = datetime.now(UTC)
     table = predictions.to_csv(index=False).encode()
-    stamps = (f"{now + timedelta(seconds=n):%Y%m%d_%H%M%S}" for n in range(3600))
-    stamp = next(s for s in stamps if create_exclusive(paths.results / f"predictions_{bundle.symbol}_{s}.csv", table))
+    stamp = _claim(paths.results, f"predictions_{bundle.symbol}_{{}}.csv", table)
     whole = {
         "symbol": bundle.symbol,
         "evaluation_timestamp": stamp,
@@ -257,6 +257,13 @@ def write_evaluation(bundle: Bundle, metrics: dict[str, Any], predictions: pd.Da
     path = paths.results / f"evaluation_metrics_{bundle.symbol}_{stamp}.json"
     write_atomic(path, _json_bytes(whole))
     return path
+
+
+def _claim(folder: Path, name: str, content: bytes) -> str:
+    """Write a file under the first free second from now on; return that second, which is then nobody else's."""
+    now = datetime.now(UTC)
+    stamps = (f"{now + timedelta(seconds=n):%Y%m%d_%H%M%S}" for n in range(3600))
+    return next(stamp for stamp in stamps if create_exclusive(folder / name.format(stamp), content))
 
 
 def _latest_model(paths: PathsParams, symbol: str) -> Path:
@@ -351,6 +358,11 @@ def _latest_evaluation(folders: list[Path], metadata: dict[str, Any]) -> tuple[P
         if value.get("model_info", {}).get("training_timestamp") == metadata["timestamp"]:
             found.append((str(value.get("evaluation_timestamp", "")), path, value.get("test_metrics", {})))
     return max(found, key=lambda item: item[:2])[1:] if found else (None, {})
+
+
+def _latest_features(folder: Path, symbol: str) -> Path | None:
+    pattern = re.compile(rf"features_{re.escape(symbol)}(?:_{_STAMP})?\.csv")
+    return max((path for path in folder.glob("features_*.csv") if pattern.fullmatch(path.name)), default=None)
 
 
 def _json_bytes(value: dict[str, Any]) -> bytes:

@@ -139,21 +139,6 @@ class Comparison:
         rolling = squared.rolling(window).mean().dropna() ** 0.5
         return rolling[names].div(rolling[ZERO], axis=0)
 
-    def mincer_zarnowitz(self) -> tuple[float, float]:
-        """Return intercept and slope of the returns on the challenger's forecasts; 0 and 1 are ideal.
-
-        Mincer and Zarnowitz (1969). The slope is NaN where the forecast never
-        changes.
-
-        Returns
-        -------
-        intercept, slope : float
-        """
-        forecast, target = self.forecast, self.target
-        variance = float(forecast.var())
-        slope = float(forecast.cov(target)) / variance if variance else float("nan")
-        return float(target.mean() - slope * forecast.mean()), slope
-
     def to_frame(self) -> pd.DataFrame:
         """Return the measures with readable names, for people."""
         roles: dict[str | None, str] = {

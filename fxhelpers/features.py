@@ -11,6 +11,8 @@ import talib
 
 TARGET = "Target_Return"
 HORIZON_DAYS = 1
+SCHEMA_VERSION = 1
+"""Raised whenever a feature is computed in another way: versions of different schemas are not compared."""
 
 
 def build_features(prices: pd.DataFrame) -> pd.DataFrame:

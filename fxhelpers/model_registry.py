@@ -139,11 +139,6 @@ class ModelRegistry:
         Returns
         -------
         Registration
-
-        Raises
-        ------
-        RegistryUnavailableError
-            Switched off, no token, or not reachable.
         """
         from fxhelpers.registry import create_version
 
@@ -185,11 +180,6 @@ class ModelRegistry:
         list of ModelVersion
             Empty where there is no such model; ``v["version"]``,
             ``v["stage"]`` and the other fields can be read as keys.
-
-        Raises
-        ------
-        RegistryUnavailableError
-            Switched off, no token, or not reachable.
         """
         return self.client.versions(model_name)
 
@@ -219,8 +209,6 @@ class ModelRegistry:
             Another word than these three, or not a version number.
         VersionNotFoundError
             No such model or version.
-        RegistryUnavailableError
-            Switched off, no token, or not reachable.
         """
         from fxhelpers.promotion import transition
 
@@ -243,11 +231,7 @@ class ModelRegistry:
         Returns
         -------
         ModelVersion or None
-
-        Raises
-        ------
-        RegistryUnavailableError
-            Switched off, no token, or not reachable.
+            Also readable by key: ``prod["version"]``.
         """
         return self.client.champion(model_name)
 
@@ -268,11 +252,6 @@ class ModelRegistry:
         Returns
         -------
         Registration
-
-        Raises
-        ------
-        FxError
-            As ``load_model_info`` and ``register_model`` do.
         """
         start = time.perf_counter()
         result = self.register_model(self.load_model_info(model_path=model_path, symbol=symbol), stage=stage)
@@ -298,12 +277,10 @@ class ModelRegistry:
         NotComparableError
             The versions cannot be put on one frame.
         """
-        from fxhelpers.promotion import propose
-
-        return propose(self.client, self.model_name(symbol), symbol, version)
+        return self._propose(symbol, version, compared=True)
 
     def propose(self, symbol: str, version: int | None = None) -> "Proposal":
-        """As ``compare``, but without a comparison where ``model_registry.compare_metrics`` is false.
+        """Compare as ``compare`` does, or not at all where ``model_registry.compare_metrics`` is false.
 
         Parameters
         ----------
@@ -315,11 +292,9 @@ class ModelRegistry:
         Returns
         -------
         Proposal
+            Its ``comparison`` is None where nothing was compared.
         """
-        from fxhelpers.promotion import propose
-
-        compared = self.params.model_registry.compare_metrics
-        return propose(self.client, self.model_name(symbol), symbol, version, compared=compared)
+        return self._propose(symbol, version, compared=self.params.model_registry.compare_metrics)
 
     def versions_frame(self, symbol: str) -> "pd.DataFrame":
         """Return one row a version of a symbol's model, newest first, for people.
@@ -444,6 +419,11 @@ class ModelRegistry:
         from fxhelpers.registry import RegistryClient
 
         return RegistryClient(self.params)
+
+    def _propose(self, symbol: str, version: int | None, *, compared: bool) -> "Proposal":
+        from fxhelpers.promotion import propose
+
+        return propose(self.client, self.model_name(symbol), symbol, version, compared=compared)
 
     def _enter(self, version: "ModelVersion", wanted: str, *, created: bool) -> "ModelVersion":
         """Bring a version that was just registered to its stage; a new one becomes the challenger."""

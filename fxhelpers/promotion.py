@@ -112,30 +112,8 @@ class Decision(Keyed):
 def propose(registry: RegistryClient, name: str, symbol: str, version: int | None = None, *, compared: bool = True) -> Proposal:
     """Compare a version with the champion and let the policy judge; nothing is changed.
 
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    name : str
-        Registered model.
-    symbol : str
-        Ticker.
-    version : int, optional
-        By default the challenger, which is the version registered last; where
-        none waits, the champion itself, against the baselines.
-    compared : bool
-        False: compare nothing, and say so in the verdict.
-
-    Returns
-    -------
-    Proposal
-
-    Raises
-    ------
-    VersionNotFoundError
-        No such version, or none at all.
-    NotComparableError
-        The versions cannot be put on one frame.
+    The version is by default the challenger, which is the one registered last;
+    where none waits, the champion itself, against the baselines.
     """
     champion = registry.champion(name)
     challenger = registry.version(name, version) if version else registry.challenger(name) or champion
@@ -158,30 +136,7 @@ def propose(registry: RegistryClient, name: str, symbol: str, version: int | Non
 
 
 def promote(registry: RegistryClient, proposal: Proposal, *, apply: bool, reason: str = "") -> Decision:
-    """Carry out a proposal's verdict: move the champion, or refuse and leave it.
-
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    proposal : Proposal
-        As :func:`propose` returned it.
-    apply : bool
-        False: say what would be done.
-    reason : str, optional
-        Added to the policy's own.
-
-    Returns
-    -------
-    Decision
-
-    Raises
-    ------
-    NoRecordError
-        ``apply`` in a notebook that nobody keeps as a record.
-    StaleComparisonError
-        The champion changed since the proposal was made.
-    """
+    """Carry out a proposal's verdict: move the champion, or refuse and leave it."""
     name, version = proposal.name, proposal.challenger.version
     if apply and in_unrecorded_notebook():
         msg = (
@@ -214,26 +169,7 @@ def promote(registry: RegistryClient, proposal: Proposal, *, apply: bool, reason
 def transition(registry: RegistryClient, name: str, version: int, stage: str) -> ModelVersion:
     """Set the stage of a version by hand; Production goes the one path, and is recorded as manual.
 
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    name : str
-        Registered model.
-    version : int
-        Its number.
-    stage : {"None", "Staging", "Production", "Archived"}
-        Taking the champion out of Production leaves none.
-
-    Returns
-    -------
-    ModelVersion
-        As it is afterwards.
-
-    Raises
-    ------
-    VersionNotFoundError
-        No such model or version.
+    Taking the champion out of Production leaves none.
     """
     found = registry.version(name, version)
     champion = registry.champion(name)
@@ -267,21 +203,9 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
 def move_champion(registry: RegistryClient, name: str, version: int, *, expected: int | None) -> None:
     """Make a version the champion: the alias first, which is the truth, then the stages that mirror it.
 
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    name : str
-        Registered model.
-    version : int
-        The new champion. Repeating a move mends a mirror that lags.
-    expected : int or None
-        The champion that the decision was made against.
-
-    Raises
-    ------
-    StaleComparisonError
-        Somebody else is champion by now.
+    ``expected`` is the champion that the decision was made against;
+    :class:`StaleComparisonError` where somebody else is by now. Repeating a
+    move mends a mirror that lags.
     """
     champion = registry.champion(name)
     now = champion.version if champion else None

@@ -7,7 +7,7 @@ import pandas as pd
 from fxhelpers.comparison import MEAN, TARGET, ZERO, EvaluationFrame, column
 from fxhelpers.errors import NotComparableError
 from fxhelpers.evaluation import forecast_days
-from fxhelpers.features import HORIZON_DAYS
+from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION
 from fxhelpers.registry import RegisteredModel, RegistryClient, load_version
 
 
@@ -69,7 +69,7 @@ def evaluation_frame(
 def _check(model: RegisteredModel, symbol: str) -> None:
     facts, version = model.facts, model.version
     who = f"version {version.version} of {version.name}"
-    missing = [key for key in ("symbol", "feature_names", "target", "windows", "embargo_days") if key not in facts]
+    missing = [key for key in ("feature_schema", "target", "windows", "embargo_days") if key not in facts]
     if missing:
         msg = (
             f"{who} cannot be compared: it does not say its {', '.join(missing)}, so no day is known that it was not trained on. "
@@ -78,6 +78,9 @@ def _check(model: RegisteredModel, symbol: str) -> None:
         raise NotComparableError(msg)
     if facts["symbol"] != symbol:
         msg = f"{who} forecasts {facts['symbol']}, not {symbol}"
+        raise NotComparableError(msg)
+    if facts["feature_schema"]["version"] != SCHEMA_VERSION:
+        msg = f"{who} was trained on features of schema {facts['feature_schema']['version']}, computed here are {SCHEMA_VERSION}"
         raise NotComparableError(msg)
     if (facts["target"]["horizon_days"], facts["target"]["units"]) != (HORIZON_DAYS, "fraction"):
         msg = f"{who} forecasts {facts['target']}, here are next-day returns as fractions"

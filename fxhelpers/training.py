@@ -17,7 +17,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 from fxhelpers.errors import ParamsError, PriceDataError
-from fxhelpers.features import HORIZON_DAYS, TARGET, build_features, next_day_return
+from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, TARGET, build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, rmse
 from fxhelpers.params import MlpParams, TrainingParams, nearest
 from fxhelpers.prices import prices_digest
@@ -190,6 +190,7 @@ def train_model(
         "architecture": list(hyper["hidden_layer_sizes"]),
         "features_count": features.shape[1],
         "feature_names": list(features.columns),
+        "feature_schema": {"version": SCHEMA_VERSION, "dtype": "float64"},
         "metrics": metrics,
         "config": {**hyper, "model": chosen, "iterations": _network(estimator).n_iter_, "random_state": params.random_state},
         "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},

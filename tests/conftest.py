@@ -4,7 +4,8 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from sklearn.preprocessing import StandardScaler
 
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKEND="agg")
 
-from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle  # noqa: E402
-from fxhelpers.bundles import Bundle, load_bundle  # noqa: E402
-from fxhelpers.registry import RegistryClient  # noqa: E402
+from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
+from fxhelpers.bundles import Bundle, load_bundle
+from fxhelpers.registry import RegistryClient
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")
@@ -65,7 +66,7 @@ def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Path) -> Iterator[Project]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Path) -> Project:
     for name in FOREIGN_NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -73,7 +74,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Pat
     database.parent.mkdir(parents=True)
     shutil.copy(empty_registry, database)
     (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
-    yield Project(tmp_path)
+    return Project(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -117,8 +118,6 @@ def foresightx(tmp_path: Path) -> Callable[..., Path]:
             hidden_layer_sizes=(8, 4), solver="sgd", learning_rate="adaptive", early_stopping=True, max_iter=20, random_state=42
         )
         model.n_iter_no_change = 50
-        import warnings
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(scaler.transform(features), target)

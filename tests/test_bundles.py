@@ -41,8 +41,8 @@ def test_a_bundle_has_foresightx_names_and_keys_and_ours(bundle: Bundle, paths: 
     assert set(theirs.split()) <= set(bundle.metadata)
     assert {"val_rmse", "val_mae", "iterations", "training_time"} <= set(bundle.metrics)
     assert {"activation", "solver", "learning_rate_init", "iterations"} <= set(bundle.config)
-    assert {"windows", "prices", "target", "files", "format_version", "libraries"} <= set(bundle.metadata)
-    assert set(os.listdir(paths.models)) == {bundle.model_path.name, bundle.scaler_path.name}
+    assert {"windows", "prices", "target", "feature_schema", "files", "format_version", "libraries"} <= set(bundle.metadata)
+    assert set(paths.models.iterdir()) == {bundle.model_path, bundle.scaler_path}
 
 
 def test_two_bundles_of_one_second_do_not_overwrite_each_other(project: Project, paths: PathsParams) -> None:
@@ -111,7 +111,7 @@ def test_only_the_evaluation_of_this_training_is_merged_and_the_latest_of_them(p
 
 
 def test_nothing_there_says_how_to_train(project: Project, paths: PathsParams) -> None:
-    with pytest.raises(BundleNotFoundError, match="No model files found for IBM in .*fx run train -p symbol IBM"):
+    with pytest.raises(BundleNotFoundError, match=r"No model files found for IBM in .*fx run train -p symbol IBM"):
         load_bundle(paths, symbol="IBM")
 
 

@@ -67,6 +67,7 @@ def test_importing_the_package_imports_nothing_heavy_and_changes_nothing() -> No
     code = (
         "import os, sys, warnings, logging; env = dict(os.environ); filters = list(warnings.filters); import fxhelpers;"
         "heavy = {'mlflow', 'sklearn', 'pandas', 'numpy', 'matplotlib', 'papermill', 'pydantic'} & set(sys.modules);"
-        "assert not heavy, heavy; assert dict(os.environ) == env; assert warnings.filters == filters; assert not logging.root.handlers"
+        "assert not heavy, heavy; assert dict(os.environ) == env; assert warnings.filters == filters;"
+        "assert not logging.root.handlers"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": ""})

@@ -30,7 +30,8 @@ def notebook(project: Project) -> Path:
         parameters,
         new_code_cell("import os, signal, time\nprint('before')"),
         new_code_cell(
-            "actions = {'die': lambda: os.kill(os.getpid(), signal.SIGKILL), 'sleep': lambda: time.sleep(60), 'raise': lambda: 1 / 0}\n"
+            "actions = {'die': lambda: os.kill(os.getpid(), signal.SIGKILL), 'sleep': lambda: time.sleep(60)}\n"
+            "actions['raise'] = lambda: 1 / 0\n"
             "print(os.environ['FX_RECORD'], flush=True)\n"
             "actions.get(action, lambda: None)()"
         ),

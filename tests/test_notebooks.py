@@ -10,11 +10,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import NAME, ROOT, Project
+from papermill.iorw import load_notebook_node
 
 from fxhelpers import ModelRegistry, errors
 from fxhelpers.engine import notebook_parameters
 from fxhelpers.records import SUMMARY_MIME, read_summary
-from papermill.iorw import load_notebook_node
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-bar"]

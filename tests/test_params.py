@@ -9,7 +9,7 @@ from fxhelpers.errors import ParamsError
 from fxhelpers.params import check_symbol, safe_uri
 
 
-def test_the_nearest_file_upwards_applies_and_FX_PARAMS_wins(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_file_upwards_applies_and_fx_params_wins(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = project.folder / "notebooks_of_mine" / "deep"
     deep.mkdir(parents=True)
     monkeypatch.chdir(deep)

@@ -130,7 +130,7 @@ def test_the_champion_itself_is_compared_with_the_baselines_and_kept(registered:
 
 
 def test_nothing_registered_says_how_to_register(project: Project) -> None:
-    with pytest.raises(VersionNotFoundError, match="has no version to compare .* fx run register -p symbol AAPL"):
+    with pytest.raises(VersionNotFoundError, match=r"has no version to compare .* fx run register -p symbol AAPL"):
         ModelRegistry().compare("AAPL")
 
 
@@ -217,7 +217,6 @@ def test_measures_are_what_they_say() -> None:
     assert ours["rmse_to_zero"] == pytest.approx(0.5)
     assert ours["r2"] == pytest.approx(0.75)
     assert ours["hit_rate"] == 1.0
-    assert comparison.mincer_zarnowitz() == pytest.approx((0, 2))
     gain = comparison.cumulative_gain(ZERO)
     assert gain.iloc[-1] == pytest.approx(0.75 * float((target**2).sum()))
     assert gain.is_monotonic_increasing

@@ -1,5 +1,7 @@
 """What has to hold for every input, found by Hypothesis on real prices."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from hypothesis import HealthCheck, given, settings
@@ -7,9 +9,8 @@ from hypothesis import strategies as st
 
 from fxhelpers import load_prices
 from fxhelpers.features import build_features, next_day_return
-from fxhelpers.params import PricesParams
+from fxhelpers.params import PricesParams, TrainingParams
 from fxhelpers.training import split_windows
-from fxhelpers.params import TrainingParams
 
 PRICES = {symbol: load_prices(symbol, PricesParams()) for symbol in ("AAPL", "IBM", "GOOG")}
 FEATURES = {symbol: build_features(prices) for symbol, prices in PRICES.items()}
@@ -60,7 +61,7 @@ def test_windows_never_touch(days: int, validation: float, test: float, embargo:
     ordered = [windows[name] for name in ("training", "validation", "test")]
     assert ordered[0].start == 0
     assert ordered[-1].stop == days
-    for earlier, later in zip(ordered, ordered[1:], strict=False):
+    for earlier, later in itertools.pairwise(ordered):
         assert later.start - earlier.stop == 1 + embargo
 
 

@@ -171,7 +171,7 @@ def test_an_invalid_stage_warns_when_registering_and_raises_when_moving(
     result = registry.register_model(project.bundle(), stage="Testing")
     assert result.stage == "None"
     assert "Invalid stage 'Testing'. Using None. Valid stages: None, Staging, Production, Archived" in caplog.text
-    with pytest.raises(StageError, match="Invalid stage 'Testing'. Valid stages: Staging, Production, Archived"):
+    with pytest.raises(StageError, match=r"Invalid stage 'Testing'\. Valid stages: Staging, Production, Archived"):
         registry.transition_stage(NAME, 1, "Testing")
     with pytest.raises(StageError, match="a number is expected"):
         registry.transition_stage(NAME, "latest", "Staging")
@@ -232,7 +232,7 @@ def test_a_server_that_does_not_answer_is_an_error_that_names_the_setting(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:hidden@127.0.0.1:9")
     registry = ModelRegistry()
-    with pytest.raises(RegistryUnavailableError, match="no answer from .*127.0.0.1:9; check mlflow.tracking_uri") as caught:
+    with pytest.raises(RegistryUnavailableError, match=r"no answer from .*127.0.0.1:9; check mlflow.tracking_uri") as caught:
         registry.get_production_model(NAME)
     assert "hidden" not in str(caught.value)
 
@@ -267,6 +267,24 @@ def test_a_version_that_something_else_registered_is_listed_but_not_loaded(proje
         load_version(registry.client, NAME, 1)
 
 
+def test_the_features_file_of_a_foresightx_checkout_gives_the_input_example(
+    foresightx: Callable[..., Path], project: Project
+) -> None:
+    root = foresightx().parent.parent
+    names = ["Close_Lag_1", "Close_Lag_2", "Close_Lag_3", "Close_Lag_5", "Close_Lag_10", "RSI_14", "MACD_Signal", "VWAP"]
+    rows = pd.DataFrame(np.arange(24.0).reshape(3, 8), columns=names).assign(Date="2025-12-19", Target_Return=0.01)
+    folders = {"models": root / "models", "metadata": root / "metadata", "results": root / "results", "features": root / "data"}
+    (root / "data").mkdir()
+    rows.to_csv(root / "data" / "features_TATAMOTORS.BO_20251219_120000.csv", index=False)
+    registry = project.registry(paths={name: str(folder) for name, folder in folders.items()})
+    result = registry.run_registration_pipeline(symbol="TATAMOTORS.BO")
+    assert result.metrics["test_rmse"] == 0.3
+    with registry.client.session("read the example") as client:
+        local = client.download_artifacts(result.run_id, "model")
+    example = mlflow.models.Model.load(local).load_input_example(local)
+    pd.testing.assert_frame_equal(example, rows[names].tail(2).reset_index(drop=True))
+
+
 @pytest.mark.parametrize(("stamp", "timestamp"), [("", "2025-12-20T03:41:23.123456"), ("20251220_034123", "20251220_034123")])
 def test_a_foresightx_bundle_registers_unchanged_and_serves(
     foresightx: Callable[..., Path], project: Project, stamp: str, timestamp: str
@@ -282,5 +300,5 @@ def test_a_foresightx_bundle_registers_unchanged_and_serves(
     expected = bundle.model_object.predict(bundle.scaler_object.transform(rows.to_numpy()))
     np.testing.assert_array_equal(loaded.pipeline.predict(rows), expected)
     prices = load_prices("AAPL", registry.params.prices)
-    with pytest.raises(NotComparableError, match="it does not say its .*windows"):
+    with pytest.raises(NotComparableError, match=r"it does not say its .*windows"):
         evaluation_frame(registry.client, result.model_name, "TATAMOTORS.BO", prices, challenger=1, champion=None)

@@ -95,27 +95,9 @@ class RegistryClient:
 
     @contextmanager
     def session(self, doing: str, name: str = "") -> Iterator[MlflowClient]:
-        """Lend the MLflow client, and credentials with it, for some calls.
+        """Lend the MLflow client, and credentials with it, for some calls; its errors become ours.
 
-        Parameters
-        ----------
-        doing : str
-            What the calls do, for the message of an error.
-        name : str, optional
-            Registered model, for the same.
-
-        Yields
-        ------
-        MlflowClient
-
-        Raises
-        ------
-        RegistryUnavailableError
-            Switched off, no token, or not reachable.
-        VersionNotFoundError
-            MLflow says that it has no such thing.
-        RegistryError
-            Any other error of MLflow.
+        ``doing`` and ``name`` say in an error what was tried.
         """
         what = f"{doing} {name}".strip()
         missing = self.params.registry_missing

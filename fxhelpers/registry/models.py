@@ -23,7 +23,6 @@ BUNDLE_DIGEST = "fx.bundle_sha256"
 MODEL_DIGEST = "fx.model_sha256"
 
 _ARTIFACT = "model"
-_FACTS = ("format_version", "symbol", "feature_names", "target", "windows", "embargo_days", "prices", "config", "libraries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,8 +36,8 @@ class RegisteredModel:
     pipeline : estimator
         Predicts from raw features.
     facts : dict
-        Of its training: symbol, feature_names, target, windows, prices,
-        metrics, …; as the bundle had them when it was registered.
+        The bundle's metadata when it was registered, with all its metrics:
+        symbol, feature_names, target, windows, prices, ….
     """
 
     version: ModelVersion
@@ -49,28 +48,11 @@ class RegisteredModel:
 def create_version(
     registry: RegistryClient, bundle: Bundle, name: str, *, description: str | None, tags: dict[str, str]
 ) -> tuple[ModelVersion, bool]:
-    """Store a bundle as a new version, unless it is one already.
+    """Store a bundle as a new version of a registered model, unless it is one already; True where it was created.
 
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    bundle : Bundle
-        What to store: as one pipeline with signature, input example and
-        explicit requirements, in the skops format.
-    name : str
-        Registered model; made where it is not there yet.
-    description : str or None
-        Free text; by default a sentence of facts.
-    tags : dict
-        Put on the version and on its run, beside our own.
-
-    Returns
-    -------
-    version : ModelVersion
-        Of the number that the registry returned for this creation.
-    created : bool
-        False where the same bundle was registered before.
+    One pipeline with signature, input example and explicit requirements, in
+    the skops format. The tags go on the version and on its run, beside our
+    own; the version is the one that the registry returned for this creation.
     """
     existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
     if existing:
@@ -116,19 +98,6 @@ def create_version(
 def load_version(registry: RegistryClient, name: str, version: int) -> RegisteredModel:
     """Load a version's pipeline after checking its bytes against what was registered.
 
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    name : str
-        Registered model.
-    version : int
-        Its number.
-
-    Returns
-    -------
-    RegisteredModel
-
     Raises
     ------
     ModelTamperedError
@@ -160,9 +129,7 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
 
 def _save(bundle: Bundle, folder: Path) -> None:
     pipeline = bundle.pipeline()
-    scaler = pipeline.named_steps["scaler"]
-    typical = np.vstack([scaler.mean_, scaler.mean_ + scaler.scale_])  # an average day, and one above it in everything
-    example = pd.DataFrame(typical, columns=bundle.feature_names)
+    example = _example(bundle)
     libraries = ("mlflow", "scikit-learn", "skops", "numpy", "pandas")
     mlflow.sklearn.save_model(
         pipeline,
@@ -172,8 +139,19 @@ def _save(bundle: Bundle, folder: Path) -> None:
         pip_requirements=[f"{library}=={installed(library)}" for library in libraries],
         serialization_format="skops",
         skops_trusted_types=list(TRUSTED_TYPES),
-        metadata={key: bundle.metadata[key] for key in _FACTS if key in bundle.metadata} | {"metrics": bundle.metrics},
+        metadata={**bundle.metadata, "metrics": bundle.metrics},
     )
+
+
+def _example(bundle: Bundle) -> pd.DataFrame:
+    """Return two days of raw features: the last of the features file where there is one that fits, else typical ones."""
+    if bundle.features_path:
+        days = pd.read_csv(bundle.features_path)
+        if set(bundle.feature_names) <= set(days):
+            return days[bundle.feature_names].dropna().tail(2).astype(float)
+    scaler = bundle.scaler_object
+    typical = np.vstack([scaler.mean_, scaler.mean_ + scaler.scale_])  # an average day, and one above it in everything
+    return pd.DataFrame(typical, columns=bundle.feature_names)
 
 
 def _run_params(bundle: Bundle) -> dict[str, Any]:
