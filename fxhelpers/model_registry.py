@@ -65,9 +65,12 @@ class Registration(Keyed):
 class ModelRegistry:
     """Register, list, compare and promote models.
 
-    An object can always be made and bundles can always be read; a method that
+    An object can always be made and bundles can always be read. A method that
     needs the registry raises :class:`~fxhelpers.errors.RegistryUnavailableError`
-    where MLflow is switched off, its token is missing or it does not answer.
+    where MLflow is switched off, its token is missing or it does not answer,
+    :class:`~fxhelpers.errors.VersionNotFoundError` where it has no such model
+    or version, and :class:`~fxhelpers.errors.RegistryError` where it refuses.
+    Results are dataclasses whose fields are keys too: ``v["version"]``.
 
     Parameters
     ----------
@@ -83,7 +86,7 @@ class ModelRegistry:
             logger.warning(missing)
 
     def load_model_info(self, model_path: str | Path | None = None, symbol: str | None = None) -> Bundle:
-        """Find and read a bundle: the given one, or the latest of a symbol.
+        """Find and read a bundle, with its latest evaluation: the given one, or the latest of a symbol.
 
         Parameters
         ----------
@@ -91,12 +94,6 @@ class ModelRegistry:
             Path of a model file.
         symbol : str, optional
             Ticker; by default ``default_symbol`` of ``params.yaml``.
-
-        Returns
-        -------
-        Bundle
-            With paths, metadata, metrics and estimators; also readable as a
-            mapping.
 
         Raises
         ------
@@ -135,10 +132,6 @@ class ModelRegistry:
             By default a sentence of facts.
         tags : dict, optional
             More tags.
-
-        Returns
-        -------
-        Registration
         """
         from fxhelpers.registry import create_version
 
@@ -168,23 +161,17 @@ class ModelRegistry:
         )
 
     def get_model_versions(self, model_name: str) -> list["ModelVersion"]:
-        """Return all versions of a registered model, newest first.
+        """Return all versions of a registered model, newest first; none where there is no such model.
 
         Parameters
         ----------
         model_name : str
             For example ``MLP_Stock_Predictor_AAPL``.
-
-        Returns
-        -------
-        list of ModelVersion
-            Empty where there is no such model; ``v["version"]``,
-            ``v["stage"]`` and the other fields can be read as keys.
         """
         return self.client.versions(model_name)
 
     def transition_stage(self, model_name: str, version: int | str, stage: str) -> "ModelVersion":
-        """Move a version to a stage by hand.
+        """Move a version to a stage by hand, and return it as it is then.
 
         Production goes the one path that promotions go: there is one champion
         afterwards, and the decision is recorded as manual.
@@ -198,17 +185,10 @@ class ModelRegistry:
         stage : {"Staging", "Production", "Archived"}
             Where to.
 
-        Returns
-        -------
-        ModelVersion
-            As it is afterwards.
-
         Raises
         ------
         StageError
             Another word than these three, or not a version number.
-        VersionNotFoundError
-            No such model or version.
         """
         from fxhelpers.promotion import transition
 
@@ -227,11 +207,6 @@ class ModelRegistry:
         ----------
         model_name : str
             Registered model.
-
-        Returns
-        -------
-        ModelVersion or None
-            Also readable by key: ``prod["version"]``.
         """
         return self.client.champion(model_name)
 
@@ -248,17 +223,13 @@ class ModelRegistry:
             Path of a model file.
         stage : str, optional
             As in ``register_model``.
-
-        Returns
-        -------
-        Registration
         """
         start = time.perf_counter()
         result = self.register_model(self.load_model_info(model_path=model_path, symbol=symbol), stage=stage)
         return replace(result, duration_seconds=time.perf_counter() - start)
 
-    def compare(self, symbol: str, version: int | None = None) -> "Proposal":
-        """Compare a version with the champion and the baselines; nothing is changed.
+    def compare(self, symbol: str, version: int | None = None, *, required: bool = True) -> "Proposal":
+        """Compare a version with the champion and the baselines, and let the policy judge; nothing is changed.
 
         Parameters
         ----------
@@ -266,66 +237,19 @@ class ModelRegistry:
             Ticker.
         version : int, optional
             By default the version that was registered last.
-
-        Returns
-        -------
-        Proposal
-            The comparison and the policy's verdict.
+        required : bool
+            False: compare nothing where ``model_registry.compare_metrics`` is
+            false, and say so in the verdict.
 
         Raises
         ------
         NotComparableError
             The versions cannot be put on one frame.
         """
-        return self._propose(symbol, version, compared=True)
+        from fxhelpers.promotion import propose
 
-    def propose(self, symbol: str, version: int | None = None) -> "Proposal":
-        """Compare as ``compare`` does, or not at all where ``model_registry.compare_metrics`` is false.
-
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-        version : int, optional
-            By default the version that was registered last.
-
-        Returns
-        -------
-        Proposal
-            Its ``comparison`` is None where nothing was compared.
-        """
-        return self._propose(symbol, version, compared=self.params.model_registry.compare_metrics)
-
-    def versions_frame(self, symbol: str) -> "pd.DataFrame":
-        """Return one row a version of a symbol's model, newest first, for people.
-
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-
-        Returns
-        -------
-        DataFrame
-            Times are UTC; ``archive after`` only for Staging versions.
-        """
-        import pandas as pd
-
-        from fxhelpers.promotion import decision_of
-
-        days = self.params.model_registry.retention_days
-        rows = [
-            {
-                "version": v.version,
-                "stage": v.stage,
-                "registered": f"{v.created:%Y-%m-%d %H:%M}",
-                "archive after": f"{due:%Y-%m-%d}" if (due := v.archive_due(days)) else "",
-                "trained": v.tags.get("version_timestamp", ""),
-                "last decision": decision_of(v),
-            }
-            for v in self.client.versions(self.model_name(symbol))
-        ]
-        return pd.DataFrame(rows).set_index("version") if rows else pd.DataFrame()
+        compared = required or self.params.model_registry.compare_metrics
+        return propose(self.client, self.model_name(symbol), symbol, version, compared=compared)
 
     def promote(self, proposal: "Proposal", *, apply: bool = False, reason: str = "") -> "Decision":
         """Carry out a proposal's verdict: move the champion, or refuse.
@@ -338,10 +262,6 @@ class ModelRegistry:
             False: say what would be done.
         reason : str, optional
             Added to the policy's own.
-
-        Returns
-        -------
-        Decision
 
         Raises
         ------
@@ -362,12 +282,6 @@ class ModelRegistry:
         symbol : str
             Ticker.
 
-        Returns
-        -------
-        RegisteredModel or None
-            ``.pipeline`` predicts from raw features, ``.version`` says which
-            it is.
-
         Raises
         ------
         ModelTamperedError
@@ -378,8 +292,34 @@ class ModelRegistry:
         champion = self.client.champion(self.model_name(symbol))
         return load_version(self.client, champion.name, champion.version) if champion else None
 
+    def versions_frame(self, symbol: str) -> "pd.DataFrame":
+        """Return one row a version of a symbol's model, newest first, for people; times are UTC.
+
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
+        """
+        import pandas as pd
+
+        from fxhelpers.promotion import decision_of
+
+        days = self.params.model_registry.retention_days
+        rows = [
+            {
+                "version": v.version,
+                "stage": v.stage,
+                "registered": f"{v.created:%Y-%m-%d %H:%M}",
+                "archive after": f"{due:%Y-%m-%d}" if (due := v.archive_due(days)) else "",
+                "trained": v.tags.get("version_timestamp", ""),
+                "last decision": decision_of(v),
+            }
+            for v in self.client.versions(self.model_name(symbol))
+        ]
+        return pd.DataFrame(rows).set_index("version") if rows else pd.DataFrame()
+
     def log_evaluation(self, bundle: Bundle, metrics: dict[str, Any]) -> str | None:
-        """Log an evaluation as an MLflow run.
+        """Log an evaluation as an MLflow run, and return the run's id; None where ``mlflow.enabled`` is false.
 
         Parameters
         ----------
@@ -387,16 +327,6 @@ class ModelRegistry:
             What was evaluated.
         metrics : dict
             Its ``test_metrics``.
-
-        Returns
-        -------
-        str or None
-            The run's id; None where ``mlflow.enabled`` is false.
-
-        Raises
-        ------
-        RegistryUnavailableError
-            No token, or not reachable.
         """
         if not self.params.mlflow.enabled:
             return None
@@ -419,11 +349,6 @@ class ModelRegistry:
         from fxhelpers.registry import RegistryClient
 
         return RegistryClient(self.params)
-
-    def _propose(self, symbol: str, version: int | None, *, compared: bool) -> "Proposal":
-        from fxhelpers.promotion import propose
-
-        return propose(self.client, self.model_name(symbol), symbol, version, compared=compared)
 
     def _enter(self, version: "ModelVersion", wanted: str, *, created: bool) -> "ModelVersion":
         """Bring a version that was just registered to its stage; a new one becomes the challenger."""

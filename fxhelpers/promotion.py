@@ -116,7 +116,8 @@ def propose(registry: RegistryClient, name: str, symbol: str, version: int | Non
     where none waits, the champion itself, against the baselines.
     """
     champion = registry.champion(name)
-    challenger = registry.version(name, version) if version else registry.challenger(name) or champion
+    waiting = registry.version(name, version) if version else registry.challenger(name) or champion
+    challenger = waiting or next(iter(registry.versions(name)), None)
     if challenger is None:
         msg = f"{name} has no version to compare at {registry.uri}; register one: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from fxhelpers.params import current_record
@@ -66,8 +65,3 @@ def read_summary(notebook: Mapping[str, Any]) -> dict[str, Any] | None:
 def in_unrecorded_notebook() -> bool:
     """Tell whether this is a Jupyter kernel whose notebook nobody keeps as a record."""
     return current_record() is None and "ipykernel.kernelapp" in sys.modules
-
-
-def record_folder(records: Path, symbol: str) -> Path:
-    """Return the folder of a symbol's records."""
-    return records / symbol

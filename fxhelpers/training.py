@@ -173,13 +173,8 @@ def train_model(
     table = pd.DataFrame(
         [{**{k: h[k] for k in settings.candidates}, "val_rmse": s} for (h, _, _), s in zip(fitted, scores, strict=True)]
     )
-    mean = float(target.iloc[training].mean())
     metrics = {
-        "val_rmse": scores[best],
-        "val_mae": mae(actual, forecasts[best]),
-        "val_direction_accuracy": hit_rate(actual, forecasts[best]),
-        "val_rmse_zero": rmse(actual, actual * 0),
-        "val_rmse_mean": rmse(actual, actual * 0 + mean),
+        **_validation_metrics(actual, forecasts[best], mean=float(target.iloc[training].mean())),
         "train_rmse": rmse(target.iloc[training], _forecast(estimator, scaler, features.iloc[training])),
         "iterations": _network(estimator).n_iter_,
         "training_time": seconds,
@@ -190,15 +185,9 @@ def train_model(
         "architecture": list(hyper["hidden_layer_sizes"]),
         "features_count": features.shape[1],
         "feature_names": list(features.columns),
-        "feature_schema": {"version": SCHEMA_VERSION, "dtype": "float64"},
         "metrics": metrics,
         "config": {**hyper, "model": chosen, "iterations": _network(estimator).n_iter_, "random_state": params.random_state},
-        "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},
-        "windows": {name: describe_days(features.index[window]) for name, window in windows.items()},
-        "embargo_days": params.embargo_days,
-        "prices": {"source": source, "sha256": prices_digest(prices), **describe_days(prices.index)},
-        "libraries": {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
-        | {"python": platform.python_version()},
+        **_provenance(features, target, prices, windows, embargo_days=params.embargo_days, source=source),
     }
     return TrainedModel(
         model=estimator,
@@ -207,6 +196,38 @@ def train_model(
         candidates=table.sort_values("val_rmse", kind="stable", ignore_index=True),
         validation=pd.DataFrame({"target": actual, "forecast": forecasts[best]}),
     )
+
+
+def _validation_metrics(actual: pd.Series, forecast: pd.Series, *, mean: float) -> dict[str, float]:
+    return {
+        "val_rmse": rmse(actual, forecast),
+        "val_mae": mae(actual, forecast),
+        "val_direction_accuracy": hit_rate(actual, forecast),
+        "val_rmse_zero": rmse(actual, actual * 0),
+        "val_rmse_mean": rmse(actual, actual * 0 + mean),
+    }
+
+
+def _provenance(
+    features: pd.DataFrame,
+    target: pd.Series,
+    prices: pd.DataFrame,
+    windows: dict[str, slice],
+    *,
+    embargo_days: int,
+    source: str,
+) -> dict[str, Any]:
+    """Return what a registry needs to know of the data and the means."""
+    libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
+    mean = float(target.iloc[windows["training"]].mean())
+    return {
+        "feature_schema": {"version": SCHEMA_VERSION, "dtype": "float64"},
+        "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},
+        "windows": {name: describe_days(features.index[window]) for name, window in windows.items()},
+        "embargo_days": embargo_days,
+        "prices": {"source": source, "sha256": prices_digest(prices), **describe_days(prices.index)},
+        "libraries": {**libraries, "python": platform.python_version()},
+    }
 
 
 def describe_days(days: pd.Index) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def note(registry: ModelRegistry, version: int) -> dict[str, object]:
 def test_the_originals_settings_are_refused_although_nobody_else_is_there(registered: Register, project: Project) -> None:
     registered("original")
     registry = ModelRegistry()
-    decision = registry.promote(registry.propose("AAPL"), apply=True)
+    decision = registry.promote(registry.compare("AAPL"), apply=True)
     assert (decision.verdict, decision.applied, decision.to_version) == ("keep", False, None)
     assert "times that of forecasting zero" in decision.reason
     assert registry.get_production_model(NAME) is None
@@ -41,10 +41,10 @@ def test_the_originals_settings_are_refused_although_nobody_else_is_there(regist
 def test_a_better_model_becomes_champion_and_a_worse_one_does_not(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     good, worse = registered("regularised"), registered("original")
-    first = registry.promote(registry.propose("AAPL", good), apply=True, reason="The first of its kind.")
+    first = registry.promote(registry.compare("AAPL", good), apply=True, reason="The first of its kind.")
     assert (first.verdict, first.from_version, first.to_version, first.applied) == ("promote", None, good, True)
     assert first.reason.endswith("The first of its kind.")
-    second = registry.promote(registry.propose("AAPL", worse), apply=True)
+    second = registry.promote(registry.compare("AAPL", worse), apply=True)
     assert (second.verdict, second.from_version, second.to_version, second.applied) == ("keep", good, good, False)
     assert stages(registry) == {good: "Production", worse: "Staging"}
 
@@ -52,7 +52,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_does_not(registered: Re
 def test_without_apply_nothing_changes(registered: Register, project: Project) -> None:
     registered("regularised")
     registry = ModelRegistry()
-    decision = registry.promote(registry.propose("AAPL"))
+    decision = registry.promote(registry.compare("AAPL"))
     assert (decision.verdict, decision.applied) == ("promote", False)
     assert registry.get_production_model(NAME) is None
     assert DECISION_TAG not in registry.client.version(NAME, 1).tags
@@ -64,7 +64,7 @@ def test_auto_archive_says_where_the_replaced_version_goes(
 ) -> None:
     registry = project.registry(model_registry={"auto_archive": auto_archive})
     old, new = registered("original", stage="Production"), registered("regularised")
-    decision = registry.promote(registry.propose("AAPL", new), apply=True)
+    decision = registry.promote(registry.compare("AAPL", new), apply=True)
     assert decision.applied
     assert stages(registry) == {old: stage, new: "Production"}
 
@@ -72,10 +72,10 @@ def test_auto_archive_says_where_the_replaced_version_goes(
 def test_compare_metrics_off_promotes_without_a_comparison_and_says_so(registered: Register, project: Project) -> None:
     registry = project.registry(model_registry={"compare_metrics": False})
     registered("original")
-    decision = registry.promote(registry.propose("AAPL"), apply=True)
+    decision = registry.promote(registry.compare("AAPL", required=False), apply=True)
     assert (decision.kind, decision.applied) == ("not compared", True)
     assert note(registry, 1)["kind"] == "not compared"
-    assert registry.compare("AAPL").comparison is not None  # asked for in so many words, it is made all the same
+    assert registry.compare("AAPL").comparison is not None  # where it is required, it is made all the same
 
 
 def test_a_manual_promotion_is_recorded_as_manual_and_there_is_one_champion(registered: Register, project: Project) -> None:
@@ -100,7 +100,7 @@ def test_taking_the_champion_out_of_production_leaves_none(
 def test_a_champion_that_changed_meanwhile_makes_the_comparison_stale(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     registered("original", stage="Production")
-    proposal = registry.propose("AAPL", registered("regularised"))
+    proposal = registry.compare("AAPL", registered("regularised"))
     other = registered("lighter")
     registry.transition_stage(NAME, other, "Production")
     with pytest.raises(StaleComparisonError, match="made against version 1, but the champion is version 3 by now"):
@@ -122,7 +122,7 @@ def test_promoting_again_mends_a_mirror_that_lags(registered: Register, project:
 def test_the_champion_itself_is_compared_with_the_baselines_and_kept(registered: Register, project: Project) -> None:
     registered("regularised", stage="Production")
     registry = ModelRegistry()
-    proposal = registry.propose("AAPL")
+    proposal = registry.compare("AAPL")
     assert proposal.verdict.outcome == "keep"
     assert "is the champion already" in proposal.verdict.reason
     assert proposal.comparison is not None
@@ -163,7 +163,7 @@ def test_apply_is_refused_in_a_notebook_that_nobody_keeps(
 
     registered("regularised")
     registry = ModelRegistry()
-    proposal = registry.propose("AAPL")
+    proposal = registry.compare("AAPL")
     monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", sys)
     with pytest.raises(NoRecordError, match="fx run promote -p symbol AAPL -p version 1 -p apply true"):
         registry.promote(proposal, apply=True)

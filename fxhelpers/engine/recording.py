@@ -1,19 +1,11 @@
-"""The papermill engine that keeps the record.
+"""The engine and the state that it keeps: a notebook runs, and its record tells the truth however that ends."""
 
-Papermill loads this module through its entry point. For notebooks that carry
-our mark in their metadata the engine writes the executed notebook to
-``outputs/records/SYMBOL/``, whole at any moment, with a status that is true
-however the run ends. Any other notebook goes to papermill's own engine.
-"""
-
-import contextlib
 import os
 import secrets
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -21,31 +13,19 @@ from typing import Any, NoReturn
 
 import click
 import nbformat
-import papermill.execute
 from nbclient.exceptions import CellExecutionError
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
-from papermill.exceptions import PapermillExecutionError
-from papermill.iorw import load_notebook_node
+from papermill.engines import NBClientEngine, NotebookExecutionManager
 from papermill.log import logger
-from papermill.translators import papermill_translators
-from papermill.utils import find_first_tagged_cell_index
 from traitlets.config import Config
 
-from fxhelpers.errors import FxError, ParamsError, RunRefusedError
+from fxhelpers.engine.checking import check_run
+from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
-from fxhelpers.params import Params, check_symbol, find_params_file, load_params, nearest, yaml_value
-from fxhelpers.records import read_summary, record_folder
+from fxhelpers.params import Params
 
 MARK = "fxhelpers"
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool,),
-    "list": (list,),
-    "dict": (dict,),
-}
+"""Key in a notebook's metadata that makes it one of ours."""
 
 
 class NotRunError(click.ClickException, RunRefusedError):
@@ -109,7 +89,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         if MARK not in nb.metadata:
             return NBClientEngine.execute_notebook(nb, kernel_name, output_path=output_path, **kwargs)
         try:
-            params, symbol = _check(nb, kernel_name)
+            params, symbol = check_run(nb, kernel_name)
         except FxError as error:
             raise NotRunError(str(error)) from error
         record = _begin(nb, params, symbol)
@@ -156,56 +136,11 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         client.execute(env={**os.environ, **_kernel_environment(params, nb_man.record)})
 
 
-def notebook_parameters(nb: Any, kernel_name: str = "python3") -> dict[str, Any]:  # noqa: ANN401
-    """Return the parameters of a notebook: name to papermill's description of type, default and help."""
-    index = find_first_tagged_cell_index(nb, "parameters")
-    if index < 0:
-        return {}
-    translator = papermill_translators.find_translator(kernel_name, "python")
-    return {p.name: p for p in translator.inspect(nb.cells[index])}
-
-
-def _check(nb: Any, kernel_name: str) -> tuple[Params, str]:  # noqa: ANN401
-    """Refuse parameters that the notebook does not have, or of another type; return settings and symbol."""
-    known = notebook_parameters(nb, kernel_name)
-    given = dict(nb.metadata.papermill.get("parameters", {}))
-    for name, value in given.items():
-        if name.startswith("PAPERMILL_"):
-            continue
-        if name not in known:
-            msg = f"unknown parameter {name!r}{nearest(name, known)}; this notebook takes {', '.join(known)}. Nothing was run."
-            raise RunRefusedError(msg)
-        _check_type(name, value, known[name].inferred_type_name)
-    source = Path(nb.metadata.papermill.get("input_path") or ".")
-    params = load_params(_params_for(source))
-    symbol = given.get("symbol", known["symbol"].default.strip("\"'") if "symbol" in known else params.default_symbol)
-    return params, check_symbol(symbol)
-
-
-def _check_type(name: str, value: object, expected: str) -> None:
-    types = _TYPES.get(expected)
-    if types is None or (isinstance(value, types) and (expected == "bool" or not isinstance(value, bool))):
-        return
-    how = {"str": f"-r {name} {value}", "bool": f"-p {name} True"}.get(expected, f"-y '{name}: …'")
-    msg = (
-        f"parameter {name} has to be {expected}, found {type(value).__name__} {value!r}; with papermill: {how}. Nothing was run."
-    )
-    raise RunRefusedError(msg)
-
-
-def _params_for(source: Path) -> Path:
-    """Return the params.yaml that applies to the current folder, or else to the notebook's."""
-    try:
-        return find_params_file()
-    except FxError:
-        return find_params_file(source.resolve().parent)
-
-
 def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401
     """Name the record and write who and what into the notebook."""
     now, kind = _now(), nb.metadata[MARK]["notebook"]
     name = f"{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(2)}.ipynb"
-    path = record_folder(params.paths.records, symbol) / name
+    path = params.paths.records / symbol / name
     nb.metadata[MARK]["record"] = {
         "name": name,
         "symbol": symbol,
@@ -244,82 +179,3 @@ def _terminable() -> Iterator[None]:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """How one notebook ended.
-
-    Attributes
-    ----------
-    record : Path
-        The executed notebook.
-    status : str
-        completed, failed or interrupted.
-    summary : dict or None
-        What its last cell says; None where it did not get that far.
-    error : str or None
-        The error that ended it.
-    seconds : float
-        From start to end.
-    """
-
-    record: Path
-    status: str
-    summary: dict[str, Any] | None
-    error: str | None
-    seconds: float
-
-
-def run_notebook(path: Path, parameters: dict[str, Any], *, progress: bool = False) -> RunResult:
-    """Run one of our notebooks in a kernel of its own and keep its record.
-
-    Parameters
-    ----------
-    path : Path
-        The notebook.
-    parameters : dict
-        Text is read as the type that the notebook declares.
-    progress : bool
-        Show papermill's progress bar.
-
-    Returns
-    -------
-    RunResult
-        Also of a run whose cell raised an error; ``error`` says which.
-
-    Raises
-    ------
-    RunRefusedError
-        Unknown parameters, or values of another type: nothing was run.
-    """
-    known = notebook_parameters(load_notebook_node(str(path)))
-    typed = {
-        name: _typed(value, known[name].inferred_type_name) if name in known else value for name, value in parameters.items()
-    }
-    kept: list[RecordManager] = []
-    with contextlib.suppress(PapermillExecutionError):  # the record has it, and so has the result
-        papermill.execute.execute_notebook(path, None, typed, progress_bar=progress, kept=kept)
-    nb = kept[0].nb
-    return RunResult(
-        record=kept[0].record,
-        status=nb.metadata[MARK]["record"]["status"],
-        summary=read_summary(nb),
-        error=nb.metadata[MARK]["record"].get("error"),
-        seconds=float(nb.metadata.papermill["duration"]),
-    )
-
-
-def _typed(value: object, expected: str) -> object:
-    """Read text from a command line as the type that the notebook declares; leave what cannot be for the check."""
-    if not isinstance(value, str) or expected not in _TYPES or expected == "str":
-        return value
-    try:
-        read = yaml_value(value)
-    except ParamsError:
-        return value
-    return float(read) if expected == "float" and type(read) is int else read
-
-
-papermill_engines.register("fxhelpers", RecordEngine)
-papermill_engines.register(None, RecordEngine)  # the default for a plain `papermill`; only marked notebooks are ours

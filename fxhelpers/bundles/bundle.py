@@ -1,0 +1,106 @@
+"""What one trained model is made of."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from fxhelpers.results import Keyed, rows_html
+
+FORMAT_VERSION = 1
+"""Version of the metadata that this fxhelpers writes; newer ones are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bundle(Keyed):
+    """One trained model, read and checked.
+
+    Attributes
+    ----------
+    symbol : str
+        Ticker.
+    model_path, scaler_path, metadata_path : Path
+        Its files.
+    evaluation_path : Path or None
+        The latest evaluation that belongs to it.
+    features_path : Path or None
+        The symbol's latest features file, where ForesightX left one.
+    model_object, scaler_object : estimator
+        As fitted; the scaler has to be applied first.
+    metadata : dict
+        The whole metadata file.
+    test_metrics : dict
+        The evaluation's ``test_metrics``; empty without an evaluation.
+    digest : str
+        SHA-256 over model, scaler and metadata: the identity of the bundle.
+    """
+
+    symbol: str
+    model_path: Path
+    scaler_path: Path
+    metadata_path: Path
+    evaluation_path: Path | None
+    features_path: Path | None
+    model_object: Any
+    scaler_object: Any
+    metadata: dict[str, Any]
+    test_metrics: dict[str, Any]
+    digest: str
+
+    @property
+    def model_type(self) -> str:
+        """Kind of model, for example ``MLP``."""
+        return str(self.metadata.get("model_type", "MLP"))
+
+    @property
+    def architecture(self) -> list[int]:
+        """Units of each hidden layer."""
+        return list(self.metadata.get("architecture", []))
+
+    @property
+    def features_count(self) -> int:
+        """Number of features."""
+        return len(self.feature_names)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the features, in the order of the columns."""
+        return list(self.metadata["feature_names"])
+
+    @property
+    def timestamp(self) -> str:
+        """When it was trained, as the metadata writes it."""
+        return str(self.metadata["timestamp"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Hyperparameters."""
+        return dict(self.metadata.get("config", {}))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Validation metrics of the training and test metrics of the evaluation, those that are numbers."""
+        merged = {**self.metadata.get("metrics", {}), **self.test_metrics}
+        return {k: v for k, v in merged.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+    def pipeline(self) -> Pipeline:
+        """Return scaler and model as one estimator that predicts from raw features, named and in order."""
+        scaler = copy.copy(self.scaler_object)
+        scaler.feature_names_in_ = np.asarray(self.feature_names, dtype=object)
+        return Pipeline([("scaler", scaler), ("model", self.model_object)])
+
+    def _repr_html_(self) -> str:
+        return rows_html(
+            {
+                "symbol": self.symbol,
+                "trained": self.timestamp,
+                "model": f"{self.model_type} {self.architecture}",
+                "features": self.features_count,
+                "evaluation": self.evaluation_path.name if self.evaluation_path else "none yet",
+                "model file": self.model_path.name,
+                "SHA-256": self.digest,
+            }
+        )

@@ -1,0 +1,190 @@
+"""Finding, reading and checking bundles, ours and ForesightX's."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
+from fxhelpers.errors import BundleError, BundleNotFoundError
+from fxhelpers.estimators import load_estimator
+from fxhelpers.files import sha256
+from fxhelpers.params import PathsParams, check_symbol
+
+_STAMP = r"\d{8}_\d{6}"
+_MODEL_NAME = re.compile(rf"mlp_model_(?P<symbol>.+?)(?:_(?P<stamp>{_STAMP}))?\.(?P<kind>skops|pkl)")
+
+
+def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: str | Path | None = None) -> Bundle:
+    """Find, read and check a bundle.
+
+    Parameters
+    ----------
+    paths : PathsParams
+        The ``paths`` section of ``params.yaml``.
+    symbol : str, optional
+        Take its latest bundle.
+    model_path : str or Path, optional
+        Take this one: the path of its model file. Scaler and metadata are
+        found from its name.
+
+    Returns
+    -------
+    Bundle
+        With the latest evaluation that belongs to it.
+
+    Raises
+    ------
+    BundleNotFoundError
+        No bundle, or one of its files is missing.
+    BundleError
+        Truncated, contradictory or of a newer format.
+    """
+    model = Path(model_path) if model_path else _latest_model(paths, check_symbol(symbol))
+    owner = _owner(model, symbol)
+    scaler = model.with_name(model.name.replace("mlp_model_", "mlp_scaler_", 1))
+    stats = model.with_suffix(".json").name.replace("mlp_model_", "mlp_model_stats_", 1)
+    folders = [paths.metadata, model.parent.parent / "metadata", model.parent]
+    metadata_path = next((f / stats for f in folders if (f / stats).is_file()), paths.metadata / stats)
+    contents = {path: _read(path, model) for path in (model, scaler, metadata_path)}
+    metadata = _read_json(contents[metadata_path], metadata_path)
+    _check_metadata(metadata, metadata_path, owner)
+    _check_digests(metadata, metadata_path, {path: contents[path] for path in (model, scaler)})
+    model_object = load_estimator(contents[model], str(model))
+    scaler_object = load_estimator(contents[scaler], str(scaler))
+    _check_widths(metadata, metadata_path, {model: model_object, scaler: scaler_object})
+    evaluation_path, test_metrics = _latest_evaluation([paths.results, model.parent.parent / "results"], metadata)
+    return Bundle(
+        symbol=owner,
+        model_path=model,
+        scaler_path=scaler,
+        metadata_path=metadata_path,
+        evaluation_path=evaluation_path,
+        features_path=_latest_features(paths.features, owner),
+        model_object=model_object,
+        scaler_object=scaler_object,
+        metadata=metadata,
+        test_metrics=test_metrics,
+        digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
+    )
+
+
+def _latest_model(paths: PathsParams, symbol: str) -> Path:
+    found = list(_models_of(paths, symbol))
+    if not found:
+        msg = (
+            f"No model files found for {symbol} in {paths.models}. Train a model first: fx run train -p symbol {symbol}; "
+            "or let paths in params.yaml name the folders that hold it."
+        )
+        raise BundleNotFoundError(msg)
+    return max(found)[1]
+
+
+def _owner(model: Path, symbol: str | None) -> str:
+    """Return the symbol in a model file's name, which has to be the one that was asked for, if any was."""
+    named = _MODEL_NAME.fullmatch(model.name)
+    if not named:
+        msg = f"{model}: a model file is named mlp_model_SYMBOL[_YYYYMMDD_HHMMSS].skops or .pkl"
+        raise BundleError(msg)
+    if symbol is not None and named["symbol"] != symbol:
+        msg = f"{model}: a bundle of {named['symbol']}, but symbol is {symbol}; the two have to agree"
+        raise BundleError(msg)
+    return named["symbol"]
+
+
+def _models_of(paths: PathsParams, symbol: str) -> Iterator[tuple[str, Path]]:
+    for path in paths.models.glob("mlp_model_*"):
+        named = _MODEL_NAME.fullmatch(path.name)
+        if named and named["symbol"] == symbol:
+            stats = paths.metadata / f"mlp_model_stats_{symbol}.json"
+            yield named["stamp"] or _stamp_in(stats), path
+
+
+def _stamp_in(stats: Path) -> str:
+    """Return the training time that a metadata file names, in the form of file names; "" where it names none."""
+    written = str(_read_json(stats.read_bytes(), stats).get("timestamp", "")) if stats.is_file() else ""
+    if re.fullmatch(_STAMP, written):
+        return written
+    try:
+        return f"{datetime.fromisoformat(written):%Y%m%d_%H%M%S}"
+    except ValueError:
+        return ""
+
+
+def _read(path: Path, model: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        msg = f"{path}: missing; a bundle is a model, a scaler and a metadata file, this one is {model}"
+        raise BundleNotFoundError(msg) from error
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise BundleError(msg) from error
+
+
+def _read_json(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except ValueError as error:
+        msg = f"{path}: not a whole JSON file ({len(content)} bytes): {error}; write or copy it again"
+        raise BundleError(msg) from error
+    if not isinstance(value, dict):
+        msg = f"{path}: an object with keys is expected, found {type(value).__name__}"
+        raise BundleError(msg)
+    return value
+
+
+def _check_metadata(metadata: dict[str, Any], path: Path, symbol: str) -> None:
+    version = metadata.get("format_version", 0)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        msg = f"{path}: format_version {version}, this fxhelpers reads up to {FORMAT_VERSION}; install a newer fxhelpers"
+        raise BundleError(msg)
+    missing = [key for key in ("symbol", "timestamp", "feature_names") if not metadata.get(key)]
+    if missing:
+        msg = f"{path}: no {', '.join(missing)}; found the keys {', '.join(metadata)}"
+        raise BundleError(msg)
+    if metadata["symbol"] != symbol:
+        msg = f"{path}: metadata of {metadata['symbol']}, but the model file is {symbol}'s"
+        raise BundleError(msg)
+
+
+def _check_digests(metadata: dict[str, Any], path: Path, contents: dict[Path, bytes]) -> None:
+    for file, content in contents.items():
+        recorded = metadata.get("files", {}).get(file.name)
+        if recorded and recorded != sha256(content):
+            msg = f"{file}: its bytes are not those that {path.name} records; the file changed after training"
+            raise BundleError(msg)
+
+
+def _check_widths(metadata: dict[str, Any], path: Path, estimators: dict[Path, Any]) -> None:
+    names = metadata["feature_names"]
+    count = metadata.get("features_count", len(names))
+    if count != len(names):
+        msg = f"{path}: features_count is {count}, but feature_names lists {len(names)}"
+        raise BundleError(msg)
+    for file, estimator in estimators.items():
+        if estimator.n_features_in_ != count:
+            msg = f"{file}: made for {estimator.n_features_in_} features, but {path.name} lists {count}"
+            raise BundleError(msg)
+        if list(getattr(estimator, "feature_names_in_", names)) != list(names):
+            msg = f"{file}: made for other features, or another order, than {path.name} lists"
+            raise BundleError(msg)
+
+
+def _latest_evaluation(folders: list[Path], metadata: dict[str, Any]) -> tuple[Path | None, dict[str, Any]]:
+    pattern = re.compile(rf"evaluation_metrics_{re.escape(metadata['symbol'])}(?:_{_STAMP})?\.json")
+    found = []
+    for path in {path for folder in folders for path in folder.glob("evaluation_metrics_*.json")}:
+        if not pattern.fullmatch(path.name):
+            continue
+        value = _read_json(path.read_bytes(), path)
+        if value.get("model_info", {}).get("training_timestamp") == metadata["timestamp"]:
+            found.append((str(value.get("evaluation_timestamp", "")), path, value.get("test_metrics", {})))
+    return max(found, key=lambda item: item[:2])[1:] if found else (None, {})
+
+
+def _latest_features(folder: Path, symbol: str) -> Path | None:
+    pattern = re.compile(rf"features_{re.escape(symbol)}(?:_{_STAMP})?\.csv")
+    return max((path for path in folder.glob("features_*.csv") if pattern.fullmatch(path.name)), default=None)

@@ -1,0 +1,18 @@
+"""The papermill engine that keeps the record.
+
+Papermill imports this module through its entry point. For notebooks that
+carry our mark in their metadata the engine writes the executed notebook to
+``outputs/records/SYMBOL/``, whole at any moment, with a status that is true
+however the run ends. Any other notebook goes to papermill's own engine.
+"""
+
+from papermill.engines import papermill_engines
+
+from fxhelpers.engine.checking import notebook_parameters
+from fxhelpers.engine.recording import RecordEngine
+from fxhelpers.engine.running import RunResult, run_notebook
+
+__all__ = ["RecordEngine", "RunResult", "notebook_parameters", "run_notebook"]
+
+papermill_engines.register("fxhelpers", RecordEngine)
+papermill_engines.register(None, RecordEngine)  # the default for a plain `papermill`; only marked notebooks are ours

@@ -1,0 +1,35 @@
+"""``params.yaml`` and the environment, read and checked in one place.
+
+Nothing else in the package reads YAML or environment variables.
+"""
+
+from fxhelpers.params.reading import current_record, find_params_file, load_params, safe_uri, yaml_value
+from fxhelpers.params.sections import (
+    FILE_NAME,
+    STAGES,
+    MlpParams,
+    ModelRegistryParams,
+    Params,
+    PathsParams,
+    PricesParams,
+    TrainingParams,
+)
+from fxhelpers.params.words import check_symbol, nearest
+
+__all__ = [
+    "FILE_NAME",
+    "STAGES",
+    "MlpParams",
+    "ModelRegistryParams",
+    "Params",
+    "PathsParams",
+    "PricesParams",
+    "TrainingParams",
+    "check_symbol",
+    "current_record",
+    "find_params_file",
+    "load_params",
+    "nearest",
+    "safe_uri",
+    "yaml_value",
+]

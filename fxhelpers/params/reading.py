@@ -1,0 +1,164 @@
+"""Finding and reading ``params.yaml``, and what the environment says beside it."""
+
+import os
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+from dotenv import dotenv_values
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from fxhelpers.errors import ParamsError
+from fxhelpers.params.sections import FILE_NAME, Params, PathsParams
+from fxhelpers.params.words import unknown_key
+
+
+def load_params(path: str | Path | None = None) -> Params:
+    """Read and check ``params.yaml``.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        The file. By default the one that the environment variable
+        ``FX_PARAMS`` names, else the nearest ``params.yaml`` in the current
+        folder or above.
+
+    Returns
+    -------
+    Params
+        With absolute paths. ``MLFLOW_TRACKING_URI`` in the environment wins
+        over ``mlflow.tracking_uri``; ``DAGSHUB_TOKEN`` comes from the
+        environment or from a ``.env`` file beside ``params.yaml``.
+
+    Raises
+    ------
+    ParamsError
+        No such file, not YAML, an unknown key (the nearest known one is
+        named) or a value that does not fit.
+    """
+    file = Path(path).resolve() if path else find_params_file()
+    try:
+        text = file.read_text(encoding="utf-8")
+        raw = yaml.safe_load(text)
+    except FileNotFoundError as error:
+        msg = f"{file}: no such file; FX_PARAMS or the path given has to name a params.yaml"
+        raise ParamsError(msg) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        msg = f"{file}: cannot be read as YAML: {error}"
+        raise ParamsError(msg) from error
+    if raw is not None and not isinstance(raw, dict):
+        msg = f"{file}: sections such as `mlflow:` are expected at the top, found {type(raw).__name__}"
+        raise ParamsError(msg)
+    try:
+        params = Params.model_validate(raw or {})
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"{file}: {line}" for line in _explain(error, Params))) from error
+    return _resolve(params, file)
+
+
+def find_params_file(start: Path | None = None) -> Path:
+    """Find the ``params.yaml`` that applies: ``FX_PARAMS``, else the nearest one upwards.
+
+    Parameters
+    ----------
+    start : Path, optional
+        Folder to begin at; the current one by default.
+
+    Returns
+    -------
+    Path
+        Absolute.
+
+    Raises
+    ------
+    ParamsError
+        There is none.
+    """
+    named = os.environ.get("FX_PARAMS")
+    if named:
+        return Path(named).resolve()
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    msg = f"no {FILE_NAME} in {start} or any folder above; change to the project's folder, or let FX_PARAMS name the file"
+    raise ParamsError(msg)
+
+
+def current_record() -> Path | None:
+    """Return the record that this process writes into; None outside a recorded run."""
+    record = os.environ.get("FX_RECORD")
+    return Path(record) if record else None
+
+
+def yaml_value(text: str) -> object:
+    """Read one value as ``params.yaml`` would: ``3``, ``true``, ``{alpha: 10}``; :class:`ParamsError` where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        msg = f"{text!r} is not a value: {error}"
+        raise ParamsError(msg) from error
+
+
+def safe_uri(uri: str) -> str:
+    """Return the URI without the user name and password that it may hold."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+
+
+def _resolve(params: Params, file: Path) -> Params:
+    """Make paths absolute and let the environment speak."""
+    base = file.parent
+    paths = PathsParams(**{name: base / value for name, value in params.paths})
+    prices = params.prices.model_copy(update={"folder": base / params.prices.folder})
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.mlflow.tracking_uri
+    if uri == "dagshub":
+        missing = [k for k in ("dagshub_username", "dagshub_repo") if not getattr(params.mlflow, k)]
+        if missing:
+            msg = f"{file}: mlflow.tracking_uri is dagshub, which needs mlflow.{' and mlflow.'.join(missing)} too"
+            raise ParamsError(msg)
+        uri = f"https://dagshub.com/{params.mlflow.dagshub_username}/{params.mlflow.dagshub_repo}.mlflow"
+    elif uri.startswith("sqlite:///") and not os.environ.get("MLFLOW_TRACKING_URI"):
+        uri = f"sqlite:///{base / uri.removeprefix('sqlite:///')}"
+    mlflow = params.mlflow.model_copy(update={"tracking_uri": uri})
+    resolved = params.model_copy(update={"paths": paths, "prices": prices, "mlflow": mlflow})
+    token = os.environ.get("DAGSHUB_TOKEN") or dotenv_values(base / ".env").get("DAGSHUB_TOKEN")
+    resolved._file = file  # noqa: SLF001 (private to this module)
+    resolved._dagshub_token = SecretStr(token) if token else None  # noqa: SLF001
+    return resolved
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Turn pydantic's findings into lines that name the key, what was found and what is known."""
+    lines = []
+    for found in error.errors(include_url=False):
+        where = ".".join(str(part) for part in found["loc"])
+        if found["type"] == "extra_forbidden":
+            lines.append(f"{where}: {unknown_key(str(found['loc'][-1]), _keys_at(model, found['loc'][:-1]))}")
+        else:
+            message = found["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(found["input"], dict) else f", found {found['input']!r}"
+            lines.append(f"{where}: {message}{shown}" if where else message)
+    return lines
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
+    """Return the keys that the model knows at a place."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        if field is not None:
+            found = _model_in(field.annotation)
+            model = found or model
+    return set(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (annotations have no common type)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in {dict, list, Union, UnionType}:
+        return next(filter(None, map(_model_in, get_args(annotation))), None)
+    return None

@@ -1,0 +1,187 @@
+"""The sections of ``params.yaml``: every key, its type, its default and its bounds."""
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+
+from fxhelpers.params.words import check_symbol, unknown_key
+
+FILE_NAME = "params.yaml"
+STAGES = ("None", "Staging", "Production", "Archived")
+Stage = Literal["None", "Staging", "Production", "Archived"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class PricesParams(_Section):
+    """Where daily prices come from."""
+
+    source: Literal["sample", "csv", "yfinance"] = "sample"
+    folder: Path = Path("prices")
+    start: date | None = None
+    end: date | None = None
+
+
+class MlpParams(_Section):
+    """Hyperparameters of one kind of model, named as in scikit-learn's ``MLPRegressor``."""
+
+    hidden_layer_sizes: list[int] = [16]
+    activation: Literal["identity", "logistic", "tanh", "relu"] = "relu"
+    solver: Literal["adam", "sgd", "lbfgs"] = "adam"
+    alpha: float = Field(default=1e-4, ge=0)
+    learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant"
+    learning_rate_init: float = Field(default=1e-3, gt=0)
+    max_iter: int = Field(default=200, ge=1)
+    early_stopping: bool = False
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    n_iter_no_change: int = Field(default=10, ge=1)
+    standardise_target: bool = True
+    candidates: dict[str, list[Any]] = {}
+
+    @field_validator("hidden_layer_sizes")
+    @classmethod
+    def _positive_layers(cls, sizes: list[int]) -> list[int]:
+        if not sizes or min(sizes) < 1:
+            msg = f"every hidden layer needs at least one unit, found {sizes}"
+            raise ValueError(msg)
+        return sizes
+
+    @model_validator(mode="after")
+    def _candidates_are_hyperparameters(self) -> "MlpParams":
+        known = set(type(self).model_fields) - {"candidates"}
+        for name, values in self.candidates.items():
+            if name not in known:
+                msg = f"candidates: {unknown_key(name, known)}"
+                raise ValueError(msg)
+            if not values:
+                msg = f"candidates: {name} lists no value"
+                raise ValueError(msg)
+            for value in values:  # each candidate has to be a value that the key itself would take
+                type(self)(**{name: value})
+        return self
+
+
+class TrainingParams(_Section):
+    """How days are split, and which models exist."""
+
+    validation_size: float = Field(default=0.15, gt=0, lt=0.5)
+    test_size: float = Field(default=0.25, gt=0, lt=0.5)
+    embargo_days: int = Field(default=1, ge=0)
+    random_state: int = Field(default=42, ge=0, lt=2**32)
+    model: str = "regularised"
+    models: dict[str, MlpParams] = {"regularised": MlpParams(alpha=100.0)}
+
+    @model_validator(mode="after")
+    def _model_is_defined(self) -> "TrainingParams":
+        if self.model not in self.models:
+            msg = f"model: {self.model!r} is not one of models: {', '.join(self.models)}"
+            raise ValueError(msg)
+        return self
+
+
+class ModelRegistryParams(_Section):
+    """What is kept with a version, and what a promotion needs."""
+
+    track_experiments: bool = True
+    save_artifacts: bool = True
+    compare_metrics: bool = True
+    auto_archive: bool = True
+    retention_days: int = Field(default=90, ge=1)
+    default_stage: Stage = "Staging"
+
+    @field_validator("default_stage", mode="before")
+    @classmethod
+    def _null_is_no_stage(cls, stage: object) -> object:
+        return "None" if stage is None else stage
+
+
+class MlflowParams(_Section):
+    """Where the registry is."""
+
+    enabled: bool = True
+    tracking_uri: str = "sqlite:///outputs/registry/mlflow.db"
+    dagshub_username: str = ""
+    dagshub_repo: str = ""
+    experiment_name: str = Field(default="MLP_Stock_Prediction", min_length=1)
+
+
+class PathsParams(_Section):
+    """Folders; relative ones start at the folder of ``params.yaml``."""
+
+    models: Path = Path("outputs/models")
+    metadata: Path = Path("outputs/metadata")
+    results: Path = Path("outputs/results")
+    features: Path = Path("outputs/features")
+    records: Path = Path("outputs/records")
+
+
+class Params(_Section):
+    """All of ``params.yaml``, checked, with absolute paths.
+
+    Credentials are not among the fields: they are never printed, dumped or
+    compared.
+    """
+
+    default_symbol: str = "AAPL"
+    prices: PricesParams = PricesParams()
+    training: TrainingParams = TrainingParams()
+    model_registry: ModelRegistryParams = ModelRegistryParams()
+    mlflow: MlflowParams = MlflowParams()
+    paths: PathsParams = PathsParams()
+
+    _file: Path = PrivateAttr(default=Path(FILE_NAME))
+    _dagshub_token: SecretStr | None = PrivateAttr(default=None)
+
+    @field_validator("default_symbol")
+    @classmethod
+    def _symbol_is_safe(cls, symbol: str) -> str:
+        return check_symbol(symbol)
+
+    @property
+    def file(self) -> Path:
+        """The file that this was read from."""
+        return self._file
+
+    @property
+    def folder(self) -> Path:
+        """The project's folder: where ``params.yaml`` lies."""
+        return self._file.parent
+
+    @property
+    def is_dagshub(self) -> bool:
+        """Whether the registry is DagsHub's."""
+        host = urlsplit(self.mlflow.tracking_uri).hostname or ""
+        return host == "dagshub.com" or host.endswith(".dagshub.com")
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Environment that MLflow needs for the time of one call: empty, or DagsHub's user and token."""
+        if not self.is_dagshub or self._dagshub_token is None:
+            return {}
+        owner = urlsplit(self.mlflow.tracking_uri).path.split("/")[1]
+        return {
+            "MLFLOW_TRACKING_USERNAME": self.mlflow.dagshub_username or owner,
+            "MLFLOW_TRACKING_PASSWORD": self._dagshub_token.get_secret_value(),
+        }
+
+    @property
+    def registry_missing(self) -> str | None:
+        """Why there is no registry and what to do about it; None where there is one."""
+        if not self.mlflow.enabled:
+            return (
+                "MLflow is disabled in configuration. Model registry will not be available. "
+                f"Set `mlflow.enabled: true` in {self.file}."
+            )
+        login = os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_PASSWORD")
+        if self.is_dagshub and not self.credentials and not login:
+            return (
+                "DAGSHUB_TOKEN not found in environment variables. Model registry will not be available. "
+                f"Export DAGSHUB_TOKEN, or write it into {self.folder / '.env'} (see .env.example)."
+            )
+        return None

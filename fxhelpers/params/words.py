@@ -1,0 +1,46 @@
+"""Words that users type: symbols and names, checked, and the nearest known one where there is none."""
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from fxhelpers.errors import ParamsError
+
+_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}")
+
+
+def check_symbol(symbol: object) -> str:
+    """Return the symbol, or refuse one that could not safely name a file and a model.
+
+    Parameters
+    ----------
+    symbol : str
+        A ticker such as ``AAPL``, ``BRK.B``, ``^GSPC`` or ``TATAMOTORS.BO``.
+
+    Returns
+    -------
+    str
+        The same.
+
+    Raises
+    ------
+    ParamsError
+        Not a ticker.
+    """
+    if isinstance(symbol, str) and _SYMBOL.fullmatch(symbol) and ".." not in symbol:
+        return symbol
+    shown = repr(symbol) if len(repr(symbol)) <= 60 else f"{repr(symbol)[:57]}…"  # noqa: PLR2004 (a line's worth)
+    msg = f"symbol: {shown} is not a ticker: 1 to 32 letters, digits or . ^ = _ - are (for example AAPL, BRK.B, ^GSPC)"
+    raise ParamsError(msg)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'X'?)`` for the known word nearest to ``word``, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def unknown_key(key: str, known: set[str]) -> str:
+    """Say that a key is unknown, which known one is nearest, and which there are."""
+    close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
+    return f"unknown key; the nearest known one is {close[0]!r} (known here: {', '.join(sorted(known))})"
