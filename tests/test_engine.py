@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from conftest import ROOT, Project
 from nbformat.v4 import new_code_cell, new_notebook
@@ -44,6 +45,14 @@ def notebook(project: Project) -> Path:
     path = project.folder / "probe.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
     return path
+
+
+def told_of(process: psutil.Process, record: Path) -> bool:
+    """Whether this is a kernel that was started for the record."""
+    try:
+        return process.environ().get("FX_RECORD") == str(record)
+    except psutil.Error:
+        return False
 
 
 def statuses(record: Path) -> list[str]:
@@ -138,13 +147,13 @@ def test_an_interrupted_run_says_so_and_leaves_no_kernel(notebook: Path, project
     while time.monotonic() < deadline and not (project.records() and statuses(project.records()[0])[2] == "running"):
         time.sleep(0.05)
     time.sleep(0.3)
+    assert len([p for p in psutil.process_iter() if told_of(p, project.records()[0])]) == 1
     os.kill(process.pid, number)
     assert process.wait(timeout=20) != 0
     (record,) = project.records()
     assert header(record)["status"] == "interrupted"
     assert statuses(record) == ["completed", "completed", "failed", "pending"]
-    group = subprocess.run(["ps", "-o", "pid=", "--sid", str(process.pid)], check=False, capture_output=True, text=True)  # noqa: S607
-    assert group.stdout.strip() == ""
+    assert [p for p in psutil.process_iter() if told_of(p, record)] == []
 
 
 def test_a_reader_never_sees_half_a_record(notebook: Path, project: Project) -> None:

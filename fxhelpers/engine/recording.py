@@ -5,7 +5,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -36,6 +36,7 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
     """Papermill's execution state, which saves the record too, at once or not at all."""
 
     record: Path
+    stopped = False
 
     def save(self, **kwargs: Any) -> None:  # noqa: ANN401 (papermill's signature)
         """Write the record, and what papermill itself writes."""
@@ -46,7 +47,7 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
         """Mark the cell and the notebook as failed, and put down the error."""
         super().cell_exception(cell, cell_index=cell_index, **kwargs)
         error = kwargs.get("exception")
-        status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+        status = "interrupted" if self.stopped or isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
         message = (
             f"{error.ename}: {error.evalue}" if isinstance(error, CellExecutionError) else f"{type(error).__name__}: {error}"
         )
@@ -100,8 +101,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
             kept.append(manager)
         manager.notebook_start()
         try:
-            with _terminable():
-                cls.execute_managed_notebook(manager, kernel_name, params=params, log_output=manager.log_output, **kwargs)
+            cls.execute_managed_notebook(manager, kernel_name, params=params, log_output=manager.log_output, **kwargs)
         except BaseException as error:
             manager.interrupt(error)
             raise
@@ -133,7 +133,8 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
             shutdown_kernel="immediate",  # all is written by then; a graceful end costs another second
             **kwargs,
         )
-        client.execute(env={**os.environ, **_kernel_environment(params, nb_man.record)})
+        with _stoppable(nb_man, client):
+            client.execute(env={**os.environ, **_kernel_environment(params, nb_man.record)})
 
 
 def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401
@@ -161,20 +162,30 @@ def _kernel_environment(params: Params, record: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that the record can be closed; only the main thread can."""
+def _stoppable(manager: RecordManager, client: PapermillNotebookClient) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run with a closed record; only the main thread can.
 
-    def leave(signum: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + signum)
+    The kernel is killed first: an exception that is raised in a signal
+    handler can get lost in somebody's clean-up, a dead kernel cannot.
+    """
+
+    def stop(signum: int, _frame: FrameType | None) -> NoReturn:
+        manager.stopped = True
+        pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _now() -> datetime:
