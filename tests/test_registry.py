@@ -1,6 +1,7 @@
 """The six documented methods, against a real registry, and what plain MLflow makes of it."""
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,24 @@ def test_the_documented_examples_run_as_written(project: Project, capsys: pytest
     printed = capsys.readouterr().out
     assert "Version 1: Production READY" in printed
     assert "Production: v2" in printed
+
+
+def test_the_documented_service_finds_the_same_registry_with_plain_mlflow(project: Project) -> None:
+    project.bundle()
+    registry = ModelRegistry()
+    registry.run_registration_pipeline(symbol="AAPL", stage="Production")
+    prod_info = registry.get_production_model("MLP_Stock_Predictor_AAPL")
+    assert prod_info is not None
+    model = mlflow.sklearn.load_model(f"models:/MLP_Stock_Predictor_AAPL/{prod_info['version']}")
+    features, _ = supervised(load_prices("AAPL", registry.params.prices))
+    assert np.isfinite(model.predict(features.tail(3))).all()
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # which would win over the params.yaml of another project
+
+
+def test_a_tracking_uri_that_the_program_chose_is_left_alone(project: Project) -> None:
+    mlflow.set_tracking_uri("sqlite:///elsewhere.db")
+    assert ModelRegistry(project.folder / "params.yaml").get_production_model(NAME) is None
+    assert mlflow.get_tracking_uri() == "sqlite:///elsewhere.db"
 
 
 def test_plain_mlflow_loads_every_documented_uri_and_predicts_from_raw_features(

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import mlflow.exceptions
 import requests
 from filelock import FileLock
@@ -208,6 +209,9 @@ class RegistryClient:
     @cached_property
     def _client(self) -> MlflowClient:
         uri = self.params.mlflow.tracking_uri
+        if not mlflow.is_tracking_uri_set():  # plain mlflow.… calls find the same registry, unless the program chose one
+            with _environment({"MLFLOW_TRACKING_URI": uri}):  # which MLflow would leave set, for params.yaml to give way to
+                mlflow.set_tracking_uri(uri)
         file = self._sqlite_file
         if file is None:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
