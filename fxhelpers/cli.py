@@ -37,7 +37,9 @@ def cli() -> None:
 @click.option(
     "-p", "--parameter", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="A parameter of the notebook."
 )
-@click.option("--require-promotion", is_flag=True, help=f"Exit with {REFUSED} unless the verdict is to promote.")
+@click.option(
+    "--require-promotion", is_flag=True, help=f"Exit with {REFUSED} unless the version is champion, or the verdict is to make it."
+)
 @click.option("--quiet", is_flag=True, help="No progress display.")
 def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool) -> None:
     """Run NOTEBOOK (train, evaluate, register, compare, promote, or a path) and keep its record."""
@@ -50,7 +52,9 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promo
     click.echo(f"{'saved as':>18}  {shown_path(result.record)}")
     if result.error:
         raise click.ClickException(result.error)
-    if require_promotion and (result.summary or {}).get("verdict") != "promote":
+    summary = result.summary or {}
+    serves = summary.get("champion_after") is not None and summary.get("champion_after") == summary.get("version")
+    if require_promotion and not serves and summary.get("verdict") != "promote":
         raise SystemExit(REFUSED)
 
 
@@ -67,18 +71,18 @@ def demo(symbol: str) -> None:
 @click.option("--port", default=5000, show_default=True, help="Port on this machine.")
 def ui(port: int) -> None:
     """Open MLflow's own pages on the registry."""
-    from fxhelpers.params import load_params, safe_uri
+    from fxhelpers.params import load_params
 
     params = load_params()
-    uri = params.mlflow.tracking_uri
-    if uri.startswith(("http://", "https://")):
-        click.echo(f"The registry is a server: open {safe_uri(uri)}")
+    if params.mlflow.tracking_uri.startswith(("http://", "https://")):
+        click.echo(f"The registry is a server: open {params.mlflow.tracking_uri}")
         return
     from fxhelpers.registry import RegistryClient
 
     _ = RegistryClient(params).experiment_id  # makes the database, so that the first look is not an error
     click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = params.registry_uri  # an argument would show a password to whoever types ps
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 (no shell, our own interpreter)
 
 
@@ -103,7 +107,8 @@ def find_notebook(name: str) -> Path:
 
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name)
-    folder = load_params().folder / "notebooks"
+    projects = [load_params().folder, Path.cwd(), *Path.cwd().parents]
+    folder = next((p / "notebooks" for p in projects if (p / "notebooks").is_dir()), projects[0] / "notebooks")
     known = sorted(path.stem for path in folder.glob("*.ipynb"))
     if name in known:
         return folder / f"{name}.ipynb"

@@ -8,6 +8,7 @@ is looked up.
 import io
 import pickle
 import zipfile
+import zlib
 from typing import Any
 
 import skops.io
@@ -80,7 +81,7 @@ def _load_skops(content: bytes, origin: str) -> Any:  # noqa: ANN401
             msg = f"{origin}: holds types that no model of ours is made of: {', '.join(sorted(unknown))}; it was not loaded"
             raise UntrustedBundleError(msg)
         return skops.io.loads(content, trusted=list(TRUSTED_TYPES))
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, LookupError, ValueError, TypeError, EOFError, RuntimeError, MemoryError) as error:
         msg = f"{origin}: not a whole .skops file ({len(content)} bytes): {error}; train or copy the bundle again"
         raise BundleError(msg) from error
 
@@ -105,6 +106,6 @@ def _load_pickle(content: bytes, origin: str) -> Any:  # noqa: ANN401
             raise UntrustedBundleError(msg) from error
         msg = f"{origin}: not a whole pickle ({len(content)} bytes): {error}; copy the bundle again"
         raise BundleError(msg) from error
-    except (EOFError, ValueError, TypeError, AttributeError, ImportError, IndexError, KeyError) as error:
+    except (EOFError, ValueError, TypeError, AttributeError, ImportError, LookupError, OverflowError, MemoryError) as error:
         msg = f"{origin}: not a whole pickle ({len(content)} bytes): {error}; copy the bundle again"
         raise BundleError(msg) from error

@@ -10,6 +10,7 @@ from fxhelpers.bundles import Bundle
 from fxhelpers.errors import NotComparableError
 from fxhelpers.features import build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, r2, rmse
+from fxhelpers.prices import prices_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,11 +29,15 @@ class Evaluation:
     predictions : DataFrame
         One row a day: Date, Actual, Predicted, Error, Abs_Error,
         Direction_Correct.
+    same_prices : bool
+        Whether the prices are, to the last digit, those of the training.
+        After a split or a dividend a vendor restates them all.
     """
 
     symbol: str
     metrics: dict[str, Any]
     predictions: pd.DataFrame
+    same_prices: bool
 
     def to_frame(self) -> pd.DataFrame:
         """Return model and baselines side by side, for people."""
@@ -86,7 +91,13 @@ def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
         raise NotComparableError(msg)
     mean = float(bundle.metadata["target"]["training_mean"])
     actual, predicted = test["target"], test["forecast"]
-    return Evaluation(symbol=bundle.symbol, metrics=_metrics(actual, predicted, mean), predictions=_table(actual, predicted))
+    trained = bundle.metadata["prices"]
+    return Evaluation(
+        symbol=bundle.symbol,
+        metrics=_metrics(actual, predicted, mean),
+        predictions=_table(actual, predicted),
+        same_prices=prices_digest(prices.loc[trained["first_day"] : trained["last_day"]]) == trained["sha256"],
+    )
 
 
 def forecast_days(pipeline: Any, feature_names: list[str], prices: pd.DataFrame) -> pd.DataFrame:  # noqa: ANN401

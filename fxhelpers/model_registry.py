@@ -128,24 +128,21 @@ class ModelRegistry:
             None, Staging, Production or Archived. By default
             ``model_registry.default_stage``, or, for a version that exists,
             the stage that it has. Another word warns, and no stage is set.
+            A version that is the champion stays it.
         description : str, optional
             By default a sentence of facts.
         tags : dict, optional
-            More tags.
+            More tags; names that begin with ``fx.`` are ours.
         """
         from fxhelpers.registry import create_version
 
         start = time.perf_counter()
         name = model_name or self.model_name(model_info.symbol)
-        if stage is not None and stage not in STAGES:
-            logger.warning("Invalid stage '%s'. Using None. Valid stages: %s", stage, ", ".join(STAGES))
-            stage = "None"
         text = {str(key): str(value) for key, value in (tags or {}).items()}
         version, created = create_version(self.client, model_info, name, description=description, tags=text)
         if not created:
             logger.warning("%s: this bundle is version %d already; no new version was made", name, version.version)
-        wanted = stage or (self.params.model_registry.default_stage if created else version.stage)
-        version = self._enter(version, wanted, created=created)
+        version = self._enter(version, stage)
         logger.info("Registered %s as version %d, stage %s", name, version.version, version.stage)
         return Registration(
             model_name=name,
@@ -236,7 +233,8 @@ class ModelRegistry:
         symbol : str
             Ticker.
         version : int, optional
-            By default the version that was registered last.
+            By default the challenger: the version registered last, as long as
+            it is neither champion nor archived.
         required : bool
             False: compare nothing where ``model_registry.compare_metrics`` is
             false, and say so in the verdict.
@@ -350,13 +348,27 @@ class ModelRegistry:
 
         return RegistryClient(self.params)
 
-    def _enter(self, version: "ModelVersion", wanted: str, *, created: bool) -> "ModelVersion":
-        """Bring a version that was just registered to its stage; a new one becomes the challenger."""
+    def _enter(self, version: "ModelVersion", stage: str | None) -> "ModelVersion":
+        """Bring a registered version to its stage; one that was never brought to any becomes the challenger."""
         from fxhelpers.promotion import transition
-        from fxhelpers.registry.client import CHALLENGER
+        from fxhelpers.registry.client import CHALLENGER, ENTERED
 
-        if created and wanted in {"None", "Staging"}:
-            self.client.set_alias(version.name, CHALLENGER, version.version)
-        if wanted == version.stage:
+        new = ENTERED not in version.tags  # also one whose registration was killed before it came this far
+        if stage is not None and stage not in STAGES:
+            logger.warning("Invalid stage '%s'. Using None. Valid stages: %s", stage, ", ".join(STAGES))
+            stage = "None" if new else version.stage
+        wanted = stage or (self.params.model_registry.default_stage if new else version.stage)
+        if version.stage == "Production" and wanted != "Production":
+            logger.warning(
+                "%s: version %d is the champion and stays it; transition_stage takes it out of Production",
+                version.name,
+                version.version,
+            )
             return version
-        return transition(self.client, version.name, version.version, wanted)
+        if new and wanted in {"None", "Staging"}:
+            self.client.set_alias(version.name, CHALLENGER, version.version)
+        if wanted != version.stage:
+            version = transition(self.client, version.name, version.version, wanted)
+        if new:
+            self.client.annotate(version.name, version.version, tags={ENTERED: wanted})
+        return version

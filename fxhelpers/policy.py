@@ -53,7 +53,7 @@ class GateResult:
         """The value as people read it."""
         if math.isnan(self.value):
             return "-"
-        return f"{self.value:.0f} days" if self.unit == "days" else f"{self.value:+.2%}"
+        return f"{self.value:.0f} days" if self.unit == "days" else f"{100 * self.value:+.3g} %"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ def _verdict(gates: tuple[GateResult, ...], comparison: Comparison) -> Verdict:
     gain = -gates[-1].value
     rival = comparison.champion or "forecasting zero (there is no champion)"
     days = len(comparison.frame.days)
-    reason = f"{challenger} has an RMSE {gain:.2%} lower than {rival} on the same {days} days; every gate passed."
+    reason = f"{challenger} has an RMSE {100 * gain:.3g} % below that of {rival} on the same {days} days; every gate passed."
     return Verdict(outcome="promote", reason=reason, gates=gates)
 
 
@@ -161,4 +161,6 @@ def _failure(gate: GateResult, comparison: Comparison) -> str:
     rival = "forecasting zero" if gate.id == "naive" else f"the champion, {comparison.champion}"
     if gate.value == 0:
         return f"its RMSE is exactly that of {rival}"
+    if gate.value < 1:
+        return f"its RMSE is {100 * gate.value:.3g} % above that of {rival}"
     return f"its RMSE is {1 + gate.value:,.4g} times that of {rival}"

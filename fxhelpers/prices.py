@@ -158,12 +158,17 @@ def _refuse(origin: str, rule: str, days: pd.Index) -> None:
 def _adjust(raw: pd.DataFrame, origin: str) -> pd.DataFrame:
     """Bring any source's table to our columns; where there is an adjusted close, adjust everything by it."""
     table = raw.rename(columns=lambda name: str(name).strip().lower().replace("_", " "))
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        msg = f"{origin}: more than one column {twice[0].title()}; there: {', '.join(map(str, raw.columns))}"
+        raise PriceDataError(msg)
     missing = [name for name in ["date", *map(str.lower, COLUMNS)] if name not in table]
     if missing:
         msg = f"{origin}: no column {', '.join(name.title() for name in missing)}; there: {', '.join(map(str, raw.columns))}"
         raise PriceDataError(msg)
     try:
-        index = pd.DatetimeIndex(pd.to_datetime(table["date"], format="ISO8601"), name="Date").tz_localize(None)
+        days = table["date"].astype(str).str[:10]  # the day on the exchange, whatever hour and offset follow
+        index = pd.DatetimeIndex(pd.to_datetime(days, format="%Y-%m-%d"), name="Date")
         frame = table[[name.lower() for name in COLUMNS]].astype(float).set_axis(COLUMNS, axis=1).set_index(index)
         adjusted = table.get("adj close", table["close"]).astype(float).to_numpy()
     except (ValueError, TypeError) as error:

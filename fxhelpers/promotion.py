@@ -10,8 +10,8 @@ import pandas as pd
 
 from fxhelpers import policy
 from fxhelpers.comparison import Comparison, compare
-from fxhelpers.errors import NoRecordError, StaleComparisonError, VersionNotFoundError
-from fxhelpers.params import Params, current_record
+from fxhelpers.errors import NoRecordError, ParamsError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.params import current_record
 from fxhelpers.policy import Verdict
 from fxhelpers.prices import load_prices
 from fxhelpers.records import in_unrecorded_notebook
@@ -23,6 +23,7 @@ from fxhelpers.scoring import evaluation_frame
 logger = logging.getLogger(__name__)
 
 DECISION_TAG = "fx.decision"
+_LONGEST_REASON = 1000
 
 Kind = Literal["compared", "not compared", "manual"]
 
@@ -112,12 +113,13 @@ class Decision(Keyed):
 def propose(registry: RegistryClient, name: str, symbol: str, version: int | None = None, *, compared: bool = True) -> Proposal:
     """Compare a version with the champion and let the policy judge; nothing is changed.
 
-    The version is by default the challenger, which is the one registered last;
-    where none waits, the champion itself, against the baselines.
+    The version is by default the challenger: the one registered last, as long
+    as it waits in Staging or without a stage. Where none waits, the champion
+    itself is held against the baselines.
     """
     champion = registry.champion(name)
     waiting = registry.version(name, version) if version else registry.challenger(name) or champion
-    challenger = waiting or next(iter(registry.versions(name)), None)
+    challenger = waiting or next((v for v in registry.versions(name) if v.stage != "Archived"), None)
     if challenger is None:
         msg = f"{name} has no version to compare at {registry.uri}; register one: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)
@@ -139,6 +141,9 @@ def propose(registry: RegistryClient, name: str, symbol: str, version: int | Non
 def promote(registry: RegistryClient, proposal: Proposal, *, apply: bool, reason: str = "") -> Decision:
     """Carry out a proposal's verdict: move the champion, or refuse and leave it."""
     name, version = proposal.name, proposal.challenger.version
+    if len(reason) > _LONGEST_REASON:
+        msg = f"reason: {len(reason)} characters, at most {_LONGEST_REASON} are kept; nothing was changed"
+        raise ParamsError(msg)
     if apply and in_unrecorded_notebook():
         msg = (
             "nothing was changed: this notebook is not being kept as a record. Type in a terminal: "
@@ -146,23 +151,23 @@ def promote(registry: RegistryClient, proposal: Proposal, *, apply: bool, reason
         )
         raise NoRecordError(msg)
     before = proposal.champion.version if proposal.champion else None
-    kind: Kind = "compared" if proposal.comparison else "not compared"
-    why = f"{proposal.verdict.reason} {reason}".strip()
     act = apply and proposal.verdict.outcome == "promote"
     if act:
         move_champion(registry, name, version, expected=before)
+    elif apply:
+        mirror_champion(registry, name)
     decision = Decision(
         model_name=name,
         version=version,
         verdict=proposal.verdict.outcome,
-        reason=why,
-        kind=kind,
+        reason=f"{proposal.verdict.reason} {reason}".strip(),
+        kind="compared" if proposal.comparison else "not compared",
         from_version=before,
         to_version=version if act else before,
         applied=act,
         time=_now(),
     )
-    if apply:
+    if apply and before != version:  # why the champion is champion stands on it already
         _note(registry, decision)
     return decision
 
@@ -172,9 +177,10 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
 
     Taking the champion out of Production leaves none.
     """
-    found = registry.version(name, version)
     champion = registry.champion(name)
     before = champion.version if champion else None
+    registry.version(name, version)
+    after = version if stage == "Production" else (None if before == version else before)
     if stage == "Production":
         move_champion(registry, name, version, expected=before)
     else:
@@ -182,22 +188,21 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
             logger.warning("%s: version %d was the champion; now there is none", name, version)
             registry.drop_alias(name, CHAMPION)
         registry.set_stage(name, version, stage)
-    if "Production" in {stage, found.stage}:
-        after = version if stage == "Production" else None
-        _note(
-            registry,
-            Decision(
-                model_name=name,
-                version=version,
-                verdict="promote" if after else "keep",
-                reason=f"transition_stage to {stage}, by hand.",
-                kind="manual",
-                from_version=before,
-                to_version=after,
-                applied=before != after,
-                time=_now(),
-            ),
+        if stage == "Archived":
+            _stand_down(registry, name, version)
+    if before != after:
+        decision = Decision(
+            model_name=name,
+            version=version,
+            verdict="promote" if after else "keep",
+            reason=f"transition_stage to {stage}, by hand.",
+            kind="manual",
+            from_version=before,
+            to_version=after,
+            applied=True,
+            time=_now(),
         )
+        _note(registry, decision)
     return registry.version(name, version)
 
 
@@ -205,8 +210,7 @@ def move_champion(registry: RegistryClient, name: str, version: int, *, expected
     """Make a version the champion: the alias first, which is the truth, then the stages that mirror it.
 
     ``expected`` is the champion that the decision was made against;
-    :class:`StaleComparisonError` where somebody else is by now. Repeating a
-    move mends a mirror that lags.
+    :class:`StaleComparisonError` where somebody else is by now.
     """
     champion = registry.champion(name)
     now = champion.version if champion else None
@@ -217,9 +221,25 @@ def move_champion(registry: RegistryClient, name: str, version: int, *, expected
         )
         raise StaleComparisonError(msg)
     registry.set_alias(name, CHAMPION, version)
-    registry.set_stage(name, version, "Production")
-    if expected is not None and expected != version:
-        registry.set_stage(name, expected, _retired_stage(registry.params))
+    mirror_champion(registry, name)
+    _stand_down(registry, name, version)
+
+
+def mirror_champion(registry: RegistryClient, name: str) -> None:
+    """Let MLflow's stages say what the alias says: the champion is in Production, and nobody else."""
+    champion = registry.champion(name)
+    if champion is None:
+        return
+    if champion.mirror != "Production":
+        registry.set_stage(name, champion.version, "Production")
+    retired = "Archived" if registry.params.model_registry.auto_archive else "Staging"
+    for version in registry.versions(name):
+        if version.mirror == "Production" and version.version != champion.version:
+            registry.set_stage(name, version.version, retired)
+
+
+def _stand_down(registry: RegistryClient, name: str, version: int) -> None:
+    """Let a version that is champion now, or archived, wait no longer."""
     challenger = registry.challenger(name)
     if challenger and challenger.version == version:
         registry.drop_alias(name, CHALLENGER)
@@ -229,10 +249,6 @@ def decision_of(version: ModelVersion) -> str:
     """Return the last decision about a version in a few words; "" where there was none."""
     note = json.loads(version.tags.get(DECISION_TAG, "{}"))
     return f"{note['verdict']} ({note['kind']}), {note['time'][:16].replace('T', ' ')}" if note else ""
-
-
-def _retired_stage(params: Params) -> str:
-    return "Archived" if params.model_registry.auto_archive else "Staging"
 
 
 def _note(registry: RegistryClient, decision: Decision) -> None:

@@ -73,7 +73,7 @@ def _check(model: RegisteredModel, symbol: str) -> None:
     if missing:
         msg = (
             f"{who} cannot be compared: it does not say its {', '.join(missing)}, so no day is known that it was not trained on. "
-            "It can be served, and transition_stage can make it the champion by hand."
+            "Versions of such a bundle can be served, and transition_stage can move one to Production, or out of it, by hand."
         )
         raise NotComparableError(msg)
     if facts["symbol"] != symbol:

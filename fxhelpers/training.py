@@ -278,7 +278,7 @@ def _fit(
             warnings.simplefilter("ignore", ConvergenceWarning)  # iterations and max_iter are both in the metadata
             estimator.fit(scaler.transform(features), target.to_numpy())
     except ValueError as error:
-        msg = f"training.models.{chosen}: the fit diverged with {arguments}: {error}"
+        msg = f"training.models.{chosen}: cannot be fitted with {arguments}: {error}"
         raise ParamsError(msg) from error
     return hyper, estimator, time.perf_counter() - start
 

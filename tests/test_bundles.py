@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pickle
@@ -110,6 +111,38 @@ def test_only_the_evaluation_of_this_training_is_merged_and_the_latest_of_them(p
     assert again.digest == old.digest  # an evaluation is not part of the bundle's identity
 
 
+def test_a_broken_evaluation_is_named(project: Project, paths: PathsParams) -> None:
+    project.bundle()
+    paths.results.mkdir(parents=True)
+    broken = paths.results / "evaluation_metrics_AAPL_20260101_000000.json"
+    for text in ('{"model_info": null}', '{"model_info": {}, "test_metrics": []}', '{"model_info": {'):
+        broken.write_text(text)
+        with pytest.raises(BundleError, match=broken.name):
+            load_bundle(paths, symbol="AAPL")
+
+
+def test_a_flipped_bit_anywhere_is_a_clear_error_or_harmless(
+    bundle: Bundle, foresightx: Callable[..., Path], paths: PathsParams
+) -> None:
+    rng = np.random.default_rng(0)
+    edit(bundle.metadata_path, files={})
+    for path in (bundle.model_path, foresightx()):
+        good = path.read_bytes()
+        for position in rng.integers(0, len(good), 150):
+            bad = bytearray(good)
+            bad[position] ^= 1 << int(rng.integers(8))
+            path.write_bytes(bad)
+            with contextlib.suppress(BundleError):
+                load_bundle(paths, model_path=path)
+        path.write_bytes(good)
+
+
+def test_evaluation_says_whether_the_prices_are_those_of_the_training(bundle: Bundle) -> None:
+    prices = load_prices("AAPL", load_params().prices)
+    assert evaluate_bundle(bundle, prices).same_prices
+    assert not evaluate_bundle(bundle, prices * 0.5).same_prices
+
+
 def test_nothing_there_says_how_to_train(project: Project, paths: PathsParams) -> None:
     with pytest.raises(BundleNotFoundError, match=r"No model files found for IBM in .*fx run train -p symbol IBM"):
         load_bundle(paths, symbol="IBM")
@@ -158,6 +191,11 @@ def test_contradictions_are_named(bundle: Bundle, paths: PathsParams) -> None:
         ({"feature_names": ["a", "b"], "features_count": 2}, "made for 45 features, but .* lists 2"),
         ({"feature_names": bundle.feature_names[::-1]}, "made for other features, or another order"),
         ({"feature_names": []}, "no feature_names; found the keys"),
+        ({"feature_names": "abcd"}, "feature_names has to be list, found 'abcd'"),
+        ({"feature_names": [1, 2]}, "feature_names has to list names"),
+        ({"features_count": "45"}, "features_count has to be int, found '45'"),
+        ({"files": None}, "files has to be dict, found None"),
+        ({"config": 5}, "config has to be dict, found 5"),
         ({"format_version": 2}, "format_version 2, this fxhelpers reads up to 1; install a newer"),
     ]:
         bundle.metadata_path.write_text(good)

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -35,7 +36,34 @@ def test_a_refused_promotion_is_a_completed_run_unless_promotion_is_required(
     assert "verdict  keep" in fx("run", "promote", "-p", "apply", "true")
     assert "verdict  keep" in fx("run", "promote", "--require-promotion", code=REFUSED)
     registered("regularised")
-    assert "verdict  promote" in fx("run", "promote", "--require-promotion")
+    assert "verdict  promote" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")
+    assert "verdict  keep" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")  # it serves already
+
+
+def test_settings_elsewhere_still_find_the_projects_notebooks(
+    project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("settings") / "other.yaml"
+    elsewhere.write_text("prices: {source: sample}\n")
+    monkeypatch.setenv("FX_PARAMS", str(elsewhere))
+    fx("run", "train", "-p", "symbol", "IBM", "-p", "overrides", "{max_iter: 5}")
+    assert len(list((elsewhere.parent / "outputs" / "models").iterdir())) == 2
+
+
+def test_a_password_in_the_registrys_uri_is_in_no_record(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:s3cret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert "s3cret" not in fx("run", "compare", code=1)
+    assert "s3cret" not in project.records()[0].read_text()
+
+
+def test_a_killed_kernel_is_one_line_and_leaves_its_record(project: Project) -> None:
+    nb = json.loads((ROOT / "notebooks" / "train.ipynb").read_text())
+    nb["cells"][2]["source"] = ["import os, signal\n", "os.kill(os.getpid(), signal.SIGKILL)"]
+    Path("dying.ipynb").write_text(json.dumps(nb))
+    printed = fx("run", "dying.ipynb", code=1)
+    assert "DeadKernelError" in printed
+    assert project.records()[0].name in printed
 
 
 @pytest.mark.parametrize(

@@ -110,13 +110,32 @@ def test_dagshub_takes_its_token_from_the_environment_or_dotenv_and_shows_it_now
 
 def test_a_host_that_merely_ends_like_dagshub_gets_no_token(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSHUB_TOKEN", "secret")
-    for host in ("evildagshub.com", "dagshub.com.evil.example"):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://{host}/a/b.mlflow")
+    for start in ("https://evildagshub.com", "https://dagshub.com.evil.example", "http://dagshub.com"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{start}/a/b.mlflow")
         assert load_params().credentials == {}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://dagshub.com/a/b.mlflow")
+    assert load_params().credentials == {"MLFLOW_TRACKING_USERNAME": "a", "MLFLOW_TRACKING_PASSWORD": "secret"}
+
+
+def test_a_password_in_the_uri_is_lent_to_mlflow_and_shown_nowhere(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:p%40ss@registry.example/x")
+    params = load_params()
+    assert params.credentials == {"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "p@ss"}
+    assert params.registry_uri == params.mlflow.tracking_uri == "https://registry.example/x"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:p%40ss@registry.example/x")
+    params = load_params()
+    assert params.registry_uri == "postgresql://me:p%40ss@registry.example/x"  # MLflow takes it in no other way
+    assert "p%40ss" not in repr(params) + str(params.model_dump())
+
+
+def test_candidates_are_read_as_the_key_itself_is(project: Project) -> None:
+    path = project.folder / "candidates.yaml"
+    path.write_text("training: {model: a, models: {a: {alpha: 1e-4, candidates: {alpha: [1e-4, 1]}}}}")
+    assert load_params(path).training.models["a"].candidates == {"alpha": [1e-4, 1.0]}
 
 
 def test_a_password_in_a_uri_is_not_shown() -> None:
-    assert safe_uri("https://me:secret@host:5000/x") == "https://***@host:5000/x"
+    assert safe_uri("https://me:secret@host:5000/x") == "https://host:5000/x"
     assert safe_uri("sqlite:////a/b.db") == "sqlite:////a/b.db"
 
 

@@ -77,6 +77,18 @@ def test_broken_prices_are_refused_by_rule_and_day(  # noqa: PLR0917 (parametriz
     assert "XYZ.csv" in str(caught.value)
 
 
+def test_days_are_days_whatever_hour_and_offset_are_written(tmp_path: Path, table: pd.DataFrame) -> None:
+    plain = from_csv(table, tmp_path / "prices")
+    offsets = pd.Series(["-05:00", "-04:00"] * 300)
+    for stamped in (table["Date"].astype(str).str[:10] + " 16:00:00", table["Date"].astype(str).str[:10] + " 00:00:00" + offsets):
+        assert prices_digest(from_csv(table.assign(Date=stamped), tmp_path / "prices")) == prices_digest(plain)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, table: pd.DataFrame) -> None:
+    with pytest.raises(PriceDataError, match="more than one column Close; there: Date, Open"):
+        from_csv(table.assign(close=1.0), tmp_path / "prices")
+
+
 def test_a_missing_column_and_an_empty_file_are_named(tmp_path: Path, table: pd.DataFrame) -> None:
     with pytest.raises(PriceDataError, match="no column High; there: Date, Open, Low"):
         from_csv(table.drop(columns="High"), tmp_path / "prices")

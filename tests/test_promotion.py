@@ -10,7 +10,7 @@ from conftest import NAME, Project
 
 from fxhelpers import ModelRegistry, load_prices
 from fxhelpers.comparison import TARGET, ZERO, EvaluationFrame, column, compare
-from fxhelpers.errors import NoRecordError, NotComparableError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.errors import NoRecordError, NotComparableError, ParamsError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.policy import judge
 from fxhelpers.promotion import DECISION_TAG
 from fxhelpers.scoring import evaluation_frame
@@ -117,6 +117,63 @@ def test_promoting_again_mends_a_mirror_that_lags(registered: Register, project:
     assert registry.get_model_versions(NAME)[0].stage == "Production"  # the alias is the truth
     registry.transition_stage(NAME, 1, "Production")
     assert stages(registry) == {1: "Production"}
+
+
+def test_promoting_again_mends_a_mirror_with_two_in_production(registered: Register, project: Project) -> None:
+    """Killed right after the alias moved: MLflow's stage must not go on serving the old version."""
+    registry = ModelRegistry()
+    old, new = registered("original", stage="Production"), registered("regularised")
+    registry.client.set_alias(NAME, "champion", new)
+    assert stages(registry) == {old: "Production", new: "Staging"}
+    assert {v.version: v.stage for v in registry.get_model_versions(NAME)} == {old: "Archived", new: "Production"}
+    decision = registry.promote(registry.compare("AAPL", new), apply=True)
+    assert (decision.verdict, decision.to_version) == ("keep", new)
+    assert stages(registry) == {old: "Archived", new: "Production"}
+    registry.client.set_stage(NAME, old, "Production")  # as somebody does in MLflow's pages
+    registry.transition_stage(NAME, new, "Production")
+    assert stages(registry) == {old: "Archived", new: "Production"}
+
+
+def test_moving_another_version_writes_no_decision_about_the_champion(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    champion, other = registered("regularised", stage="Production"), registered("original")
+    registry.client.set_stage(NAME, other, "Production")
+    registry.transition_stage(NAME, other, "Archived")
+    assert DECISION_TAG not in registry.client.version(NAME, other).tags
+    found = registry.get_production_model(NAME)
+    assert found is not None
+    assert found.version == champion
+
+
+def test_judging_the_champion_again_keeps_the_note_of_its_promotion(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("regularised")
+    registry.promote(registry.compare("AAPL"), apply=True)
+    before = note(registry, 1)
+    registry.promote(registry.compare("AAPL"), apply=True)
+    assert note(registry, 1) == before
+
+
+def test_an_archived_version_is_no_challenger_any_more(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    champion, last = registered("regularised", stage="Production"), registered("lighter")
+    assert registry.compare("AAPL").challenger.version == last
+    registry.transition_stage(NAME, last, "Archived")
+    assert registry.compare("AAPL").challenger.version == champion
+
+
+def test_a_reason_that_cannot_be_kept_is_refused_before_anything_changes(registered: Register, project: Project) -> None:
+    registered("regularised")
+    registry = ModelRegistry()
+    with pytest.raises(ParamsError, match="reason: 1001 characters, at most 1000"):
+        registry.promote(registry.compare("AAPL"), apply=True, reason="x" * 1001)
+    assert registry.get_production_model(NAME) is None
+
+
+def test_a_small_difference_is_said_with_digits_enough() -> None:
+    target = returns(300)
+    verdict = judge(compare(frame_of(target * 0.1, target * 0.1 * (1 + 1e-7), target)))
+    assert "1.11e-06 % above that of the champion" in verdict.reason
 
 
 def test_the_champion_itself_is_compared_with_the_baselines_and_kept(registered: Register, project: Project) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,11 +19,12 @@ from fxhelpers.errors import (
     BundleNotFoundError,
     ModelTamperedError,
     NotComparableError,
+    ParamsError,
     RegistryUnavailableError,
     StageError,
     VersionNotFoundError,
 )
-from fxhelpers.registry import load_version
+from fxhelpers.registry import create_version, load_version
 from fxhelpers.scoring import evaluation_frame
 from fxhelpers.training import supervised
 
@@ -140,11 +142,43 @@ def test_the_same_bundle_again_is_the_same_version_and_says_so(project: Project,
     assert [v.description for v in registry.get_model_versions(NAME)] == ["The better text"]
 
 
-def test_registering_again_does_not_move_the_champion_back_to_staging(project: Project) -> None:
+@pytest.mark.parametrize("stage", [None, "Prodction", "Staging", "None", "Archived", "Production"])
+def test_registering_again_never_takes_the_champion_out_of_production(project: Project, stage: str | None) -> None:
     bundle = project.bundle()
     registry = ModelRegistry()
     registry.register_model(bundle, stage="Production")
-    assert registry.register_model(bundle).stage == "Production"
+    assert registry.register_model(bundle, stage=stage).stage == "Production"
+    assert registry.get_production_model(NAME) is not None
+
+
+def test_a_registration_that_was_killed_after_its_version_is_completed_by_the_next(project: Project) -> None:
+    bundle = project.bundle()
+    registry = ModelRegistry()
+    create_version(registry.client, bundle, NAME, description=None, tags={})  # and then the process dies
+    result = registry.register_model(bundle)
+    assert (result.version, result.created, result.stage) == (1, False, "Staging")
+    challenger = registry.client.challenger(NAME)
+    assert challenger is not None
+    assert challenger.version == 1
+
+
+@pytest.mark.parametrize("tag", ["fx.model_sha256", "fx.decision", "symbol"])
+def test_our_own_tags_cannot_be_overwritten(project: Project, tag: str) -> None:
+    with pytest.raises(ParamsError, match=f"tags: {tag}: set by fxhelpers itself"):
+        ModelRegistry().register_model(project.bundle(), tags={tag: "mine"})
+    assert ModelRegistry().get_model_versions(NAME) == []
+
+
+@pytest.mark.parametrize("content", ["", "Date\n", "a,b\n1\n1,2,3\n", "ALL\ntext\n", "ALL\ninf\n", "ALL\n\n"])
+def test_a_features_file_that_does_not_fit_stops_no_registration(
+    foresightx: Callable[..., Path], project: Project, content: str
+) -> None:
+    path = foresightx()
+    names = ModelRegistry().load_model_info(model_path=path).feature_names
+    text = content.replace("ALL", ",".join(names)).replace("text", ",".join(["text"] * 8)).replace("inf", ",".join(["inf"] * 8))
+    (project.folder / "outputs" / "features").mkdir()
+    (project.folder / "outputs" / "features" / "features_TATAMOTORS.BO.csv").write_text(text)
+    assert ModelRegistry().run_registration_pipeline(model_path=path).version == 1
 
 
 @pytest.mark.parametrize(
@@ -249,11 +283,31 @@ def test_a_server_that_does_not_answer_is_an_error_that_names_the_setting(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:hidden@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:s3cret@127.0.0.1:9")
     registry = ModelRegistry()
     with pytest.raises(RegistryUnavailableError, match=r"no answer from .*127.0.0.1:9; check mlflow.tracking_uri") as caught:
         registry.get_production_model(NAME)
-    assert "hidden" not in str(caught.value)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+    assert "s3cret" not in repr(registry.params)
+
+
+@pytest.mark.parametrize(
+    ("uri", "what"),
+    [
+        ("sqlite:///{folder}/garbage.db", "not a database"),
+        ("sqlite:////proc/nowhere/mlflow.db", "No such file or directory"),
+        ("postgresql://me:s3cret@127.0.0.1:9/db", "psycopg"),
+    ],
+)
+def test_a_registry_that_cannot_be_opened_is_an_error_that_names_the_setting(
+    project: Project, monkeypatch: pytest.MonkeyPatch, uri: str, what: str
+) -> None:
+    (project.folder / "garbage.db").write_bytes(b"this is no database at all" * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
+    with pytest.raises(RegistryUnavailableError, match=r"check mlflow.tracking_uri in .*params.yaml") as caught:
+        ModelRegistry().get_model_versions(NAME)
+    assert what in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_bytes_that_changed_in_the_store_are_not_loaded(project: Project) -> None:

@@ -14,6 +14,7 @@ from fxhelpers.files import sha256
 from fxhelpers.params import PathsParams, check_symbol
 
 _STAMP = r"\d{8}_\d{6}"
+_KINDS = {"feature_names": list, "features_count": int, "architecture": list, "metrics": dict, "config": dict, "files": dict}
 _MODEL_NAME = re.compile(rf"mlp_model_(?P<symbol>.+?)(?:_(?P<stamp>{_STAMP}))?\.(?P<kind>skops|pkl)")
 
 
@@ -145,6 +146,13 @@ def _check_metadata(metadata: dict[str, Any], path: Path, symbol: str) -> None:
     if missing:
         msg = f"{path}: no {', '.join(missing)}; found the keys {', '.join(metadata)}"
         raise BundleError(msg)
+    for key, kind in _KINDS.items():
+        if key in metadata and not isinstance(metadata[key], kind):
+            msg = f"{path}: {key} has to be {kind.__name__}, found {metadata[key]!r:.80}"
+            raise BundleError(msg)
+    if not all(isinstance(name, str) for name in metadata["feature_names"]):
+        msg = f"{path}: feature_names has to list names, found {metadata['feature_names']!r:.80}"
+        raise BundleError(msg)
     if metadata["symbol"] != symbol:
         msg = f"{path}: metadata of {metadata['symbol']}, but the model file is {symbol}'s"
         raise BundleError(msg)
@@ -180,8 +188,12 @@ def _latest_evaluation(folders: list[Path], metadata: dict[str, Any]) -> tuple[P
         if not pattern.fullmatch(path.name):
             continue
         value = _read_json(path.read_bytes(), path)
-        if value.get("model_info", {}).get("training_timestamp") == metadata["timestamp"]:
-            found.append((str(value.get("evaluation_timestamp", "")), path, value.get("test_metrics", {})))
+        of, measured = value.get("model_info"), value.get("test_metrics")
+        if not isinstance(of, dict) or not isinstance(measured, dict):
+            msg = f"{path}: model_info and test_metrics have to be objects with keys; write or copy it again, or delete it"
+            raise BundleError(msg)
+        if of.get("training_timestamp") == metadata["timestamp"]:
+            found.append((str(value.get("evaluation_timestamp", "")), path, measured))
     return max(found, key=lambda item: item[:2])[1:] if found else (None, {})
 
 

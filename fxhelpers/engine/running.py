@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import papermill.execute
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 
@@ -69,8 +70,8 @@ def run_notebook(path: Path, parameters: dict[str, Any], *, progress: bool = Fal
         raise RunRefusedError(msg)
     known = notebook_parameters(nb)
     values = {name: typed(v, known[name].inferred_type_name) if name in known else v for name, v in parameters.items()}
-    kept: list[RecordManager] = []
-    with contextlib.suppress(PapermillExecutionError):  # the record has it, and so has the result
+    kept: list[RecordManager] = []  # whatever ends the run, its state has it
+    with contextlib.suppress(PapermillExecutionError, DeadKernelError, CellTimeoutError):
         papermill.execute.execute_notebook(path, None, values, progress_bar=progress, kept=kept)
     nb = kept[0].nb
     return RunResult(

@@ -107,7 +107,7 @@ def safe_uri(uri: str) -> str:
     parts = urlsplit(uri)
     if "@" not in parts.netloc:
         return uri
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _resolve(params: Params, file: Path) -> Params:
@@ -124,10 +124,11 @@ def _resolve(params: Params, file: Path) -> Params:
         uri = f"https://dagshub.com/{params.mlflow.dagshub_username}/{params.mlflow.dagshub_repo}.mlflow"
     elif uri.startswith("sqlite:///") and not os.environ.get("MLFLOW_TRACKING_URI"):
         uri = f"sqlite:///{base / uri.removeprefix('sqlite:///')}"
-    mlflow = params.mlflow.model_copy(update={"tracking_uri": uri})
+    mlflow = params.mlflow.model_copy(update={"tracking_uri": safe_uri(uri)})
     resolved = params.model_copy(update={"paths": paths, "prices": prices, "mlflow": mlflow})
     token = os.environ.get("DAGSHUB_TOKEN") or dotenv_values(base / ".env").get("DAGSHUB_TOKEN")
     resolved._file = file  # noqa: SLF001 (private to this module)
+    resolved._registry_uri = SecretStr(uri)  # noqa: SLF001
     resolved._dagshub_token = SecretStr(token) if token else None  # noqa: SLF001
     return resolved
 

@@ -4,7 +4,7 @@ import os
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
@@ -62,8 +62,8 @@ class MlpParams(_Section):
             if not values:
                 msg = f"candidates: {name} lists no value"
                 raise ValueError(msg)
-            for value in values:  # each candidate has to be a value that the key itself would take
-                type(self)(**{name: value})
+            # each candidate has to be a value that the key itself would take: 1e-4, say, which YAML reads as text
+            self.candidates[name] = [getattr(type(self)(**{name: value}), name) for value in values]
         return self
 
 
@@ -124,8 +124,8 @@ class PathsParams(_Section):
 class Params(_Section):
     """All of ``params.yaml``, checked, with absolute paths.
 
-    Credentials are not among the fields: they are never printed, dumped or
-    compared.
+    Credentials are not among the fields, and ``mlflow.tracking_uri`` is
+    without them: they are never printed, dumped or compared.
     """
 
     default_symbol: str = "AAPL"
@@ -137,6 +137,7 @@ class Params(_Section):
 
     _file: Path = PrivateAttr(default=Path(FILE_NAME))
     _dagshub_token: SecretStr | None = PrivateAttr(default=None)
+    _registry_uri: SecretStr = PrivateAttr(default=SecretStr(""))
 
     @field_validator("default_symbol")
     @classmethod
@@ -156,19 +157,27 @@ class Params(_Section):
     @property
     def is_dagshub(self) -> bool:
         """Whether the registry is DagsHub's."""
-        host = urlsplit(self.mlflow.tracking_uri).hostname or ""
-        return host == "dagshub.com" or host.endswith(".dagshub.com")
+        parts = urlsplit(self.mlflow.tracking_uri)
+        host = parts.hostname or ""
+        return parts.scheme == "https" and (host == "dagshub.com" or host.endswith(".dagshub.com"))
 
     @property
     def credentials(self) -> dict[str, str]:
-        """Environment that MLflow needs for the time of one call: empty, or DagsHub's user and token."""
-        if not self.is_dagshub or self._dagshub_token is None:
+        """Environment that MLflow needs for the time of one call: the URI's user and password, or DagsHub's, or nothing."""
+        parts = urlsplit(self._registry_uri.get_secret_value())
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if self.is_dagshub and self._dagshub_token is not None:
+            user = self.mlflow.dagshub_username or parts.path.strip("/").partition("/")[0]
+            password = self._dagshub_token.get_secret_value()
+        if not password or not parts.scheme.startswith("http"):
             return {}
-        owner = urlsplit(self.mlflow.tracking_uri).path.split("/")[1]
-        return {
-            "MLFLOW_TRACKING_USERNAME": self.mlflow.dagshub_username or owner,
-            "MLFLOW_TRACKING_PASSWORD": self._dagshub_token.get_secret_value(),
-        }
+        return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+
+    @property
+    def registry_uri(self) -> str:
+        """The URI for MLflow: without credentials where it takes them apart, as it is for a database."""
+        is_server = self.mlflow.tracking_uri.startswith("http")
+        return self.mlflow.tracking_uri if is_server else self._registry_uri.get_secret_value()
 
     @property
     def registry_missing(self) -> str | None:

@@ -17,13 +17,18 @@ import requests
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
+from sqlalchemy.exc import SQLAlchemyError
 
-from fxhelpers.errors import RegistryError, RegistryUnavailableError, VersionNotFoundError
-from fxhelpers.params import Params, safe_uri
+from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
+from fxhelpers.params import Params
 from fxhelpers.results import Keyed
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+ENTERED = "fx.entered"
+"""Tag of a version whose registration came to its end: the stage that it was given."""
+
+logger = logging.getLogger(__name__)
 
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
 _SQLITE = "sqlite:///"
@@ -42,7 +47,10 @@ class ModelVersion(Keyed):
         Number that the registry gave.
     stage : str
         None, Staging, Production or Archived. Production is the champion's
-        stage and nobody else's, whatever MLflow's own mirror still says.
+        stage and nobody else's; another version that MLflow's mirror still
+        calls so counts as Archived.
+    mirror : str
+        The stage that MLflow has.
     status : str
         MLflow's: READY where it can be used.
     run_id : str
@@ -58,6 +66,7 @@ class ModelVersion(Keyed):
     name: str
     version: int
     stage: str
+    mirror: str
     status: str
     run_id: str
     creation_timestamp: int
@@ -92,7 +101,7 @@ class RegistryClient:
     @property
     def uri(self) -> str:
         """Where the registry is, without credentials."""
-        return safe_uri(self.params.mlflow.tracking_uri)
+        return self.params.mlflow.tracking_uri
 
     @contextmanager
     def session(self, doing: str, name: str = "") -> Iterator[MlflowClient]:
@@ -109,6 +118,8 @@ class RegistryClient:
             with _environment({**self.params.credentials, **_NO_BARS}), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
                 yield self._client
+        except FxError:
+            raise
         except mlflow.exceptions.MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 msg = f"cannot {what}: {self.uri} says: {error.message}"
@@ -117,13 +128,12 @@ class RegistryClient:
                 raise self._unreachable(what, error) from error
             msg = f"cannot {what}: {self.uri} says: {error.message}"
             raise RegistryError(msg) from error
-        except requests.RequestException as error:
+        except (requests.RequestException, SQLAlchemyError, OSError, ImportError) as error:
             raise self._unreachable(what, error) from error
 
     def _unreachable(self, what: str, error: Exception) -> RegistryUnavailableError:
-        reason = str(error).replace(self.params.mlflow.tracking_uri, self.uri)
         return RegistryUnavailableError(
-            f"cannot {what}: no answer from {self.uri}; check mlflow.tracking_uri in {self.params.file} and the network. {reason}"
+            f"cannot {what}: no answer from {self.uri}; check mlflow.tracking_uri in {self.params.file} and beyond. {error}"
         )
 
     def versions(self, name: str) -> list[ModelVersion]:
@@ -208,8 +218,8 @@ class RegistryClient:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        uri = self.params.mlflow.tracking_uri
-        if not mlflow.is_tracking_uri_set():  # plain mlflow.… calls find the same registry, unless the program chose one
+        uri = self.params.registry_uri
+        if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]  # plain mlflow.… calls find the same registry, unless the program chose one
             with _environment({"MLFLOW_TRACKING_URI": uri}):  # which MLflow would leave set, for params.yaml to give way to
                 mlflow.set_tracking_uri(uri)
         file = self._sqlite_file
@@ -223,7 +233,7 @@ class RegistryClient:
 
     @property
     def _sqlite_file(self) -> Path | None:
-        uri = self.params.mlflow.tracking_uri
+        uri = self.params.registry_uri
         return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
     def _by_alias(self, name: str, alias: str) -> ModelVersion | None:
@@ -250,11 +260,13 @@ def log_values(client: MlflowClient, run_id: str, params: dict[str, Any], metric
 
 
 def _as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersion:
-    number = int(found.version)
+    number, mirror = int(found.version), found.current_stage or "None"
+    retired = "Archived" if mirror == "Production" else mirror
     return ModelVersion(
         name=found.name,
         version=number,
-        stage="Production" if number == champion else found.current_stage or "None",
+        stage="Production" if number == champion else retired,
+        mirror=mirror,
         status=found.status,
         run_id=found.run_id or "",
         creation_timestamp=found.creation_timestamp,

@@ -1,5 +1,6 @@
 """Versions: a bundle stored as one deployable pipeline, and read back with every byte checked."""
 
+import logging
 import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version as installed
@@ -14,10 +15,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
 from fxhelpers.bundles import Bundle
-from fxhelpers.errors import ModelTamperedError, NotComparableError
+from fxhelpers.errors import ModelTamperedError, NotComparableError, ParamsError
 from fxhelpers.estimators import TRUSTED_TYPES, load_estimator
 from fxhelpers.files import folder_digest
 from fxhelpers.registry.client import ModelVersion, RegistryClient, log_values
+
+logger = logging.getLogger(__name__)
 
 BUNDLE_DIGEST = "fx.bundle_sha256"
 MODEL_DIGEST = "fx.model_sha256"
@@ -54,10 +57,6 @@ def create_version(
     the skops format. The tags go on the version and on its run, beside our
     own; the version is the one that the registry returned for this creation.
     """
-    existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
-    if existing:
-        registry.annotate(name, existing.version, tags=tags, description=description)
-        return registry.version(name, existing.version), False
     own = {
         "model_family": "MLP",
         "task": "regression",
@@ -65,6 +64,14 @@ def create_version(
         "symbol": bundle.symbol,
         "version_timestamp": bundle.timestamp,
     }
+    taken = [key for key in tags if key in own or key.startswith("fx.")]
+    if taken:
+        msg = f"tags: {', '.join(taken)}: set by fxhelpers itself ({', '.join(own)}, and all with fx. in front); use other names"
+        raise ParamsError(msg)
+    existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
+    if existing:
+        registry.annotate(name, existing.version, tags=tags, description=description)
+        return registry.version(name, existing.version), False
     kept = registry.params.model_registry
     experiment = registry.experiment_id
     with tempfile.TemporaryDirectory(prefix="fx-register-") as folder, registry.session("register", name) as client:
@@ -146,12 +153,18 @@ def _save(bundle: Bundle, folder: Path) -> None:
 def _example(bundle: Bundle) -> pd.DataFrame:
     """Return two days of raw features: the last of the features file where there is one that fits, else typical ones."""
     if bundle.features_path:
-        days = pd.read_csv(bundle.features_path)
-        if set(bundle.feature_names) <= set(days):
-            return days[bundle.feature_names].dropna().tail(2).astype(float)
-    scaler = bundle.scaler_object
-    typical = np.vstack([scaler.mean_, scaler.mean_ + scaler.scale_])  # an average day, and one above it in everything
-    return pd.DataFrame(typical, columns=bundle.feature_names)
+        try:
+            days = pd.read_csv(bundle.features_path)[bundle.feature_names].astype(float)
+        except (KeyError, ValueError) as error:
+            logger.warning("%s does not fit this bundle: %s; the input example is of typical days", bundle.features_path, error)
+        else:
+            finite = days.replace([np.inf, -np.inf], np.nan).dropna().tail(2)
+            if len(finite):
+                return finite
+    scaler, ones = bundle.scaler_object, np.ones(bundle.features_count)
+    mean = ones * 0 if scaler.mean_ is None else scaler.mean_
+    above = mean + (ones if scaler.scale_ is None else scaler.scale_)  # an average day, and one above it in everything
+    return pd.DataFrame([mean, above], columns=bundle.feature_names)
 
 
 def _run_params(bundle: Bundle) -> dict[str, Any]:
