@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from fxhelpers.evaluation import evaluate_bundle
     from fxhelpers.model_registry import ModelRegistry
     from fxhelpers.params import load_params
-    from fxhelpers.prices import load_prices
+    from fxhelpers.prices import describe_prices, load_prices
     from fxhelpers.records import summary
     from fxhelpers.training import train_model
 
 __all__ = [
     "ModelRegistry",
+    "describe_prices",
     "errors",
     "evaluate_bundle",
     "load_params",
@@ -32,6 +33,7 @@ __all__ = [
 
 _HOMES = {
     "ModelRegistry": "model_registry",
+    "describe_prices": "prices",
     "evaluate_bundle": "evaluation",
     "load_params": "params",
     "load_prices": "prices",

@@ -44,11 +44,11 @@ def cli() -> None:
 def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool) -> None:
     """Run NOTEBOOK (train, evaluate, register, compare, promote, or a path) and keep its record."""
     from fxhelpers.engine import run_notebook
+    from fxhelpers.results import shown
 
     result = run_notebook(find_notebook(notebook), dict(parameters), progress=not quiet and sys.stderr.isatty())
     for key, value in (result.summary or {}).items():
-        if value is not None:
-            click.echo(f"{key.replace('_', ' '):>18}  {value}")
+        click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
     click.echo(f"{'saved as':>18}  {shown_path(result.record)}")
     if result.error:
         raise click.ClickException(result.error)

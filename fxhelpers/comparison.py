@@ -150,7 +150,7 @@ class Comparison:
         table = pd.DataFrame({"role": [roles.get(name, "") for name in self.measures.index]}, index=self.measures.index)
         for key, (label, form) in _READABLE.items():
             table[label] = [form.format(value) if math.isfinite(value) else "-" for value in self.measures[key]]
-        return table.rename_axis("forecast")
+        return table.rename_axis(columns="forecast")
 
     def registered_metrics(self) -> pd.DataFrame:
         """Return the validation and test metrics that each version was registered with, for people."""
@@ -159,7 +159,7 @@ class Comparison:
             label: {name: form.format(m[key]) if m.get(key) is not None else "-" for name, m in kept.items()}
             for key, (label, form) in _REGISTERED.items()
         }
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="metric")
 
 
 _REGISTERED = {

@@ -39,6 +39,8 @@ def run_demo(symbol: str) -> None:
     FxError
         A step failed; its record says why.
     """
+    for notebook in _STEPS:
+        find_notebook(notebook)  # where the project is not found, say so before anything is drawn
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)
@@ -74,13 +76,13 @@ def _run(symbol: str, model: str, notebook: str) -> RunResult:
 def _told(step: _Step) -> str:
     summary = step.result.summary or {}
     told = {
-        "train": "validation RMSE {val_rmse_to_zero:.3f} x forecasting zero",
-        "evaluate": "test RMSE {test_rmse_to_zero:.3f} x forecasting zero",
+        "train": "validation RMSE {rmse_over_zero:.3f} x forecasting zero",
+        "evaluate": "test RMSE {rmse_over_zero:.3f} x forecasting zero",
         "register": "version {version}, {stage}",
         "compare": "{verdict}",
         "promote": "{verdict}, champion: {champion_after}",
     }
-    return told[step.notebook].format(**summary)
+    return told[step.notebook].format(**{key: "none" if value is None else value for key, value in summary.items()})
 
 
 def _table(symbol: str, done: list[_Step]) -> Table:
@@ -108,7 +110,6 @@ def _explain(console: Console, symbol: str, done: list[_Step]) -> None:
             console.print(f"[bold]{step.model}[/bold]: {(step.result.summary or {}).get('reason')}", soft_wrap=True)
     seconds = sum(step.result.seconds for step in done)
     folder = shown_path(done[-1].result.record.parent)
-    console.print(
-        f"\n{len(done)} notebooks in {seconds:.0f} s; the records are in {folder}/. Read them: make lab. MLflow's pages: make ui."
-    )
+    console.print(f"\n{len(done)} notebooks in {seconds:.0f} s; their records are in {folder}/")
+    console.print("Explore the notebooks: make lab. MLflow's pages on the registry: make ui.")
     console.print(f"The champion of {symbol} loads with plain MLflow: models:/MLP_Stock_Predictor_{symbol}@champion")

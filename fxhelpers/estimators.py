@@ -32,6 +32,8 @@ _PICKLED = frozenset(
         ("numpy.random._pickle", "__randomstate_ctor"),
         ("numpy.random._pickle", "__bit_generator_ctor"),
         ("numpy.random._mt19937", "MT19937"),
+        ("numpy.random.bit_generator", "SeedSequence"),  # a model without a random_state carries one
+        ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
         ("sklearn.preprocessing._data", "StandardScaler"),
         ("sklearn.neural_network._multilayer_perceptron", "MLPRegressor"),
         ("sklearn.neural_network._stochastic_optimizers", "AdamOptimizer"),

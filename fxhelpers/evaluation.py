@@ -51,7 +51,7 @@ class Evaluation:
             name: [form.format(self.metrics[key]) if key else "-" for key, form in zip(keys, columns.values(), strict=True)]
             for name, keys in rows.items()
         }
-        return pd.DataFrame.from_dict(table, orient="index", columns=list(columns)).rename_axis("forecast")
+        return pd.DataFrame.from_dict(table, orient="index", columns=list(columns)).rename_axis(columns="forecast")
 
 
 def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:

@@ -314,7 +314,8 @@ class ModelRegistry:
             }
             for v in self.client.versions(self.model_name(symbol))
         ]
-        return pd.DataFrame(rows).set_index("version") if rows else pd.DataFrame()
+        table = pd.DataFrame(rows, columns=["version", "stage", "registered", "archive after", "trained", "last decision"])
+        return table.set_index("version").rename_axis(index=None, columns="version")
 
     def log_evaluation(self, bundle: Bundle, metrics: dict[str, Any]) -> str | None:
         """Log an evaluation as an MLflow run, and return the run's id; None where ``mlflow.enabled`` is false.

@@ -8,7 +8,7 @@ too.
 
 import html
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -86,7 +86,7 @@ class Verdict:
         """Return one row a gate."""
         columns = ["gate", "rule", "value", "bound", "result"]
         rows = [[g.id, g.rule, g.shown, g.bound, g.result] for g in self.gates]
-        return pd.DataFrame(rows, columns=columns).set_index("gate")
+        return pd.DataFrame(rows, columns=columns).set_index("gate").rename_axis(index=None, columns="gate")
 
 
 def judge(comparison: Comparison) -> Verdict:
@@ -122,9 +122,12 @@ def judge(comparison: Comparison) -> Verdict:
     return _verdict(tuple(gates), comparison)
 
 
-def not_compared(reason: str) -> Verdict:
-    """Return the verdict where params.yaml asks for no comparison: promote, and say that nothing was compared."""
-    return Verdict(outcome="promote", reason=reason, compared=False)
+def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
+    """Return the verdict on a version that is the champion: keep it, and say how it stands."""
+    naive = next(gate for gate in verdict.gates if gate.id == "naive")
+    standing = "its RMSE cannot be held against a baseline" if math.isnan(naive.value) else _standing(naive, comparison)
+    reason = f"Version {comparison.frame.challenger} is the champion already; {standing}, on {len(comparison.frame.days)} days."
+    return replace(verdict, outcome="keep", reason=reason)
 
 
 def _rmse_gate(comparison: Comparison, gate: str, versus: str, *, rule: str, strict: bool) -> GateResult:
@@ -148,19 +151,22 @@ def _verdict(gates: tuple[GateResult, ...], comparison: Comparison) -> Verdict:
     if open_:
         why = ", ".join(g.id for g in open_)
         return Verdict(outcome="inconclusive", reason=f"{challenger} is not promoted: not evaluated: {why}.", gates=gates)
-    gain = -gates[-1].value
-    rival = comparison.champion or "forecasting zero (there is no champion)"
     days = len(comparison.frame.days)
-    reason = f"{challenger} has an RMSE {100 * gain:.3g} % below that of {rival} on the same {days} days; every gate passed."
+    reason = f"{challenger} is better: {_standing(gates[-1], comparison)}, on the same {days} days; every gate passed."
     return Verdict(outcome="promote", reason=reason, gates=gates)
 
 
 def _failure(gate: GateResult, comparison: Comparison) -> str:
     if gate.id == "days":
         return f"only {gate.shown} that no compared version has seen, needed are {gate.bound}"
+    return _standing(gate, comparison)
+
+
+def _standing(gate: GateResult, comparison: Comparison) -> str:
+    """Say in words where a challenger's RMSE lies."""
     rival = "forecasting zero" if gate.id == "naive" else f"the champion, {comparison.champion}"
     if gate.value == 0:
         return f"its RMSE is exactly that of {rival}"
-    if gate.value < 1:
-        return f"its RMSE is {100 * gate.value:.3g} % above that of {rival}"
+    if abs(gate.value) < 1:
+        return f"its RMSE is {100 * abs(gate.value):.3g} % {'above' if gate.value > 0 else 'below'} that of {rival}"
     return f"its RMSE is {1 + gate.value:,.4g} times that of {rival}"

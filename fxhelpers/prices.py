@@ -130,6 +130,33 @@ def check_prices(frame: pd.DataFrame, origin: str) -> None:
             _refuse(origin, rule, index[rows])
 
 
+def describe_prices(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what to look at before believing prices, as a table of one column.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As ``load_prices`` returns it.
+
+    Returns
+    -------
+    DataFrame
+        First and last day, their number, the largest move of a day and the
+        longest gap between two: a split that was not adjusted for, or a hole,
+        shows in these.
+    """
+    moves, gaps = frame["Close"].pct_change(), frame.index.to_series().diff()
+    largest = int(np.nanargmax(moves.abs()))
+    rows = {
+        "first day": f"{frame.index[0]:%Y-%m-%d}",
+        "last day": f"{frame.index[-1]:%Y-%m-%d}",
+        "days": f"{len(frame):,}",
+        "largest move of a day": f"{moves.iloc[largest]:+.1%} on {frame.index[largest]:%Y-%m-%d}",
+        "longest gap": f"{gaps.max().days} calendar days up to {gaps.idxmax():%Y-%m-%d}",
+    }
+    return pd.DataFrame({"prices": rows})
+
+
 def prices_digest(frame: pd.DataFrame) -> str:
     """Return the SHA-256 of a price frame: same days and same values, same digest.
 
@@ -164,20 +191,34 @@ def _adjust(raw: pd.DataFrame, origin: str) -> pd.DataFrame:
         raise PriceDataError(msg)
     missing = [name for name in ["date", *map(str.lower, COLUMNS)] if name not in table]
     if missing:
-        msg = f"{origin}: no column {', '.join(name.title() for name in missing)}; there: {', '.join(map(str, raw.columns))}"
+        separator = "; columns have to be separated by commas" if len(raw.columns) == 1 else ""
+        there = ", ".join(map(str, raw.columns))
+        msg = f"{origin}: no column {', '.join(name.title() for name in missing)}; there: {there}{separator}"
         raise PriceDataError(msg)
-    try:
-        days = table["date"].astype(str).str[:10]  # the day on the exchange, whatever hour and offset follow
-        index = pd.DatetimeIndex(pd.to_datetime(days, format="%Y-%m-%d"), name="Date")
-        frame = table[[name.lower() for name in COLUMNS]].astype(float).set_axis(COLUMNS, axis=1).set_index(index)
-        adjusted = table.get("adj close", table["close"]).astype(float).to_numpy()
-    except (ValueError, TypeError) as error:
-        msg = f"{origin}: a date or a number cannot be read: {error}"
-        raise PriceDataError(msg) from error
-    factor = adjusted / frame["Close"].to_numpy()
+    written = table["date"].astype(str).str[:10]  # the day on the exchange, whatever hour and offset follow
+    days = pd.to_datetime(written, format="%Y-%m-%d", errors="coerce")
+    _refuse_unreadable(origin, "date, written as YYYY-MM-DD,", table["date"], days, rows=pd.Series(range(1, len(days) + 1)))
+    names = {name.lower(): name for name in COLUMNS} | {"adj close": "Adj Close"}
+    numbers = {}
+    for key, name in names.items():
+        if key in table:
+            numbers[name] = pd.to_numeric(table[key], errors="coerce")
+            _refuse_unreadable(origin, f"number in column {name}", table[key], numbers[name], rows=written)
+    frame = pd.DataFrame(numbers).astype(float).set_axis(pd.DatetimeIndex(days, name="Date"))
+    adjusted = frame.pop("Adj Close") if "Adj Close" in frame else frame["Close"]
+    factor = adjusted / frame["Close"]
     frame[COLUMNS[:4]] = frame[COLUMNS[:4]].mul(factor, axis=0)
     frame["Volume"] = frame["Volume"] / factor
     return frame
+
+
+def _refuse_unreadable(origin: str, what: str, written: pd.Series, read: pd.Series, *, rows: pd.Series) -> None:
+    """Refuse text where a date or a number has to be; what is simply missing is found later."""
+    wrong = written.notna().to_numpy() & read.isna().to_numpy()
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        msg = f"{origin}: not a {what} {int(wrong.sum())} times, first {written.iloc[first]!r} in row {rows.iloc[first]}"
+        raise PriceDataError(msg)
 
 
 def _read_sample(symbol: str) -> pd.DataFrame:

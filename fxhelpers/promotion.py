@@ -123,18 +123,19 @@ def propose(registry: RegistryClient, name: str, symbol: str, version: int | Non
     if challenger is None:
         msg = f"{name} has no version to compare at {registry.uri}; register one: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)
-    if not compared:
-        reason = "Not compared: model_registry.compare_metrics is false in params.yaml."
-        verdict, comparison = policy.not_compared(reason), None
-    else:
-        rival = champion.version if champion and champion.version != challenger.version else None
+    is_champion = champion is not None and champion.version == challenger.version
+    if compared:
+        rival = champion.version if champion and not is_champion else None
         prices = load_prices(symbol, registry.params.prices)
         frame = evaluation_frame(registry, name, symbol, prices, challenger=challenger.version, champion=rival)
         comparison = compare(frame)
         verdict = policy.judge(comparison)
-    if champion and champion.version == challenger.version:
-        reason = f"Version {champion.version} is the champion already. {verdict.reason}"
-        verdict = Verdict(outcome="keep", reason=reason, gates=verdict.gates, compared=verdict.compared)
+        verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
+    else:
+        comparison = None
+        already = f"Version {challenger.version} is the champion already. " if is_champion else ""
+        reason = f"{already}Not compared: model_registry.compare_metrics is false in params.yaml."
+        verdict = Verdict(outcome="keep" if is_champion else "promote", reason=reason, compared=False)
     return Proposal(name=name, symbol=symbol, challenger=challenger, champion=champion, comparison=comparison, verdict=verdict)
 
 

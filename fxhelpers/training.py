@@ -153,6 +153,10 @@ def train_model(
     features, target = supervised(prices)
     windows = split_windows(features.index, params)
     training, validation = windows["training"], windows["validation"]
+    for name in ("training", "validation"):
+        if not target.iloc[windows[name]].any():
+            msg = f"{symbol}: the close does not change on any {name} day, so there is no return to forecast"
+            raise PriceDataError(msg)
     scaler = StandardScaler().fit(features.iloc[training])
     fitted = [
         _fit(

@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def test_a_path_alone_is_enough(bundle: Bundle, paths: PathsParams, monkeypatch:
     assert load_bundle(paths, model_path=bundle.model_path.name).digest == bundle.digest
     with pytest.raises(BundleError, match="a bundle of AAPL, but symbol is IBM"):
         load_bundle(paths, model_path=bundle.model_path, symbol="IBM")
+    with pytest.raises(BundleNotFoundError, match=r"nowhere.pkl: no such file"):
+        load_bundle(paths, model_path="nowhere.pkl")
     with pytest.raises(BundleError, match="a model file is named mlp_model_SYMBOL"):
         load_bundle(paths, model_path=bundle.metadata_path)
 
@@ -86,6 +89,17 @@ def test_both_generations_of_foresightx_are_read(
     row = np.full((1, 8), 100.0)
     expected = bundle.model_object.predict(bundle.scaler_object.transform(row))
     np.testing.assert_array_equal(bundle.pipeline().predict(pd.DataFrame(row, columns=bundle.feature_names)), expected)
+
+
+def test_a_model_without_a_random_state_is_read_too(foresightx: Callable[..., Path]) -> None:
+    path = foresightx()
+    fitted = pickle.loads(path.read_bytes())  # noqa: S301 (written above)
+    fitted.set_params(random_state=None, max_iter=2, early_stopping=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted.fit(np.eye(8), np.arange(8.0))
+    path.write_bytes(pickle.dumps(fitted))
+    assert load_bundle(PathsParams(), model_path=path).features_count == 8
 
 
 def test_the_newest_of_mixed_generations_wins(foresightx: Callable[..., Path], project: Project) -> None:

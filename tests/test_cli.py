@@ -26,6 +26,7 @@ def test_a_run_prints_its_summary_and_where_it_was_saved(project: Project) -> No
     printed = fx("run", "register", "-p", "symbol", "IBM", "-p", "tags", "{team: rates}")
     (record,) = project.records("IBM")
     assert "version  1" in printed
+    assert "created  yes" in printed
     assert f"saved as  outputs/records/IBM/{record.name}" in printed
 
 
@@ -38,6 +39,18 @@ def test_a_refused_promotion_is_a_completed_run_unless_promotion_is_required(
     registered("regularised")
     assert "verdict  promote" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")
     assert "verdict  keep" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")  # it serves already
+
+
+def test_runs_side_by_side_do_not_meet(project: Project) -> None:
+    """Kernels of one folder once shared their sockets: one run's answers came to the other."""
+    command = [FX, "run", "train", "--quiet", "-p", "overrides", "{max_iter: 5}", "-p", "symbol"]
+    symbols = ("AAPL", "GOOG", "IBM", "MSFT")
+    started = [subprocess.Popen([*command, s], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for s in symbols]
+    for symbol, process in zip(symbols, started, strict=True):
+        printed = process.communicate(timeout=120)[0]
+        assert process.returncode == 0, printed
+        assert f"symbol  {symbol}" in printed
+        assert "Invalid" not in printed
 
 
 def test_settings_elsewhere_still_find_the_projects_notebooks(

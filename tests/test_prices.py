@@ -9,7 +9,7 @@ from conftest import Project
 from fxhelpers import load_params, load_prices
 from fxhelpers.errors import PriceDataError, UnknownSymbolError
 from fxhelpers.params import PricesParams
-from fxhelpers.prices import COLUMNS, check_prices, prices_digest
+from fxhelpers.prices import COLUMNS, check_prices, describe_prices, prices_digest
 
 
 @pytest.fixture
@@ -38,6 +38,8 @@ def test_too_little_history_is_refused_with_the_numbers() -> None:
 
 
 def test_an_unknown_symbol_lists_the_known_ones(tmp_path: Path, table: pd.DataFrame) -> None:
+    with pytest.raises(UnknownSymbolError, match="did you mean 'MSFT'"):
+        load_prices("msft", PricesParams())
     with pytest.raises(UnknownSymbolError, match=r"no prices for 'APPL'.*did you mean 'AAPL'.*AAPL, FB, GOOG, IBM, MSFT"):
         load_prices("APPL", PricesParams())
     from_csv(table, tmp_path / "prices")
@@ -62,8 +64,8 @@ def test_a_csv_reads_as_the_sample_does(tmp_path: Path, table: pd.DataFrame) -> 
         ("Volume", 5, -1.0, "a negative volume, once"),
         ("Date", 5, "2000-03-07", "a date that occurs more than once, once on 2000-03-07"),
         ("Date", 5, "2000-01-03", "a date earlier than the one before it, once on 2000-01-03"),
-        ("Date", 5, "yesterday", "a date or a number cannot be read"),
-        ("Low", 5, "cheap", "a date or a number cannot be read"),
+        ("Date", 5, "08/03/2000", "not a date, written as YYYY-MM-DD, 1 times, first '08/03/2000' in row 6"),
+        ("Low", 5, "cheap", "not a number in column Low 1 times, first 'cheap' in row 2000-03-08"),
         ("Date", 5, None, "1 rows without a date"),
     ],
 )
@@ -92,6 +94,9 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, table: pd.DataF
 def test_a_missing_column_and_an_empty_file_are_named(tmp_path: Path, table: pd.DataFrame) -> None:
     with pytest.raises(PriceDataError, match="no column High; there: Date, Open, Low"):
         from_csv(table.drop(columns="High"), tmp_path / "prices")
+    (tmp_path / "prices" / "XYZ.csv").write_text("Date;Open\n2000-01-03;1\n")
+    with pytest.raises(PriceDataError, match="columns have to be separated by commas"):
+        load_prices("XYZ", PricesParams(source="csv", folder=tmp_path / "prices"))
     (tmp_path / "prices" / "XYZ.csv").write_text("")
     with pytest.raises(PriceDataError, match="cannot be read as a table"):
         load_prices("XYZ", PricesParams(source="csv", folder=tmp_path / "prices"))
@@ -100,6 +105,15 @@ def test_a_missing_column_and_an_empty_file_are_named(tmp_path: Path, table: pd.
 def test_start_and_end_cut_the_history() -> None:
     prices = load_prices("AAPL", PricesParams(start="2005-01-03", end="2010-12-31"))
     assert (prices.index[0], prices.index[-1]) == (pd.Timestamp("2005-01-03"), pd.Timestamp("2010-12-31"))
+
+
+def test_a_split_that_was_not_adjusted_for_and_a_hole_show_in_the_description(table: pd.DataFrame) -> None:
+    frame = table.assign(Date=pd.to_datetime(table["Date"])).set_index("Date")
+    frame.loc["2001-03-01":, "Close"] /= 10
+    shown = describe_prices(frame.drop(frame.loc["2000-09-01":"2000-12-29"].index))["prices"]
+    assert shown["largest move of a day"].startswith("-8")
+    assert shown["largest move of a day"].endswith("on 2001-03-01")
+    assert shown["longest gap"] == "124 calendar days up to 2001-01-02"
 
 
 def test_good_prices_pass(table: pd.DataFrame) -> None:

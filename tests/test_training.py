@@ -73,6 +73,12 @@ def test_wrong_settings_are_refused(options: dict[str, object], message: str) ->
         train_model("AAPL", PRICES, QUICK, **options)  # type: ignore[arg-type]
 
 
+def test_a_share_that_never_moves_is_refused() -> None:
+    still = PRICES.assign(Open=10.0, High=10.0, Low=10.0, Close=10.0)
+    with pytest.raises(PriceDataError, match="AAPL: the close does not change on any training day"):
+        train_model("AAPL", still, QUICK)
+
+
 def test_a_window_with_too_few_days_is_refused() -> None:
     with pytest.raises(PriceDataError, match="the validation window would hold 13 of 301 days"):
         train_model("AAPL", PRICES.iloc[:501], TrainingParams(validation_size=0.05))

@@ -1,7 +1,7 @@
 """What one trained model is made of."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,10 @@ class Bundle(Keyed):
     metadata_path: Path
     evaluation_path: Path | None
     features_path: Path | None
-    model_object: Any
-    scaler_object: Any
-    metadata: dict[str, Any]
-    test_metrics: dict[str, Any]
+    model_object: Any = field(repr=False)
+    scaler_object: Any = field(repr=False)
+    metadata: dict[str, Any] = field(repr=False)
+    test_metrics: dict[str, Any] = field(repr=False)
     digest: str
 
     @property

@@ -44,6 +44,9 @@ def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: st
         Truncated, contradictory or of a newer format.
     """
     model = Path(model_path) if model_path else _latest_model(paths, check_symbol(symbol))
+    if not model.is_file():
+        msg = f"{model}: no such file; a model file, or a symbol whose latest bundle is to be taken, has to be given"
+        raise BundleNotFoundError(msg)
     owner = _owner(model, symbol)
     scaler = model.with_name(model.name.replace("mlp_model_", "mlp_scaler_", 1))
     stats = model.with_suffix(".json").name.replace("mlp_model_", "mlp_model_stats_", 1)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -123,18 +124,19 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
     ) -> None:
         """Run the cells in a kernel that knows its record and its params.yaml."""
         kwargs.pop("input_path", None)
-        client = PapermillNotebookClient(
-            nb_man,
-            timeout=execution_timeout,
-            startup_timeout=start_timeout,
-            kernel_name=kernel_name,
-            log=logger,
-            config=Config(KernelManager={"transport": "ipc"}),  # not over TCP, where any local user could listen
-            shutdown_kernel="immediate",  # all is written by then; a graceful end costs another second
-            **kwargs,
-        )
-        with _stoppable(nb_man, client):
-            client.execute(env={**os.environ, **_kernel_environment(params, nb_man.record)})
+        with TemporaryDirectory(prefix="fx-") as sockets:  # ours alone: no other user listens, no other run collides
+            client = PapermillNotebookClient(
+                nb_man,
+                timeout=execution_timeout,
+                startup_timeout=start_timeout,
+                kernel_name=kernel_name,
+                log=logger,
+                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+                shutdown_kernel="immediate",  # all is written by then; a graceful end costs another second
+                **kwargs,
+            )
+            with _stoppable(nb_man, client):
+                client.execute(env={**os.environ, **_kernel_environment(params, nb_man.record)})
 
 
 def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401

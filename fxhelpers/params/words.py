@@ -36,8 +36,9 @@ def check_symbol(symbol: object) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'X'?)`` for the known word nearest to ``word``, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    spelt = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=0.5)
+    return f" (did you mean {spelt[close[0]]!r}?)" if close else ""
 
 
 def unknown_key(key: str, known: set[str]) -> str:

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
 _SQLITE = "sqlite:///"
-_NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+_CALM = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+"""No bars in reports; and MLflow's own seven retries would keep silent for four minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class ModelVersion(Keyed):
     creation_timestamp: int
     last_updated_timestamp: int
     description: str
-    tags: dict[str, str]
+    tags: dict[str, str] = field(repr=False)
 
     @property
     def created(self) -> datetime:
@@ -115,7 +116,7 @@ class RegistryClient:
             msg = f"cannot {what}: {missing}"
             raise RegistryUnavailableError(msg)
         try:
-            with _environment({**self.params.credentials, **_NO_BARS}), warnings.catch_warnings():
+            with _environment({**_CALM, **_chosen(_CALM), **self.params.credentials}), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
                 yield self._client
         except FxError:
@@ -132,8 +133,9 @@ class RegistryClient:
             raise self._unreachable(what, error) from error
 
     def _unreachable(self, what: str, error: Exception) -> RegistryUnavailableError:
+        reason = " ".join(str(error).split())
         return RegistryUnavailableError(
-            f"cannot {what}: no answer from {self.uri}; check mlflow.tracking_uri in {self.params.file} and beyond. {error}"
+            f"cannot {what}: no answer from {self.uri}; check mlflow.tracking_uri in {self.params.file}. ({reason:.300})"
         )
 
     def versions(self, name: str) -> list[ModelVersion]:
@@ -284,6 +286,11 @@ def _quoted(value: str) -> str:
         return f'"{value}"'
     msg = f"{value!r}: a name with both kinds of quotes cannot be looked up in MLflow"
     raise VersionNotFoundError(msg)
+
+
+def _chosen(names: dict[str, str]) -> dict[str, str]:
+    """Return what the user's environment says of these variables."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 @contextmanager

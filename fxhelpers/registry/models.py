@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ class RegisteredModel:
     """
 
     version: ModelVersion
-    pipeline: Any
-    facts: dict[str, Any]
+    pipeline: Any = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
 
 
 def create_version(
