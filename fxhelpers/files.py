@@ -2,23 +2,19 @@
 
 import hashlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that any reader sees the old one or the whole new one.
-
-    Parameters
-    ----------
-    path : Path
-        Missing folders are made.
-    content : bytes
-        All of it.
-    """
+    """Write a file, and the folders above it, so that any reader sees the old one or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _write_temporary(path, content)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -26,28 +22,13 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def create_exclusive(path: Path, content: bytes) -> bool:
-    """Write a whole new file, unless there is one of that name already.
-
-    Parameters
-    ----------
-    path : Path
-        Missing folders are made.
-    content : bytes
-        All of it.
-
-    Returns
-    -------
-    bool
-        False where the file existed; it is left as it is.
-    """
+    """Write a new file; False, and nothing is touched, where there is one of that name already."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _write_temporary(path, content)
     try:
-        os.link(temporary, path)
+        path.open("xb").close()
     except FileExistsError:
         return False
-    finally:
-        temporary.unlink()
+    write_atomic(path, content)
     return True
 
 
@@ -61,24 +42,3 @@ def folder_digest(folder: Path) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     lines = [f"{sha256(path.read_bytes())}  {path.relative_to(folder).as_posix()}\n" for path in files]
     return sha256("".join(lines).encode())
-
-
-def _write_temporary(path: Path, content: bytes) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -158,57 +158,52 @@ def train_model(
             msg = f"{symbol}: the close does not change on any {name} day, so there is no return to forecast"
             raise PriceDataError(msg)
     scaler = StandardScaler().fit(features.iloc[training])
-    fitted = [
-        _fit(
-            hyper,
-            scaler,
-            features.iloc[training],
-            target.iloc[training],
-            random_state=params.random_state,
-            chosen=chosen,
-        )
-        for hyper in _combinations(settings)
-    ]
-    actual = target.iloc[validation]
-    forecasts = [_forecast(estimator, scaler, features.iloc[validation]) for _, estimator, _ in fitted]
-    scores = [rmse(actual, forecast) for forecast in forecasts]
-    best = int(np.argmin(scores))
-    hyper, estimator, seconds = fitted[best]
-    table = pd.DataFrame(
-        [{**{k: h[k] for k in settings.candidates}, "val_rmse": s} for (h, _, _), s in zip(fitted, scores, strict=True)]
-    )
-    metrics = {
-        **_validation_metrics(actual, forecasts[best], mean=float(target.iloc[training].mean())),
-        "train_rmse": rmse(target.iloc[training], _forecast(estimator, scaler, features.iloc[training])),
-        "iterations": _network(estimator).n_iter_,
-        "training_time": seconds,
-    }
+    fits = [_fit(hyper, scaler, features, target, windows, random_state=params.random_state) for hyper in _combinations(settings)]
+    best = min(fits, key=lambda fit: fit.val_rmse)
+    iterations = getattr(best.estimator, "regressor_", best.estimator).n_iter_
     metadata = {
         "symbol": symbol,
         "model_type": "MLP",
-        "architecture": list(hyper["hidden_layer_sizes"]),
+        "architecture": list(best.hyper["hidden_layer_sizes"]),
         "features_count": features.shape[1],
         "feature_names": list(features.columns),
-        "metrics": metrics,
-        "config": {**hyper, "model": chosen, "iterations": _network(estimator).n_iter_, "random_state": params.random_state},
+        "metrics": {**_metrics(best, scaler, features, target, windows), "iterations": iterations, "training_time": best.seconds},
+        "config": {**best.hyper, "model": chosen, "iterations": iterations, "random_state": params.random_state},
         **_provenance(features, target, prices, windows, embargo_days=params.embargo_days, source=source),
     }
+    tried = pd.DataFrame([{**{name: fit.hyper[name] for name in settings.candidates}, "val_rmse": fit.val_rmse} for fit in fits])
     return TrainedModel(
-        model=estimator,
+        model=best.estimator,
         scaler=scaler,
         metadata=metadata,
-        candidates=table.sort_values("val_rmse", kind="stable", ignore_index=True),
-        validation=pd.DataFrame({"target": actual, "forecast": forecasts[best]}),
+        candidates=tried.sort_values("val_rmse", kind="stable", ignore_index=True),
+        validation=pd.DataFrame({"target": target.iloc[validation], "forecast": best.forecast}),
     )
 
 
-def _validation_metrics(actual: pd.Series, forecast: pd.Series, *, mean: float) -> dict[str, float]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Fit:
+    """One combination of hyperparameters, fitted on the training days and tried on the validation days."""
+
+    hyper: dict[str, Any]
+    estimator: Any
+    seconds: float
+    forecast: pd.Series
+    val_rmse: float
+
+
+def _metrics(
+    fit: _Fit, scaler: StandardScaler, features: pd.DataFrame, target: pd.Series, windows: dict[str, slice]
+) -> dict[str, float]:
+    actual, seen = target.iloc[windows["validation"]], target.iloc[windows["training"]]
+    inside = pd.Series(fit.estimator.predict(scaler.transform(features.loc[seen.index])), index=seen.index)
     return {
-        "val_rmse": rmse(actual, forecast),
-        "val_mae": mae(actual, forecast),
-        "val_direction_accuracy": hit_rate(actual, forecast),
+        "val_rmse": fit.val_rmse,
+        "val_mae": mae(actual, fit.forecast),
+        "val_direction_accuracy": hit_rate(actual, fit.forecast),
         "val_rmse_zero": rmse(actual, actual * 0),
-        "val_rmse_mean": rmse(actual, actual * 0 + mean),
+        "val_rmse_mean": rmse(actual, actual * 0 + float(seen.mean())),
+        "train_rmse": rmse(seen, inside),
     }
 
 
@@ -267,29 +262,23 @@ def _fit(
     scaler: StandardScaler,
     features: pd.DataFrame,
     target: pd.Series,
+    windows: dict[str, slice],
     *,
     random_state: int,
-    chosen: str,
-) -> tuple[dict[str, Any], Any, float]:
-    """Fit one combination of hyperparameters; return it with the estimator and the seconds that it took."""
+) -> _Fit:
     arguments = {name: value for name, value in hyper.items() if name != "standardise_target"}
     estimator = MLPRegressor(**arguments, random_state=random_state)
     if hyper["standardise_target"]:
         estimator = TransformedTargetRegressor(regressor=estimator, transformer=StandardScaler())
+    days, actual = features.iloc[windows["validation"]], target.iloc[windows["validation"]]
     start = time.perf_counter()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # a fit that diverges is an error below
             warnings.simplefilter("ignore", ConvergenceWarning)  # iterations and max_iter are both in the metadata
-            estimator.fit(scaler.transform(features), target.to_numpy())
+            estimator.fit(scaler.transform(features.iloc[windows["training"]]), target.iloc[windows["training"]].to_numpy())
     except ValueError as error:
-        msg = f"training.models.{chosen}: cannot be fitted with {arguments}: {error}"
+        msg = f"the model cannot be fitted with {arguments}: {error}"
         raise ParamsError(msg) from error
-    return hyper, estimator, time.perf_counter() - start
-
-
-def _forecast(estimator: Any, scaler: StandardScaler, features: pd.DataFrame) -> pd.Series:  # noqa: ANN401
-    return pd.Series(estimator.predict(scaler.transform(features)), index=features.index)
-
-
-def _network(estimator: Any) -> MLPRegressor:  # noqa: ANN401
-    return getattr(estimator, "regressor_", estimator)
+    seconds = time.perf_counter() - start
+    forecast = pd.Series(estimator.predict(scaler.transform(days)), index=days.index)
+    return _Fit(hyper=hyper, estimator=estimator, seconds=seconds, forecast=forecast, val_rmse=rmse(actual, forecast))

@@ -5,8 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
 from fxhelpers.params import Params
-from fxhelpers.results import Keyed
+from fxhelpers.registry.version import ModelVersion, as_version
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -34,55 +33,6 @@ _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias th
 _SQLITE = "sqlite:///"
 _CALM = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """No bars in reports; and MLflow's own seven retries would keep silent for four minutes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelVersion(Keyed):
-    """One version of a registered model, as the registry has it.
-
-    Attributes
-    ----------
-    name : str
-        Registered model.
-    version : int
-        Number that the registry gave.
-    stage : str
-        None, Staging, Production or Archived. Production is the champion's
-        stage and nobody else's; another version that MLflow's mirror still
-        calls so counts as Archived.
-    mirror : str
-        The stage that MLflow has.
-    status : str
-        MLflow's: READY where it can be used.
-    run_id : str
-        MLflow run that holds its files.
-    creation_timestamp, last_updated_timestamp : int
-        Milliseconds since 1970, UTC.
-    description : str
-        Free text.
-    tags : dict
-        Of the version.
-    """
-
-    name: str
-    version: int
-    stage: str
-    mirror: str
-    status: str
-    run_id: str
-    creation_timestamp: int
-    last_updated_timestamp: int
-    description: str
-    tags: dict[str, str] = field(repr=False)
-
-    @property
-    def created(self) -> datetime:
-        """When it was registered, UTC."""
-        return datetime.fromtimestamp(self.creation_timestamp / 1000, UTC)
-
-    def archive_due(self, retention_days: int) -> datetime | None:
-        """Return when a Staging version is due for archiving, UTC; None for any other stage."""
-        return self.created + timedelta(days=retention_days) if self.stage == "Staging" else None
 
 
 class RegistryClient:
@@ -151,14 +101,14 @@ class RegistryClient:
                 if not token:
                     break
         number = champion.version if champion else None
-        return sorted((_as_version(v, champion=number) for v in found), key=lambda v: -v.version)
+        return sorted((as_version(v, champion=number) for v in found), key=lambda v: -v.version)
 
     def version(self, name: str, version: int) -> ModelVersion:
         """Return one version; :class:`VersionNotFoundError` where there is none of that number."""
         champion = self.champion(name)
         with self.session(f"find version {version} of", name) as client:
             found = client.get_model_version(name, str(version))
-        return _as_version(found, champion=champion.version if champion else None)
+        return as_version(found, champion=champion.version if champion else None)
 
     def champion(self, name: str) -> ModelVersion | None:
         """Return the version in Production, in one call; None where there is none."""
@@ -246,7 +196,7 @@ class RegistryClient:
                 if error.error_code in _MISSING:
                     return None
                 raise
-        return _as_version(found, champion=int(found.version) if alias == CHAMPION else None)
+        return as_version(found, champion=int(found.version) if alias == CHAMPION else None)
 
 
 def log_values(client: MlflowClient, run_id: str, params: dict[str, Any], metrics: dict[str, float]) -> None:
@@ -258,23 +208,6 @@ def log_values(client: MlflowClient, run_id: str, params: dict[str, Any], metric
         run_id,
         params=[Param(key, str(value)) for key, value in params.items()],
         metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
-    )
-
-
-def _as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersion:
-    number, mirror = int(found.version), found.current_stage or "None"
-    retired = "Archived" if mirror == "Production" else mirror
-    return ModelVersion(
-        name=found.name,
-        version=number,
-        stage="Production" if number == champion else retired,
-        mirror=mirror,
-        status=found.status,
-        run_id=found.run_id or "",
-        creation_timestamp=found.creation_timestamp,
-        last_updated_timestamp=found.last_updated_timestamp or found.creation_timestamp,
-        description=found.description or "",
-        tags=dict(found.tags),
     )
 
 

@@ -18,7 +18,8 @@ from fxhelpers.bundles import Bundle
 from fxhelpers.errors import ModelTamperedError, NotComparableError, ParamsError
 from fxhelpers.estimators import TRUSTED_TYPES, load_estimator
 from fxhelpers.files import folder_digest
-from fxhelpers.registry.client import ModelVersion, RegistryClient, log_values
+from fxhelpers.registry.client import RegistryClient, log_values
+from fxhelpers.registry.version import ModelVersion
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,75 @@
+"""One version of a registered model, as we see it."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
+
+from fxhelpers.results import Keyed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion(Keyed):
+    """One version of a registered model, as the registry has it.
+
+    Attributes
+    ----------
+    name : str
+        Registered model.
+    version : int
+        Number that the registry gave.
+    stage : str
+        None, Staging, Production or Archived. Production is the champion's
+        stage and nobody else's; another version that MLflow's mirror still
+        calls so counts as Archived.
+    mirror : str
+        The stage that MLflow has.
+    status : str
+        MLflow's: READY where it can be used.
+    run_id : str
+        MLflow run that holds its files.
+    creation_timestamp, last_updated_timestamp : int
+        Milliseconds since 1970, UTC.
+    description : str
+        Free text.
+    tags : dict
+        Of the version.
+    """
+
+    name: str
+    version: int
+    stage: str
+    mirror: str
+    status: str
+    run_id: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+    description: str
+    tags: dict[str, str] = field(repr=False)
+
+    @property
+    def created(self) -> datetime:
+        """When it was registered, UTC."""
+        return datetime.fromtimestamp(self.creation_timestamp / 1000, UTC)
+
+    def archive_due(self, retention_days: int) -> datetime | None:
+        """Return when a Staging version is due for archiving, UTC; None for any other stage."""
+        return self.created + timedelta(days=retention_days) if self.stage == "Staging" else None
+
+
+def as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersion:
+    """Translate MLflow's version; ``champion`` is the number that the alias points to."""
+    number, mirror = int(found.version), found.current_stage or "None"
+    retired = "Archived" if mirror == "Production" else mirror
+    return ModelVersion(
+        name=found.name,
+        version=number,
+        stage="Production" if number == champion else retired,
+        mirror=mirror,
+        status=found.status,
+        run_id=found.run_id or "",
+        creation_timestamp=found.creation_timestamp,
+        last_updated_timestamp=found.last_updated_timestamp or found.creation_timestamp,
+        description=found.description or "",
+        tags=dict(found.tags),
+    )
