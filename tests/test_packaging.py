@@ -4,10 +4,11 @@ import re
 import tomllib
 
 import yaml
-from conftest import ROOT
+from conftest import ROOT, Project
 from packaging.requirements import Requirement
 
 import fxhelpers
+from fxhelpers import ModelRegistry
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 USERS_NINE = {"jupyterlab", "papermill", "mlflow", "scikit-learn", "joblib", "pandas", "matplotlib", "pyyaml", "nbval"}
@@ -43,6 +44,17 @@ def test_the_lock_pins_every_dependency_with_hashes_and_names_no_host() -> None:
         assert "--hash=sha256:" in block, block[:60]
     for system in ("linux", "darwin"):
         assert f"sys_platform == '{system}'" in LOCK
+
+
+def test_the_readmes_python_runs_as_written(project: Project) -> None:
+    project.bundle()
+    ModelRegistry().run_registration_pipeline(stage="Production")
+    names: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102 (our own page)
+    assert hasattr(names["model"], "predict")
 
 
 def test_all_is_the_public_surface() -> None:
