@@ -68,14 +68,11 @@ class Verdict:
         One sentence for people.
     gates : tuple of GateResult
         Empty where nothing was compared.
-    compared : bool
-        Whether there was a comparison.
     """
 
     outcome: Outcome
     reason: str
     gates: tuple[GateResult, ...] = ()
-    compared: bool = True
 
     def _repr_html_(self) -> str:
         return f"<p><b>{self.outcome.upper()}</b>. {html.escape(self.reason)}</p>" + (
@@ -152,7 +149,7 @@ def _verdict(gates: tuple[GateResult, ...], comparison: Comparison) -> Verdict:
         why = ", ".join(g.id for g in open_)
         return Verdict(outcome="inconclusive", reason=f"{challenger} is not promoted: not evaluated: {why}.", gates=gates)
     days = len(comparison.frame.days)
-    reason = f"{challenger} is better: {_standing(gates[-1], comparison)}, on the same {days} days; every gate passed."
+    reason = f"{challenger} passes every gate: {_standing(gates[-1], comparison)}, on the same {days} days."
     return Verdict(outcome="promote", reason=reason, gates=gates)
 
 

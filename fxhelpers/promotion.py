@@ -135,7 +135,7 @@ def propose(registry: RegistryClient, name: str, symbol: str, version: int | Non
         comparison = None
         already = f"Version {challenger.version} is the champion already. " if is_champion else ""
         reason = f"{already}Not compared: model_registry.compare_metrics is false in params.yaml."
-        verdict = Verdict(outcome="keep" if is_champion else "promote", reason=reason, compared=False)
+        verdict = Verdict(outcome="keep" if is_champion else "promote", reason=reason)
     return Proposal(name=name, symbol=symbol, challenger=challenger, champion=champion, comparison=comparison, verdict=verdict)
 
 

@@ -20,6 +20,7 @@ from fxhelpers.errors import (
     ModelTamperedError,
     NotComparableError,
     ParamsError,
+    RegistryError,
     RegistryUnavailableError,
     StageError,
     VersionNotFoundError,
@@ -326,7 +327,7 @@ def test_bytes_that_changed_in_the_store_are_not_loaded(project: Project) -> Non
         (root / name).write_bytes(good)
     registry.load_champion("AAPL")
     shutil.rmtree(root)
-    with pytest.raises(Exception, match="cannot load version 1"):
+    with pytest.raises(RegistryError, match=r"cannot load version 1 of MLP_Stock_Predictor_AAPL.*model"):
         registry.load_champion("AAPL")
 
 

@@ -68,7 +68,7 @@ class RegistryClient:
         try:
             with _environment({**_CALM, **_chosen(_CALM), **self.params.credentials}), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
-                yield self._client
+                yield self._open(what)
         except FxError:
             raise
         except mlflow.exceptions.MlflowException as error:
@@ -79,7 +79,16 @@ class RegistryClient:
                 raise self._unreachable(what, error) from error
             msg = f"cannot {what}: {self.uri} says: {error.message}"
             raise RegistryError(msg) from error
-        except (requests.RequestException, SQLAlchemyError, OSError, ImportError) as error:
+        except requests.RequestException as error:
+            raise self._unreachable(what, error) from error
+        except (SQLAlchemyError, OSError) as error:
+            msg = f"cannot {what} at {self.uri}: {' '.join(str(error).split()):.300}"
+            raise RegistryError(msg) from error
+
+    def _open(self, what: str) -> MlflowClient:
+        try:
+            return self._client
+        except (SQLAlchemyError, OSError, ImportError) as error:
             raise self._unreachable(what, error) from error
 
     def _unreachable(self, what: str, error: Exception) -> RegistryUnavailableError:
