@@ -12,14 +12,14 @@ from fxhelpers.errors import FxError, ParamsError
 REFUSED = 3
 """Exit status of ``fx run --require-promotion`` where the verdict is another."""
 
-# The engine and MLflow read these when they are imported, and so do the processes that are started from here.
-_OWN_ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-
 
 class _Group(click.Group):
-    """Commands whose expected errors are one line, not a traceback."""
+    """Commands that report no usage, and whose expected errors are one line, not a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
+        from fxhelpers.params import NO_TELEMETRY
+
+        os.environ.update(NO_TELEMETRY)
         try:
             return super().invoke(ctx)
         except FxError as error:
@@ -47,12 +47,12 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promo
     from fxhelpers.results import shown
 
     result = run_notebook(find_notebook(notebook), dict(parameters), progress=not quiet and sys.stderr.isatty())
-    for key, value in (result.summary or {}).items():
+    summary = result.summary or {}
+    for key, value in summary.items():
         click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
     click.echo(f"{'saved as':>18}  {shown_path(result.record)}")
     if result.error:
         raise click.ClickException(result.error)
-    summary = result.summary or {}
     serves = summary.get("champion_after") is not None and summary.get("champion_after") == summary.get("version")
     if require_promotion and not serves and summary.get("verdict") != "promote":
         raise SystemExit(REFUSED)
@@ -123,5 +123,4 @@ def shown_path(path: Path) -> str:
 
 def main() -> None:
     """Run ``fx``."""
-    os.environ.update(_OWN_ENVIRONMENT)
     cli()

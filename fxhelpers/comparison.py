@@ -1,7 +1,6 @@
 """From one evaluation frame to measures: every forecast on the same days."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.metrics import hit_rate, mae, r2, rmse
+from fxhelpers.results import shown_as
 
 TARGET = "target"
 ZERO = "zero return"
@@ -83,6 +83,11 @@ class Comparison:
         return column(self.frame.champion) if self.frame.champion is not None else None
 
     @property
+    def registered(self) -> dict[str, dict[str, float]]:
+        """The metrics that each version was registered with, by its row and column."""
+        return {column(version): facts.get("metrics", {}) for version, facts in self.frame.facts.items()}
+
+    @property
     def target(self) -> pd.Series:
         """Next-day returns, as fractions."""
         return self.frame.days[TARGET]
@@ -149,14 +154,13 @@ class Comparison:
         }
         table = pd.DataFrame({"role": [roles.get(name, "") for name in self.measures.index]}, index=self.measures.index)
         for key, (label, form) in _READABLE.items():
-            table[label] = [form.format(value) if math.isfinite(value) else "-" for value in self.measures[key]]
+            table[label] = [shown_as(value, form) for value in self.measures[key]]
         return table.rename_axis(columns="forecast")
 
     def registered_metrics(self) -> pd.DataFrame:
         """Return the validation and test metrics that each version was registered with, for people."""
-        kept = {column(v): facts.get("metrics", {}) for v, facts in self.frame.facts.items()}
         rows = {
-            label: {name: form.format(m[key]) if m.get(key) is not None else "-" for name, m in kept.items()}
+            label: {name: shown_as(metrics.get(key), form) for name, metrics in self.registered.items()}
             for key, (label, form) in _REGISTERED.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="metric")

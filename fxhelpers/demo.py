@@ -1,6 +1,7 @@
 """The demo: three models of one share through the whole lifecycle, each step a notebook with its record."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -39,8 +40,7 @@ def run_demo(symbol: str) -> None:
     FxError
         A step failed; its record says why.
     """
-    for notebook in _STEPS:
-        find_notebook(notebook)  # where the project is not found, say so before anything is drawn
+    paths = {notebook: find_notebook(notebook) for notebook in _STEPS}
     console = Console()
     if not console.is_terminal:
         console = Console(width=100)
@@ -49,9 +49,9 @@ def run_demo(symbol: str) -> None:
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("starting", total=len(_MODELS) * len(_STEPS))
         for model, words in _MODELS.items():
-            for notebook in _STEPS:
+            for notebook, path in paths.items():
                 progress.update(task, description=f"{notebook} {model} ({words})")
-                done.append(_Step(model=model, notebook=notebook, result=_run(symbol, model, notebook)))
+                done.append(_Step(model=model, notebook=notebook, result=_run(symbol, model, path)))
                 if not console.is_terminal:
                     console.print(f"{notebook:>9} {model}: {_told(done[-1])}")
                 progress.advance(task)
@@ -60,15 +60,15 @@ def run_demo(symbol: str) -> None:
     _explain(console, symbol, done)
 
 
-def _run(symbol: str, model: str, notebook: str) -> RunResult:
+def _run(symbol: str, model: str, path: Path) -> RunResult:
     parameters: dict[str, object] = {"symbol": symbol}
-    if notebook == "train":
+    if path.stem == "train":
         parameters["model"] = model
-    if notebook == "promote":
+    if path.stem == "promote":
         parameters["apply"] = True
-    result = run_notebook(find_notebook(notebook), parameters)
+    result = run_notebook(path, parameters)
     if result.error:
-        msg = f"{notebook} of {model} failed: {result.error}; its record: {shown_path(result.record)}"
+        msg = f"{path.stem} of {model} failed: {result.error}; its record: {shown_path(result.record)}"
         raise FxError(msg)
     return result
 

@@ -11,6 +11,7 @@ from fxhelpers.errors import NotComparableError
 from fxhelpers.features import build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, r2, rmse
 from fxhelpers.prices import prices_digest
+from fxhelpers.results import shown_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,7 +49,7 @@ class Evaluation:
         }
         columns = {"RMSE (lower is better)": "{:.3%}", "MAE (lower is better)": "{:.3%}", "hit rate (higher is better)": "{:.1%}"}
         table = {
-            name: [form.format(self.metrics[key]) if key else "-" for key, form in zip(keys, columns.values(), strict=True)]
+            name: [shown_as(self.metrics[key] if key else None, form) for key, form in zip(keys, columns.values(), strict=True)]
             for name, keys in rows.items()
         }
         return pd.DataFrame.from_dict(table, orient="index", columns=list(columns)).rename_axis(columns="forecast")
@@ -74,7 +75,7 @@ def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
         The bundle states no test window or has features that cannot be
         computed from prices, or the prices do not cover the window.
     """
-    frame = forecast_days(bundle.pipeline(), bundle.feature_names, prices)
+    frame = forecast_days(bundle.pipeline(), bundle.feature_names, build_features(prices), next_day_return(prices))
     window = bundle.metadata.get("windows", {}).get("test")
     if window is None:
         msg = (
@@ -100,8 +101,13 @@ def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
     )
 
 
-def forecast_days(pipeline: Any, feature_names: list[str], prices: pd.DataFrame) -> pd.DataFrame:  # noqa: ANN401
-    """Forecast every day on which all features and the target are known.
+def forecast_days(
+    pipeline: Any,  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
+    feature_names: list[str],
+    features: pd.DataFrame,
+    target: pd.Series,
+) -> pd.DataFrame:
+    """Forecast every day on which all of the model's features and the target are known.
 
     Parameters
     ----------
@@ -109,8 +115,10 @@ def forecast_days(pipeline: Any, feature_names: list[str], prices: pd.DataFrame)
         Predicts from raw features.
     feature_names : list of str
         The features it takes, in order.
-    prices : DataFrame of shape (n_days, 5)
-        As :func:`fxhelpers.prices.load_prices` returns it.
+    features : DataFrame of shape (n_days, n_features)
+        As :func:`fxhelpers.features.build_features` returns it.
+    target : Series of shape (n_days,)
+        As :func:`fxhelpers.features.next_day_return` returns it.
 
     Returns
     -------
@@ -122,7 +130,6 @@ def forecast_days(pipeline: Any, feature_names: list[str], prices: pd.DataFrame)
     NotComparableError
         A feature cannot be computed from prices.
     """
-    features = build_features(prices)
     foreign = [name for name in feature_names if name not in features]
     if foreign:
         msg = (
@@ -130,7 +137,7 @@ def forecast_days(pipeline: Any, feature_names: list[str], prices: pd.DataFrame)
             f"{foreign[0]!r}: the model was trained elsewhere. It can be registered and served, but not compared."
         )
         raise NotComparableError(msg)
-    table = features[feature_names].assign(target=next_day_return(prices)).dropna()
+    table = features[feature_names].assign(target=target).dropna()
     forecast = pipeline.predict(table[feature_names])
     return pd.DataFrame({"target": table["target"], "forecast": np.asarray(forecast)}, index=table.index)
 

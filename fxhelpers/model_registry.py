@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxhelpers.bundles import Bundle, load_bundle
-from fxhelpers.errors import RegistryUnavailableError, StageError
+from fxhelpers.errors import StageError
 from fxhelpers.params import STAGES, Params, check_symbol, load_params
 from fxhelpers.results import Keyed
 
@@ -342,9 +342,6 @@ class ModelRegistry:
     @cached_property
     def client(self) -> "RegistryClient":
         """The connection to MLflow."""
-        missing = self.params.registry_missing
-        if missing:
-            raise RegistryUnavailableError(missing)
         from fxhelpers.registry import RegistryClient
 
         return RegistryClient(self.params)

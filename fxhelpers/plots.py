@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from fxhelpers.comparison import MEAN, TARGET, ZERO, Comparison
 
 BLUE, ORANGE, GREEN, GREY, SKY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E", "#56B4E9"
-_WINDOWS = {"training": BLUE, "validation": ORANGE, "test": GREEN, "compared here": GREEN}
+_WINDOWS = {"training": BLUE, "validation": ORANGE, "test": GREEN}
 
 
 def price_windows(prices: pd.DataFrame, windows: dict[str, dict[str, str]], ax: Axes | None = None) -> Axes:
@@ -66,19 +66,16 @@ def error_against_zero(comparison: Comparison, ax: Axes | None = None) -> Axes:
     names = [n for n in (comparison.challenger, comparison.champion) if n]
     labels = [*reversed(names), MEAN]
     for row, name in enumerate(labels):
-        if name != MEAN:
-            version = int(name.rpartition(" ")[2])
-            measured = comparison.frame.facts[version].get("metrics", {})
-            if measured.get("val_rmse_zero"):
-                ratio = measured["val_rmse"] / measured["val_rmse_zero"]
-                ax.plot(
-                    ratio,
-                    row,
-                    "s",
-                    color=ORANGE,
-                    markersize=8,
-                    label="validation days (it was chosen on these)" if row == 0 else None,
-                )
+        measured = comparison.registered.get(name, {})
+        if measured.get("val_rmse_zero"):
+            ax.plot(
+                measured["val_rmse"] / measured["val_rmse_zero"],
+                row,
+                "s",
+                color=ORANGE,
+                markersize=8,
+                label="validation days (it was chosen on these)" if row == 0 else None,
+            )
         ax.plot(
             comparison.measures["rmse_to_zero"][name],
             row,

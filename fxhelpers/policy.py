@@ -14,6 +14,7 @@ from typing import Literal
 import pandas as pd
 
 from fxhelpers.comparison import ZERO, Comparison
+from fxhelpers.results import shown_as
 
 MINIMUM_DAYS = 60
 
@@ -51,9 +52,7 @@ class GateResult:
     @property
     def shown(self) -> str:
         """The value as people read it."""
-        if math.isnan(self.value):
-            return "-"
-        return f"{self.value:.0f} days" if self.unit == "days" else f"{100 * self.value:+.3g} %"
+        return shown_as(self.value, "{:.0f} days") if self.unit == "days" else shown_as(100 * self.value, "{:+.3g} %")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,13 +228,14 @@ def move_champion(registry: RegistryClient, name: str, version: int, *, expected
 
 def mirror_champion(registry: RegistryClient, name: str) -> None:
     """Let MLflow's stages say what the alias says: the champion is in Production, and nobody else."""
-    champion = registry.champion(name)
+    versions = registry.versions(name)
+    champion = next((version for version in versions if version.stage == "Production"), None)
     if champion is None:
         return
     if champion.mirror != "Production":
         registry.set_stage(name, champion.version, "Production")
     retired = "Archived" if registry.params.model_registry.auto_archive else "Staging"
-    for version in registry.versions(name):
+    for version in versions:
         if version.mirror == "Production" and version.version != champion.version:
             registry.set_stage(name, version.version, retired)
 

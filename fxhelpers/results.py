@@ -1,6 +1,7 @@
 """What an operation did is what it returns: frozen dataclasses that are also mappings, and read well in a notebook."""
 
 import html
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -37,6 +38,11 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def shown_as(value: float | None, form: str) -> str:
+    """Return a number in a format such as ``{:.1%}``; - where there is none, or it is not finite."""
+    return form.format(value) if value is not None and math.isfinite(value) else "-"
 
 
 def rows_html(rows: Mapping[str, object]) -> str:

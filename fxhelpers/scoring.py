@@ -7,7 +7,7 @@ import pandas as pd
 from fxhelpers.comparison import MEAN, TARGET, ZERO, EvaluationFrame, column
 from fxhelpers.errors import NotComparableError
 from fxhelpers.evaluation import forecast_days
-from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION
+from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, build_features, next_day_return
 from fxhelpers.registry import RegisteredModel, RegistryClient, load_version
 
 
@@ -46,7 +46,8 @@ def evaluation_frame(
     models = {version: load_version(registry, name, version) for version in (challenger, champion) if version is not None}
     for model in models.values():
         _check(model, symbol)
-    forecasts = {v: forecast_days(m.pipeline, m.facts["feature_names"], prices) for v, m in models.items()}
+    features, target = build_features(prices), next_day_return(prices)
+    forecasts = {v: forecast_days(m.pipeline, m.facts["feature_names"], features, target) for v, m in models.items()}
     common = pd.concat({column(v): f["forecast"] for v, f in forecasts.items()}, axis=1, join="inner")
     common.insert(0, TARGET, forecasts[challenger]["target"])
     common.insert(1, ZERO, 0.0)

@@ -15,7 +15,7 @@ from fxhelpers.params import PathsParams, check_symbol
 
 _STAMP = r"\d{8}_\d{6}"
 _KINDS = {"feature_names": list, "features_count": int, "architecture": list, "metrics": dict, "config": dict, "files": dict}
-_MODEL_NAME = re.compile(rf"mlp_model_(?P<symbol>.+?)(?:_(?P<stamp>{_STAMP}))?\.(?P<kind>skops|pkl)")
+_MODEL_NAME = re.compile(rf"mlp_model_(?P<symbol>.+?)(?:_(?P<stamp>{_STAMP}))?\.(?:skops|pkl)")
 
 
 def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: str | Path | None = None) -> Bundle:

@@ -23,7 +23,7 @@ from traitlets.config import Config
 from fxhelpers.engine.checking import check_run
 from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
-from fxhelpers.params import Params
+from fxhelpers.params import NO_TELEMETRY, Params
 
 MARK = "fxhelpers"
 """Key in a notebook's metadata that makes it one of ours."""
@@ -155,10 +155,9 @@ def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401
 
 def _kernel_environment(params: Params, record: Path) -> dict[str, str]:
     return {
+        **NO_TELEMETRY,
         "FX_PARAMS": str(params.file),
         "FX_RECORD": str(record),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would leave a record without figures
     }
 

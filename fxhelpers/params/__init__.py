@@ -6,6 +6,7 @@ Nothing else in the package reads YAML or environment variables.
 from fxhelpers.params.reading import current_record, find_params_file, load_params, safe_uri, yaml_value
 from fxhelpers.params.sections import (
     FILE_NAME,
+    NO_TELEMETRY,
     STAGES,
     MlpParams,
     ModelRegistryParams,
@@ -18,6 +19,7 @@ from fxhelpers.params.words import check_symbol, nearest
 
 __all__ = [
     "FILE_NAME",
+    "NO_TELEMETRY",
     "STAGES",
     "MlpParams",
     "ModelRegistryParams",

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field
 from fxhelpers.params.words import check_symbol, unknown_key
 
 FILE_NAME = "params.yaml"
+NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+"""Environment of every process that we start: MLflow reads it when it is imported, and reports usage otherwise."""
+
 STAGES = ("None", "Staging", "Production", "Archived")
 Stage = Literal["None", "Staging", "Production", "Archived"]
 

@@ -27,12 +27,10 @@ CHALLENGER = "challenger"
 ENTERED = "fx.entered"
 """Tag of a version whose registration came to its end: the stage that it was given."""
 
-logger = logging.getLogger(__name__)
-
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
 _SQLITE = "sqlite:///"
 _CALM = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
-"""No bars in reports; and MLflow's own seven retries would keep silent for four minutes."""
+"""Where the user chose nothing: no bars in reports, and not MLflow's seven retries, which keep silent for four minutes."""
 
 
 class RegistryClient:
@@ -66,7 +64,8 @@ class RegistryClient:
             msg = f"cannot {what}: {missing}"
             raise RegistryUnavailableError(msg)
         try:
-            with _environment({**_CALM, **_chosen(_CALM), **self.params.credentials}), warnings.catch_warnings():
+            calm = {name: value for name, value in _CALM.items() if name not in os.environ}
+            with _environment({**calm, **self.params.credentials}), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
                 yield self._open(what)
         except FxError:
@@ -180,8 +179,10 @@ class RegistryClient:
     @cached_property
     def _client(self) -> MlflowClient:
         uri = self.params.registry_uri
-        if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]  # plain mlflow.… calls find the same registry, unless the program chose one
-            with _environment({"MLFLOW_TRACKING_URI": uri}):  # which MLflow would leave set, for params.yaml to give way to
+        # Plain mlflow.… calls find the same registry, unless the program chose one. MLflow would leave the environment
+        # variable set, and params.yaml gives way to that: so it is taken back.
+        if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
+            with _environment({"MLFLOW_TRACKING_URI": uri}):
                 mlflow.set_tracking_uri(uri)
         file = self._sqlite_file
         if file is None:
@@ -228,11 +229,6 @@ def _quoted(value: str) -> str:
         return f'"{value}"'
     msg = f"{value!r}: a name with both kinds of quotes cannot be looked up in MLflow"
     raise VersionNotFoundError(msg)
-
-
-def _chosen(names: dict[str, str]) -> dict[str, str]:
-    """Return what the user's environment says of these variables."""
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 @contextmanager
