@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fxhelpers.model_registry import ModelRegistry
     from fxhelpers.params import load_params
     from fxhelpers.prices import describe_prices, load_prices
+    from fxhelpers.processes import utc_now
     from fxhelpers.records import summary
     from fxhelpers.training import train_model
 
@@ -27,6 +28,7 @@ __all__ = [
     "plots",
     "summary",
     "train_model",
+    "utc_now",
     "write_bundle",
     "write_evaluation",
 ]
@@ -39,6 +41,7 @@ _HOMES = {
     "load_prices": "prices",
     "summary": "records",
     "train_model": "training",
+    "utc_now": "processes",
     "write_bundle": "bundles",
     "write_evaluation": "bundles",
 }

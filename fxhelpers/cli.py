@@ -1,16 +1,26 @@
 """``fx``: the commands."""
 
+import json
+import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fxhelpers.errors import FxError, ParamsError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fxhelpers.ledger import Reign
+
 REFUSED = 3
 """Exit status of ``fx run --require-promotion`` where the verdict is another."""
+
+PROBLEMS = 4
+"""Exit status of ``fx verify`` where something does not fit."""
 
 
 class _Group(click.Group):
@@ -42,20 +52,70 @@ def cli() -> None:
 )
 @click.option("--quiet", is_flag=True, help="No progress display.")
 def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool) -> None:
-    """Run NOTEBOOK (train, evaluate, register, compare, promote, or a path) and keep its record."""
-    from fxhelpers.engine import run_notebook
-    from fxhelpers.results import shown
-
-    result = run_notebook(find_notebook(notebook), dict(parameters), progress=not quiet and sys.stderr.isatty())
-    summary = result.summary or {}
-    for key, value in summary.items():
-        click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
-    click.echo(f"{'saved as':>18}  {shown_path(result.record)}")
-    if result.error:
-        raise click.ClickException(result.error)
+    """Run NOTEBOOK (train, register, promote, …, or a path) and keep its record."""
+    summary = _run(notebook, dict(parameters), quiet=quiet)
     serves = summary.get("champion_after") is not None and summary.get("champion_after") == summary.get("version")
-    if require_promotion and not serves and summary.get("verdict") != "promote":
+    would = summary.get("verdict") == "promote" and summary.get("result") == "only shown"
+    if require_promotion and not serves and not would:
         raise SystemExit(REFUSED)
+
+
+@cli.command()
+@click.argument("symbol")
+@click.option("--reason", required=True, help="Why; it stays in the ledger.")
+@click.option("--version", default=0, help="Another version than the previous champion.")
+@click.option("--approved-by", default="", help="Who agreed.")
+@click.option("--quiet", is_flag=True, help="No progress display.")
+def rollback(symbol: str, reason: str, version: int, approved_by: str, *, quiet: bool) -> None:
+    """Make the previous champion of SYMBOL the champion again, and keep the record; the same again undoes it."""
+    words = {"reason": reason, "approved_by": approved_by}
+    _run("rollback", {"symbol": symbol, "version": version, "apply": True, **words}, quiet=quiet)
+
+
+@cli.command()
+@click.argument("symbol")
+@click.option(
+    "--at", metavar="WHEN", help="Who was in Production on that day (2026-11-23) or at that moment (2026-11-23T03:00), UTC."
+)
+@click.option("--json", "form", flag_value="json", help="All of it, with every entry.")
+@click.option("--csv", "form", flag_value="csv", help="The decisions.")
+def history(symbol: str, at: str | None, form: str | None) -> None:
+    """Tell which version of SYMBOL was in Production when, who decided it and why."""
+    from fxhelpers.model_registry import ModelRegistry
+
+    told = ModelRegistry().history(symbol)
+    for doubt in told.doubts:
+        click.echo(f"Warning: {doubt}", err=True)
+    if at is not None:
+        _tell_reigns(told.at(at), at, form)
+    elif form:
+        click.echo(told.to_json() if form == "json" else told.to_csv(), nl=form == "json")
+    else:
+        _print_frame(told.reigns(), f"{symbol}: in Production")
+        _print_frame(told.to_frame(), f"{symbol}: decisions")
+
+
+@cli.command()
+@click.argument("symbol", required=False)
+@click.option("--deep", is_flag=True, help="Also read stored forecasts, copies of records and the files of every version.")
+@click.option("--repair", is_flag=True, help="First mend what is safe: stages, a missing alias, interrupted decisions.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> None:
+    """Check registry, ledger and records of SYMBOL, or of all, against each other; exits with 4 where there is a problem."""
+    from fxhelpers.model_registry import ModelRegistry
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    found = ModelRegistry().verify(symbol, deep=deep, repair=repair)
+    if as_json:
+        click.echo(found.to_json())
+    else:
+        for finding in found.findings:
+            about = f" [{finding.decision}]" if finding.decision else ""
+            click.echo(f"{finding.level.upper()}  {finding.model}{about}: {finding.what}.\n    What to do: {finding.do}.")
+        count = f"{len(found.problems)} problems" if found.problems else "no problem"
+        click.echo(f"{count} in {found.decisions} decisions about {len(found.models)} models{', read in depth' if deep else ''}")
+    if found.problems:
+        raise SystemExit(PROBLEMS)
 
 
 @cli.command()
@@ -84,6 +144,47 @@ def ui(port: int) -> None:
     os.environ["MLFLOW_BACKEND_STORE_URI"] = params.registry_uri  # an argument would show a password to whoever types ps
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 (no shell, our own interpreter)
+
+
+def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Run a notebook, print its summary and return it; one that failed is an error."""
+    from fxhelpers.engine import run_notebook
+    from fxhelpers.results import shown
+
+    result = run_notebook(find_notebook(notebook), parameters, progress=not quiet and sys.stderr.isatty())
+    for key, value in (result.summary or {}).items():
+        click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
+    click.echo(f"{'saved as':>18}  {shown_path(result.record)}")
+    if result.error:
+        raise click.ClickException(result.error)
+    return result.summary or {}
+
+
+def _tell_reigns(reigns: list["Reign"], at: str, form: str | None) -> None:
+    if form == "json":
+        click.echo(json.dumps([dict(reign) for reign in reigns], indent=2))
+        return
+    for reign in reigns:
+        began = f"by {reign.decision}" if reign.decision else "without a decision"
+        click.echo(f"version {reign.version}, from {reign.since} to {reign.until or 'now'}, put there {began}")
+    if not reigns:
+        click.echo(f"no version was in Production at {at}")
+
+
+def _print_frame(frame: "pd.DataFrame", title: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in frame.columns:
+        table.add_column(str(column), overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(str(value) for value in row))
+    console.print(table)
 
 
 def find_notebook(name: str) -> Path:

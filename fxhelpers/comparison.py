@@ -1,8 +1,10 @@
 """From one evaluation frame to measures: every forecast on the same days."""
 
 import hashlib
+import io
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,16 @@ class EvaluationFrame:
         values = np.ascontiguousarray(self.days.to_numpy(), dtype="<f8")
         names = "\n".join(self.days.columns).encode()
         return hashlib.sha256(names + days.tobytes() + values.tobytes()).hexdigest()
+
+    def to_csv(self) -> str:
+        """Return the days as CSV with every digit, so that :meth:`from_csv` gives the same frame."""
+        return self.days.rename_axis("Date").to_csv(date_format="%Y-%m-%d")
+
+    @classmethod
+    def from_csv(cls, text: str, *, symbol: str, challenger: int, champion: int | None) -> Self:
+        """Read a frame that was written by :meth:`to_csv`; what the versions' trainings recorded is not in it."""
+        days = pd.read_csv(io.StringIO(text), index_col="Date", parse_dates=True, float_precision="round_trip")
+        return cls(symbol=symbol, challenger=challenger, champion=champion, days=days, facts={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,6 +168,11 @@ class Comparison:
         for key, (label, form) in _READABLE.items():
             table[label] = [shown_as(value, form) for value in self.measures[key]]
         return table.rename_axis(columns="forecast")
+
+    def measures_json(self) -> dict[str, dict[str, float | None]]:
+        """Return the measures as JSON can hold them: by forecast and name, None where there is no number."""
+        rows = self.measures.to_dict(orient="index")
+        return {str(row): {str(k): v if math.isfinite(v) else None for k, v in values.items()} for row, values in rows.items()}
 
     def registered_metrics(self) -> pd.DataFrame:
         """Return the validation and test metrics that each version was registered with, for people."""

@@ -12,7 +12,9 @@ Each error is an :class:`FxError` and also the builtin that fits, so that
     │   └── UntrustedBundleError                      a file of the bundle holds more than a model
     ├── RegistryError              (RuntimeError)     the registry answered with an error
     │   ├── RegistryUnavailableError (ConnectionError) switched off, no token, or not reachable
-    │   └── VersionNotFoundError   (LookupError)      no such model or version
+    │   ├── VersionNotFoundError   (LookupError)      no such model or version
+    │   ├── LockedError            (TimeoutError)     another decision about this model does not end
+    │   └── LockLostError          (RuntimeError)     the lock was taken away; nothing was changed
     ├── StageError                 (ValueError)       not a stage that was asked for
     ├── ModelTamperedError         (ValueError)       stored bytes differ from what was registered
     ├── NotComparableError         (ValueError)       two versions cannot be put on one frame
@@ -62,6 +64,14 @@ class VersionNotFoundError(RegistryError, LookupError):
     """The registry has no such model or version."""
 
 
+class LockedError(RegistryError, TimeoutError):
+    """Another decision about the same model holds its lock and does not end."""
+
+
+class LockLostError(RegistryError, RuntimeError):
+    """The lock of a model was taken away, because it was held too long; nothing was changed."""
+
+
 class StageError(FxError, ValueError):
     """Not a stage, or not one that the operation takes."""
 
@@ -74,8 +84,24 @@ class NotComparableError(FxError, ValueError):
     """Two versions cannot be put on one evaluation frame."""
 
 
+class PredictionsChangedError(FxError, ValueError):
+    """A version does not predict any more what it predicted when it was registered."""
+
+
+class NoChampionError(FxError, LookupError):
+    """No version was in Production, or none before the present one."""
+
+
 class StaleComparisonError(FxError, RuntimeError):
     """The champion is no longer the one that the comparison was made with."""
+
+
+class PromotionRefusedError(FxError, PermissionError):
+    """The policy asks for an approval or a reason that is not there."""
+
+
+class LedgerError(FxError, ValueError):
+    """Not an entry of a ledger, or one that is too long to be kept."""
 
 
 class NoRecordError(FxError, PermissionError):

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,56 +10,17 @@ from typing import TYPE_CHECKING, Any
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import StageError
 from fxhelpers.params import STAGES, Params, check_symbol, load_params
-from fxhelpers.results import Keyed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fxhelpers.promotion import Decision, Proposal
+    from fxhelpers.history import History
+    from fxhelpers.ledger import Decision
+    from fxhelpers.promotion import Proposal, Registration, Retention
     from fxhelpers.registry import ModelVersion, RegisteredModel, RegistryClient
+    from fxhelpers.verification import Verification
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration(Keyed):
-    """What a registration did.
-
-    Attributes
-    ----------
-    model_name : str
-        Registered model.
-    version : int
-        Number that the registry gave for this bundle.
-    stage : str
-        Of the version, afterwards.
-    run_id : str
-        MLflow run that holds its files.
-    symbol : str
-        Ticker.
-    architecture : list of int
-        Units of each hidden layer.
-    metrics : dict
-        Validation and test metrics.
-    timestamp : str
-        When the bundle was trained.
-    created : bool
-        False where the same bundle was registered before: the version is that
-        one.
-    duration_seconds : float
-        From start to end.
-    """
-
-    model_name: str
-    version: int
-    stage: str
-    run_id: str
-    symbol: str
-    architecture: list[int]
-    metrics: dict[str, float]
-    timestamp: str
-    created: bool
-    duration_seconds: float
 
 
 class ModelRegistry:
@@ -115,7 +76,7 @@ class ModelRegistry:
         stage: str | None = None,
         description: str | None = None,
         tags: dict[str, str] | None = None,
-    ) -> Registration:
+    ) -> "Registration":
         """Store a bundle as a version; the same bundle again gives the version that exists.
 
         Parameters
@@ -134,28 +95,11 @@ class ModelRegistry:
         tags : dict, optional
             More tags; names that begin with ``fx.`` are ours.
         """
-        from fxhelpers.registry import create_version
+        from fxhelpers.promotion import register
 
-        start = time.perf_counter()
         name = model_name or self.model_name(model_info.symbol)
         text = {str(key): str(value) for key, value in (tags or {}).items()}
-        version, created = create_version(self.client, model_info, name, description=description, tags=text)
-        if not created:
-            logger.warning("%s: this bundle is version %d already; no new version was made", name, version.version)
-        version = self._enter(version, stage)
-        logger.info("Registered %s as version %d, stage %s", name, version.version, version.stage)
-        return Registration(
-            model_name=name,
-            version=version.version,
-            stage=version.stage,
-            run_id=version.run_id,
-            symbol=model_info.symbol,
-            architecture=model_info.architecture,
-            metrics=model_info.metrics,
-            timestamp=model_info.timestamp,
-            created=created,
-            duration_seconds=time.perf_counter() - start,
-        )
+        return register(self.client, model_info, name, stage=stage, description=description, tags=text)
 
     def get_model_versions(self, model_name: str) -> list["ModelVersion"]:
         """Return all versions of a registered model, newest first; none where there is no such model.
@@ -209,7 +153,7 @@ class ModelRegistry:
 
     def run_registration_pipeline(
         self, symbol: str | None = None, model_path: str | Path | None = None, stage: str | None = None
-    ) -> Registration:
+    ) -> "Registration":
         """Find a bundle and register it, in one call.
 
         Parameters
@@ -225,8 +169,8 @@ class ModelRegistry:
         result = self.register_model(self.load_model_info(model_path=model_path, symbol=symbol), stage=stage)
         return replace(result, duration_seconds=time.perf_counter() - start)
 
-    def compare(self, symbol: str, version: int | None = None, *, required: bool = True) -> "Proposal":
-        """Compare a version with the champion and the baselines, and let the policy judge; nothing is changed.
+    def compare(self, symbol: str, version: int | None = None) -> "Proposal":
+        """Compare a version with the champion and the baselines, and let the policy judge; nothing is changed or written.
 
         Parameters
         ----------
@@ -235,9 +179,6 @@ class ModelRegistry:
         version : int, optional
             By default the challenger: the version registered last, as long as
             it is neither champion nor archived.
-        required : bool
-            False: compare nothing where ``model_registry.compare_metrics`` is
-            false, and say so in the verdict.
 
         Raises
         ------
@@ -246,31 +187,144 @@ class ModelRegistry:
         """
         from fxhelpers.promotion import propose
 
-        compared = required or self.params.model_registry.compare_metrics
-        return propose(self.client, self.model_name(symbol), symbol, version, compared=compared)
+        return propose(self.client, self.model_name(symbol), symbol, version)
 
-    def promote(self, proposal: "Proposal", *, apply: bool = False, reason: str = "") -> "Decision":
-        """Carry out a proposal's verdict: move the champion, or refuse.
+    def propose(
+        self, symbol: str, version: int | None = None, *, apply: bool = False, reason: str = "", approved_by: str = ""
+    ) -> "Proposal":
+        """Compare a version in order to promote it; with ``apply``, the intent is in the ledger before anything is evaluated.
+
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
+        version : int, optional
+            As in ``compare``.
+        apply : bool
+            False: only a look, which ``promote`` will not act on.
+        reason : str, optional
+            Why now; kept beside the policy's own.
+        approved_by : str, optional
+            Who agreed.
+
+        Raises
+        ------
+        NoRecordError
+            ``apply`` in a notebook that nobody keeps as a record.
+        NotComparableError
+            The versions cannot be put on one frame. Nothing is compared where
+            ``model_registry.compare_metrics`` is false.
+        """
+        from fxhelpers.promotion import propose
+
+        compared = self.params.model_registry.compare_metrics
+        words = {"reason": reason, "approved_by": approved_by}
+        return propose(self.client, self.model_name(symbol), symbol, version, apply=apply, compared=compared, **words)
+
+    def promote(self, proposal: "Proposal") -> "Decision":
+        """Carry out a proposal's verdict: move the champion, or refuse; show what would be done where it was only a look.
 
         Parameters
         ----------
         proposal : Proposal
-            As ``compare`` returned it.
-        apply : bool
-            False: say what would be done.
-        reason : str, optional
-            Added to the policy's own.
+            As ``propose`` returned it.
 
         Raises
         ------
         StaleComparisonError
-            The champion changed since the comparison.
-        NoRecordError
-            ``apply`` in a notebook that nobody keeps as a record.
+            The champion changed since the comparison; the ledger says so.
         """
         from fxhelpers.promotion import promote
 
-        return promote(self.client, proposal, apply=apply, reason=reason)
+        return promote(self.client, proposal)
+
+    def rollback(
+        self, symbol: str, version: int | None = None, *, reason: str = "", approved_by: str = "", apply: bool = False
+    ) -> "Decision":
+        """Make the previous champion the champion again, once it loads and forecasts what it did when it was registered.
+
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
+        version : int, optional
+            Another one than the previous champion.
+        reason : str
+            Why; needed with ``apply``.
+        approved_by : str, optional
+            Who agreed; the policy may ask for it for a version that never was
+            champion.
+        apply : bool
+            False: check the version, and say what would be done.
+
+        Raises
+        ------
+        NoChampionError
+            No version was champion before.
+        ModelTamperedError, PredictionsChangedError
+            The version is not what was registered.
+        """
+        from fxhelpers.promotion import roll_back
+
+        words = {"reason": reason, "approved_by": approved_by}
+        return roll_back(self.client, self.model_name(symbol), symbol, version, apply=apply, **words)
+
+    def retain(self, symbol: str, *, apply: bool = False, prune: bool = False, reason: str = "") -> "Retention":
+        """Archive the Staging versions that are older than ``model_registry.retention_days``.
+
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
+        apply : bool
+            False: show what would be done.
+        prune : bool
+            Also delete the files of archived versions, except of those that
+            were champion or that a decision names. No version is deleted.
+        reason : str, optional
+            Kept with the decision.
+        """
+        from fxhelpers.promotion import retain
+
+        return retain(self.client, self.model_name(symbol), symbol, apply=apply, prune=prune, reason=reason)
+
+    def history(self, symbol: str) -> "History":
+        """Return who was in Production when, and every decision about a symbol's model.
+
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
+        """
+        from fxhelpers.history import read_history
+
+        return read_history(self.client, self.model_name(symbol), symbol)
+
+    def verify(self, symbol: str | None = None, *, deep: bool = False, repair: bool = False) -> "Verification":
+        """Check registry, ledger and records against each other.
+
+        Parameters
+        ----------
+        symbol : str, optional
+            Ticker; by default all models.
+        deep : bool
+            Also read the stored forecasts, the copies of records and the
+            files of every version.
+        repair : bool
+            Mend what is safe first: stages, an alias that is gone, decisions
+            that were interrupted. What was mended is logged.
+        """
+        from fxhelpers.verification import repair as mend
+        from fxhelpers.verification import verify
+
+        name = self.model_name(symbol) if symbol else None
+        found = verify(self.client, name, deep=deep)
+        if not repair:
+            return found
+        for model in found.models:
+            for what in mend(self.client, model):
+                logger.warning("%s: %s", model, what)
+        return verify(self.client, name, deep=deep)
 
     def load_champion(self, symbol: str) -> "RegisteredModel | None":
         """Load the champion's pipeline, its bytes checked; None where there is no champion.
@@ -300,7 +354,7 @@ class ModelRegistry:
         """
         import pandas as pd
 
-        from fxhelpers.promotion import decision_of
+        from fxhelpers.promotion import DECISION_TAG
 
         days = self.params.model_registry.retention_days
         rows = [
@@ -310,7 +364,7 @@ class ModelRegistry:
                 "registered": f"{v.created:%Y-%m-%d %H:%M}",
                 "archive after": f"{due:%Y-%m-%d}" if (due := v.archive_due(days)) else "",
                 "trained": v.tags.get("version_timestamp", ""),
-                "last decision": decision_of(v),
+                "last decision": v.tags.get(DECISION_TAG, "").partition(";")[0],
             }
             for v in self.client.versions(self.model_name(symbol))
         ]
@@ -345,28 +399,3 @@ class ModelRegistry:
         from fxhelpers.registry import RegistryClient
 
         return RegistryClient(self.params)
-
-    def _enter(self, version: "ModelVersion", stage: str | None) -> "ModelVersion":
-        """Bring a registered version to its stage; one that was never brought to any becomes the challenger."""
-        from fxhelpers.promotion import transition
-        from fxhelpers.registry.client import CHALLENGER, ENTERED
-
-        new = ENTERED not in version.tags  # also one whose registration was killed before it came this far
-        if stage is not None and stage not in STAGES:
-            logger.warning("Invalid stage '%s'. Using None. Valid stages: %s", stage, ", ".join(STAGES))
-            stage = "None" if new else version.stage
-        wanted = stage or (self.params.model_registry.default_stage if new else version.stage)
-        if version.stage == "Production" and wanted != "Production":
-            logger.warning(
-                "%s: version %d is the champion and stays it; transition_stage takes it out of Production",
-                version.name,
-                version.version,
-            )
-            return version
-        if new and wanted in {"None", "Staging"}:
-            self.client.set_alias(version.name, CHALLENGER, version.version)
-        if wanted != version.stage:
-            version = transition(self.client, version.name, version.version, wanted)
-        if new:
-            self.client.annotate(version.name, version.version, tags={ENTERED: wanted})
-        return version

@@ -7,10 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import date2num
+from matplotlib.dates import ConciseDateFormatter, date2num
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from fxhelpers.comparison import MEAN, TARGET, ZERO, Comparison
+from fxhelpers.ledger import Reign
 
 BLUE, ORANGE, GREEN, GREY, SKY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E", "#56B4E9"
 _WINDOWS = {"training": BLUE, "validation": ORANGE, "test": GREEN}
@@ -181,13 +182,34 @@ def windows_timeline(comparison: Comparison, ax: Axes | None = None) -> Axes:
     return _finish(ax)
 
 
+def reigns(history: list[Reign], now: str, ax: Axes | None = None) -> Axes:
+    """Draw which version was in Production from when to when; ``now`` (ISO 8601) ends the present reign."""
+    versions = sorted({reign.version for reign in history if reign.version is not None})
+    ax = _axes(ax, 1.2 + 0.4 * max(1, len(versions)))
+    for reign in history:
+        if reign.version is None:
+            continue
+        first, last = _day(reign.since), _day(reign.until or now)
+        row = versions.index(reign.version)
+        ax.barh(row, last - first, left=first, height=0.5, color=BLUE if reign.decision else GREY)
+        ax.plot(first, row, "|", color="black", markersize=14)
+    if not versions:
+        ax.text(0.5, 0.5, "No version was ever in Production", ha="center", va="center", transform=ax.transAxes)
+    ax.set_yticks(range(len(versions)), [f"version {version}" for version in versions])
+    ax.xaxis_date()
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
+    ax.set_xlabel("UTC")
+    ax.set_title("In Production" + (" (grey: without a decision)" if any(not r.decision for r in history) else ""))
+    return _finish(ax)
+
+
 def _axes(ax: Axes | None, height: float) -> Axes:
     return ax if ax is not None else plt.subplots(figsize=(9, height), dpi=120, layout="constrained")[1]
 
 
 def _day(text: str) -> float:
     """Return a day in the units of a date axis."""
-    return float(date2num(np.datetime64(text)))  # type: ignore[no-untyped-call]
+    return float(date2num(np.datetime64(text.removesuffix("+00:00"))))  # type: ignore[no-untyped-call]
 
 
 def _finish(ax: Axes) -> Axes:

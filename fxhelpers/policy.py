@@ -9,7 +9,7 @@ too.
 import html
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -53,6 +53,11 @@ class GateResult:
     def shown(self) -> str:
         """The value as people read it."""
         return shown_as(self.value, "{:.0f} days") if self.unit == "days" else shown_as(100 * self.value, "{:+.3g} %")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a ledger keeps of it: id, value (None where there is none), bound and result."""
+        value = self.value if math.isfinite(self.value) else None
+        return {"id": self.id, "value": value, "bound": self.bound, "result": self.result}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,11 @@
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from fxhelpers.params import current_record
+from fxhelpers.files import sha256
+from fxhelpers.params import current_journal, current_record
 from fxhelpers.results import rows_html, shown
 
 SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
@@ -60,6 +62,43 @@ def read_summary(notebook: Mapping[str, Any]) -> dict[str, Any] | None:
             if SUMMARY_MIME in data:
                 return dict(data[SUMMARY_MIME])
     return None
+
+
+def record_name(record: Path) -> str:
+    """Return a record's name below the folder of records: ``AAPL/….ipynb``."""
+    return f"{record.parent.name}/{record.name}"
+
+
+def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
+    """Return what a seal says of a record: name, SHA-256 and bytes; without the last two where it is not there."""
+    if name is None:
+        return {"record": None}
+    try:
+        content = (folder / name).read_bytes()
+    except OSError:
+        return {"record": name, "sha256": None}
+    return {"record": name, "sha256": sha256(content), "bytes": len(content)}
+
+
+def note_decision(model_name: str, run_id: str) -> None:
+    """Tell the engine that this process took a decision, so that its record gets sealed; outside a recorded run, nobody."""
+    journal = current_journal()
+    if journal:
+        with journal.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([model_name, run_id]) + "\n")
+
+
+def decisions_of(record: Path) -> list[tuple[str, str]]:
+    """Return the decisions that a record says it is of: registered models and run ids; :class:`ValueError` where it is torn."""
+    metadata = json.loads(record.read_bytes()).get("metadata", {}).get("fxhelpers", {})
+    return [(name, run_id) for name, run_id in metadata.get("record", {}).get("decisions", [])]
+
+
+def decisions_in(journal: Path) -> list[tuple[str, str]]:
+    """Return the decisions noted in a journal: registered models and run ids."""
+    if not journal.exists():
+        return []
+    return [(name, run_id) for name, run_id in map(json.loads, journal.read_text(encoding="utf-8").splitlines())]
 
 
 def in_unrecorded_notebook() -> bool:

@@ -1,6 +1,5 @@
 """The one path to Production, on real models of real prices."""
 
-import json
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +10,9 @@ from conftest import NAME, Project
 from fxhelpers import ModelRegistry, load_prices
 from fxhelpers.comparison import TARGET, ZERO, EvaluationFrame, column, compare
 from fxhelpers.errors import NoRecordError, NotComparableError, ParamsError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.ledger import Decision
 from fxhelpers.policy import judge
-from fxhelpers.promotion import DECISION_TAG
+from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.scoring import evaluation_frame
 
 Register = Callable[..., int]
@@ -24,27 +24,33 @@ def stages(registry: ModelRegistry) -> dict[int, str]:
         return {int(v.version): v.current_stage for v in client.search_model_versions(f"name='{NAME}'")}
 
 
-def note(registry: ModelRegistry, version: int) -> dict[str, object]:
-    return dict(json.loads(registry.client.version(NAME, version).tags[DECISION_TAG]))
+def promoted(registry: ModelRegistry, version: int | None = None, **words: str) -> Decision:
+    return registry.promote(registry.propose("AAPL", version, apply=True, **words))
+
+
+def decisions(registry: ModelRegistry) -> list[tuple[str, str | None, int | None, int | None]]:
+    """Return kind, result and champions of all decisions but registrations that moved none."""
+    found = read_ledger(registry.client, NAME).decisions
+    return [(d.kind, d.result, d.from_version, d.to_version) for d in found if d.kind != "registration" or d.moved_at]
 
 
 def test_the_originals_settings_are_refused_although_nobody_else_is_there(registered: Register, project: Project) -> None:
     registered("original")
     registry = ModelRegistry()
-    decision = registry.promote(registry.compare("AAPL"), apply=True)
+    decision = promoted(registry)
     assert (decision.verdict, decision.applied, decision.to_version) == ("keep", False, None)
     assert "times that of forecasting zero" in decision.reason
     assert registry.get_production_model(NAME) is None
-    assert note(registry, 1)["verdict"] == "keep"
+    assert decisions(registry) == [("promotion", "refused", None, None)]
 
 
 def test_a_better_model_becomes_champion_and_a_worse_one_does_not(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     good, worse = registered("regularised"), registered("original")
-    first = registry.promote(registry.compare("AAPL", good), apply=True, reason="The first of its kind.")
+    first = promoted(registry, good, reason="The first of its kind.")
     assert (first.verdict, first.from_version, first.to_version, first.applied) == ("promote", None, good, True)
     assert first.reason.endswith("The first of its kind.")
-    second = registry.promote(registry.compare("AAPL", worse), apply=True)
+    second = promoted(registry, worse)
     assert (second.verdict, second.from_version, second.to_version, second.applied) == ("keep", good, good, False)
     assert stages(registry) == {good: "Production", worse: "Staging"}
 
@@ -55,7 +61,7 @@ def test_without_apply_nothing_changes(registered: Register, project: Project) -
     decision = registry.promote(registry.compare("AAPL"))
     assert (decision.verdict, decision.applied) == ("promote", False)
     assert registry.get_production_model(NAME) is None
-    assert DECISION_TAG not in registry.client.version(NAME, 1).tags
+    assert decisions(registry) == []
 
 
 @pytest.mark.parametrize(("auto_archive", "stage"), [(True, "Archived"), (False, "Staging")])
@@ -64,7 +70,7 @@ def test_auto_archive_says_where_the_replaced_version_goes(
 ) -> None:
     registry = project.registry(model_registry={"auto_archive": auto_archive})
     old, new = registered("original", stage="Production"), registered("regularised")
-    decision = registry.promote(registry.compare("AAPL", new), apply=True)
+    decision = promoted(registry, new)
     assert decision.applied
     assert stages(registry) == {old: stage, new: "Production"}
 
@@ -72,9 +78,9 @@ def test_auto_archive_says_where_the_replaced_version_goes(
 def test_compare_metrics_off_promotes_without_a_comparison_and_says_so(registered: Register, project: Project) -> None:
     registry = project.registry(model_registry={"compare_metrics": False})
     registered("original")
-    decision = registry.promote(registry.compare("AAPL", required=False), apply=True)
-    assert (decision.kind, decision.applied) == ("not compared", True)
-    assert note(registry, 1)["kind"] == "not compared"
+    decision = promoted(registry)
+    assert (decision.rests_on, decision.applied) == ("not compared", True)
+    assert read_ledger(registry.client, NAME).decisions[-1].rests_on == "not compared"
     assert registry.compare("AAPL").comparison is not None  # where it is required, it is made all the same
 
 
@@ -83,7 +89,8 @@ def test_a_manual_promotion_is_recorded_as_manual_and_there_is_one_champion(regi
     first, second = registered("original", stage="Production"), registered("regularised")
     registry.transition_stage(NAME, second, "Production")
     assert stages(registry) == {first: "Archived", second: "Production"}
-    assert (note(registry, second)["kind"], note(registry, second)["from_version"]) == ("manual", first)
+    last = read_ledger(registry.client, NAME).decisions[-1]
+    assert (last.kind, last.rests_on, last.from_version, last.to_version) == ("stage change", "manual", first, second)
 
 
 def test_taking_the_champion_out_of_production_leaves_none(
@@ -94,18 +101,21 @@ def test_taking_the_champion_out_of_production_leaves_none(
     registry.transition_stage(NAME, 1, "Archived")
     assert registry.get_production_model(NAME) is None
     assert stages(registry) == {1: "Archived"}
-    assert "was the champion; now there is none" in caplog.text
+    assert "its champion was taken out of Production; now there is none" in caplog.text
 
 
 def test_a_champion_that_changed_meanwhile_makes_the_comparison_stale(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     registered("original", stage="Production")
-    proposal = registry.compare("AAPL", registered("regularised"))
+    proposal = registry.propose("AAPL", registered("regularised"), apply=True)
     other = registered("lighter")
     registry.transition_stage(NAME, other, "Production")
     with pytest.raises(StaleComparisonError, match="made against version 1, but the champion is version 3 by now"):
-        registry.promote(proposal, apply=True)
+        registry.promote(proposal)
     assert stages(registry)[other] == "Production"
+    last = read_ledger(registry.client, NAME).outcomes[-1]
+    assert (last.kind, last.result, last.to_version) == ("promotion", "stale", other)
+    assert "the champion is version 3 by now" in last.reason
 
 
 def test_promoting_again_mends_a_mirror_that_lags(registered: Register, project: Project) -> None:
@@ -126,7 +136,7 @@ def test_promoting_again_mends_a_mirror_with_two_in_production(registered: Regis
     registry.client.set_alias(NAME, "champion", new)
     assert stages(registry) == {old: "Production", new: "Staging"}
     assert {v.version: v.stage for v in registry.get_model_versions(NAME)} == {old: "Archived", new: "Production"}
-    decision = registry.promote(registry.compare("AAPL", new), apply=True)
+    decision = promoted(registry, new)
     assert (decision.verdict, decision.to_version) == ("keep", new)
     assert stages(registry) == {old: "Archived", new: "Production"}
     registry.client.set_stage(NAME, old, "Production")  # as somebody does in MLflow's pages
@@ -139,19 +149,19 @@ def test_moving_another_version_writes_no_decision_about_the_champion(registered
     champion, other = registered("regularised", stage="Production"), registered("original")
     registry.client.set_stage(NAME, other, "Production")
     registry.transition_stage(NAME, other, "Archived")
-    assert DECISION_TAG not in registry.client.version(NAME, other).tags
+    assert not read_ledger(registry.client, NAME).decisions[-1].applied
     found = registry.get_production_model(NAME)
     assert found is not None
     assert found.version == champion
 
 
-def test_judging_the_champion_again_keeps_the_note_of_its_promotion(registered: Register, project: Project) -> None:
+def test_judging_the_champion_again_moves_nothing(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     registered("regularised")
-    registry.promote(registry.compare("AAPL"), apply=True)
-    before = note(registry, 1)
-    registry.promote(registry.compare("AAPL"), apply=True)
-    assert note(registry, 1) == before
+    promoted(registry)
+    promoted(registry)
+    assert decisions(registry) == [("promotion", "promoted", None, 1), ("promotion", "unchanged", 1, 1)]
+    assert len(read_ledger(registry.client, NAME).reigns()) == 1
 
 
 def test_an_archived_version_is_no_challenger_any_more(registered: Register, project: Project) -> None:
@@ -165,8 +175,8 @@ def test_an_archived_version_is_no_challenger_any_more(registered: Register, pro
 def test_a_reason_that_cannot_be_kept_is_refused_before_anything_changes(registered: Register, project: Project) -> None:
     registered("regularised")
     registry = ModelRegistry()
-    with pytest.raises(ParamsError, match="reason: 1001 characters, at most 1000"):
-        registry.promote(registry.compare("AAPL"), apply=True, reason="x" * 1001)
+    with pytest.raises(ParamsError, match="reason: at most 1000 printable characters are kept, found 1001"):
+        promoted(registry, reason="x" * 1001)
     assert registry.get_production_model(NAME) is None
 
 
@@ -220,10 +230,10 @@ def test_apply_is_refused_in_a_notebook_that_nobody_keeps(
 
     registered("regularised")
     registry = ModelRegistry()
-    proposal = registry.compare("AAPL")
     monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", sys)
     with pytest.raises(NoRecordError, match="fx run promote -p symbol AAPL -p version 1 -p apply true"):
-        registry.promote(proposal, apply=True)
+        registry.propose("AAPL", apply=True)
+    assert decisions(registry) == []
     assert registry.get_production_model(NAME) is None
 
 

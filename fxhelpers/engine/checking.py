@@ -1,5 +1,7 @@
 """Parameters: those that a notebook declares, and whether the given ones fit, before anything runs."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,16 @@ from papermill.translators import papermill_translators
 from papermill.utils import find_first_tagged_cell_index
 
 from fxhelpers.errors import FxError, ParamsError, RunRefusedError
-from fxhelpers.params import Params, check_symbol, find_params_file, load_params, nearest, yaml_value
+from fxhelpers.params import (
+    Params,
+    check_symbol,
+    find_params_file,
+    known_secrets,
+    load_params,
+    looks_secret,
+    nearest,
+    yaml_value,
+)
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -17,6 +28,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "list": (list,),
     "dict": (dict,),
 }
+
+
+_SECRETS = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
+    r"|\bxox[abprs]-[\w-]{10,}|\bhf_\w{20,}|\bdapi[0-9a-f]{32}|\bsk-[\w-]{20,}|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}"
+    r"|://[^/\s:@\"]+:[^/\s@\"]+@|\b(?i:bearer) [\w.~+/-]{16,}|\b(?i:token|password|passwd|secret|api_?key)\s*[=:]\s*[^\s\"]{6,}"
+)
 
 
 def notebook_parameters(nb: Any, kernel_name: str = "python3") -> dict[str, Any]:  # noqa: ANN401
@@ -32,15 +50,17 @@ def check_run(nb: Any, kernel_name: str) -> tuple[Params, str]:  # noqa: ANN401
     """Refuse parameters that the notebook does not have, or of another type; return settings and symbol."""
     known = notebook_parameters(nb, kernel_name)
     given = dict(nb.metadata.papermill.get("parameters", {}))
-    for name, value in given.items():
+    for name in given:
         if name.startswith("PAPERMILL_"):
             continue
         if name not in known:
             msg = f"unknown parameter {name!r}{nearest(name, known)}; this notebook takes {', '.join(known)}. Nothing was run."
             raise RunRefusedError(msg)
-        _check_type(name, value, known[name].inferred_type_name)
     source = Path(nb.metadata.papermill.get("input_path") or ".")
     params = load_params(_params_for(source))
+    for name in set(known) & set(given):
+        _refuse_secret(name, given[name], known_secrets(params.folder))
+        _check_type(name, given[name], known[name].inferred_type_name)
     symbol = given.get("symbol", known["symbol"].default.strip("\"'") if "symbol" in known else params.default_symbol)
     return params, check_symbol(symbol)
 
@@ -54,6 +74,21 @@ def _check_type(name: str, value: object, expected: str) -> None:
         f"parameter {name} has to be {expected}, found {type(value).__name__} {value!r}; with papermill: {how}. Nothing was run."
     )
     raise RunRefusedError(msg)
+
+
+def _refuse_secret(name: str, value: object, secrets: dict[str, str]) -> None:
+    """Refuse what looks like a secret, without repeating it: parameters stay in the record for ever."""
+    text = json.dumps(value, default=str)
+    words = re.findall(r'"([^"]*)":', text)  # the keys of a mapping
+    found = [f"it holds the value of {key}" for key, secret in secrets.items() if secret in text]
+    found += [f"it has a key {word!r}" for word in words if looks_secret(word)]
+    found += ["it has the form of a token, a key or a URI with a password" for _ in _SECRETS.findall(text)]
+    if found:
+        msg = (
+            f"parameter {name} looks like a secret ({found[0]}), and parameters stay in the record for ever; "
+            "put it into the environment or into .env. Nothing was run."
+        )
+        raise RunRefusedError(msg)
 
 
 def _params_for(source: Path) -> Path:

@@ -15,18 +15,23 @@ from typing import Any, NoReturn
 import click
 import nbformat
 from nbclient.exceptions import CellExecutionError
+from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 from papermill.log import logger
 from traitlets.config import Config
 
 from fxhelpers.engine.checking import check_run
+from fxhelpers.engine.provenance import provenance
 from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
 from fxhelpers.params import NO_TELEMETRY, Params
+from fxhelpers.records import decisions_in
 
 MARK = "fxhelpers"
 """Key in a notebook's metadata that makes it one of ours."""
+
+_SEALING_SECONDS = 150  # waiting for a lock takes up to 90
 
 
 class NotRunError(click.ClickException, RunRefusedError):
@@ -37,10 +42,14 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
     """Papermill's execution state, which saves the record too, at once or not at all."""
 
     record: Path
+    journal: Path
+    params: Params
     stopped = False
+    finished = False
 
     def save(self, **kwargs: Any) -> None:  # noqa: ANN401 (papermill's signature)
         """Write the record, and what papermill itself writes."""
+        self.nb.metadata[MARK]["record"]["decisions"] = decisions_in(self.journal)
         write_atomic(self.record, nbformat.writes(self.nb).encode())
         super().save(**kwargs)
 
@@ -73,6 +82,49 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
             record["status"] = "completed"
         super().notebook_complete(**kwargs)
 
+    def finish(self, client: "_Client | None" = None) -> None:
+        """Close the record, once, and seal the decisions that the run took; most runs take none.
+
+        A kernel that is still alive has all that sealing needs at hand. Here
+        it costs the seconds that importing MLflow takes.
+        """
+        if self.finished:
+            return
+        self.finished = True
+        self.cleanup_pbar()
+        try:
+            with _written(self.record):
+                self.notebook_complete()
+        finally:
+            taken, told = decisions_in(self.journal), self.nb.metadata[MARK]["record"]
+            words = {"status": told["status"], "error": told.get("error")}
+            if taken and not (client and client.ran(f"from fxhelpers.promotion import seal_run; seal_run(**{words!r})")):
+                os.environ.update(NO_TELEMETRY)
+                from fxhelpers.promotion import seal_record
+                from fxhelpers.registry import RegistryClient
+
+                seal_record(RegistryClient(self.params), taken, self.record, **words)
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
+    """Papermill's client, which finishes the record while the kernel is alive."""
+
+    def set_widgets_metadata(self) -> None:
+        """Do the last step of a run that nothing interrupted."""
+        super().set_widgets_metadata()
+        self.nb_man.finish(self)
+
+    def ran(self, code: str) -> bool:
+        """Let the kernel run some code that leaves no trace in the notebook, and tell whether it did."""
+        try:
+            answer = run_sync(self.kc.execute_interactive)(
+                code, silent=True, timeout=_SEALING_SECONDS, output_hook=lambda _: None
+            )
+        except (TimeoutError, RuntimeError) as error:
+            logger.warning("the kernel did not seal the record (%s); sealing it here", error)
+            return False
+        return bool(answer["content"]["status"] == "ok")
+
 
 class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no types
     """Runs our notebooks and keeps each as a record; passes others on."""
@@ -97,18 +149,21 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         record = _begin(nb, params, symbol)
         options = {key: kwargs.pop(key) for key in ("progress_bar", "log_output", "autosave_cell_every") if key in kwargs}
         manager = RecordManager(nb, output_path=output_path, **options)
-        manager.record = record
+        manager.record, manager.params = record, params
         if kept is not None:
             kept.append(manager)
-        manager.notebook_start()
-        try:
-            cls.execute_managed_notebook(manager, kernel_name, params=params, log_output=manager.log_output, **kwargs)
-        except BaseException as error:
-            manager.interrupt(error)
-            raise
-        finally:
-            manager.cleanup_pbar()
-            manager.notebook_complete()
+        with TemporaryDirectory(prefix="fx-") as private:  # ours alone: no other user listens, no other run collides
+            manager.journal = Path(private) / "decisions"
+            with _written(record):
+                manager.notebook_start()
+            try:
+                cls.execute_managed_notebook(manager, kernel_name, log_output=manager.log_output, **kwargs)
+            except BaseException as error:
+                if not manager.finished:
+                    manager.interrupt(error)
+                raise
+            finally:
+                manager.finish()
         return manager.nb
 
     @classmethod
@@ -117,26 +172,34 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         nb_man: RecordManager,
         kernel_name: str,
         *,
-        params: Params,
         start_timeout: int = 60,
         execution_timeout: int | None = None,
         **kwargs: Any,  # noqa: ANN401 (papermill's signature)
     ) -> None:
         """Run the cells in a kernel that knows its record and its params.yaml."""
         kwargs.pop("input_path", None)
-        with TemporaryDirectory(prefix="fx-") as sockets:  # ours alone: no other user listens, no other run collides
-            client = PapermillNotebookClient(
-                nb_man,
-                timeout=execution_timeout,
-                startup_timeout=start_timeout,
-                kernel_name=kernel_name,
-                log=logger,
-                config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
-                shutdown_kernel="immediate",  # all is written by then; a graceful end costs another second
-                **kwargs,
-            )
-            with _stoppable(nb_man, client):
-                client.execute(env={**os.environ, **_kernel_environment(params, nb_man.record)})
+        client = _Client(
+            nb_man,
+            timeout=execution_timeout,
+            startup_timeout=start_timeout,
+            kernel_name=kernel_name,
+            log=logger,
+            config=Config(KernelManager={"transport": "ipc", "ip": str(nb_man.journal.with_name("kernel"))}),
+            shutdown_kernel="immediate",  # all is written by then; a graceful end costs another second
+            **kwargs,
+        )
+        with _stoppable(nb_man, client):
+            client.execute(env={**os.environ, **_kernel_environment(nb_man)})
+
+
+@contextmanager
+def _written(record: Path) -> Iterator[None]:
+    """Say in one line that the record cannot be written, on a full disk say: a run without a record is no run."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"the record cannot be written: {record}: {error.strerror or error}; what is there was written before"
+        raise NotRunError(msg) from error
 
 
 def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401
@@ -144,20 +207,23 @@ def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401
     now, kind = _now(), nb.metadata[MARK]["notebook"]
     name = f"{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(2)}.ipynb"
     path = params.paths.records / symbol / name
+    source = Path(nb.metadata.papermill.get("input_path") or f"{kind}.ipynb")
     nb.metadata[MARK]["record"] = {
         "name": name,
         "symbol": symbol,
         "status": "running",
         "started": now.isoformat(timespec="milliseconds"),
+        **provenance(source, params),
     }
     return path
 
 
-def _kernel_environment(params: Params, record: Path) -> dict[str, str]:
+def _kernel_environment(manager: RecordManager) -> dict[str, str]:
     return {
         **NO_TELEMETRY,
-        "FX_PARAMS": str(params.file),
-        "FX_RECORD": str(record),
+        "FX_PARAMS": str(manager.params.file),
+        "FX_RECORD": str(manager.record),
+        "FX_JOURNAL": str(manager.journal),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would leave a record without figures
     }
 

@@ -3,7 +3,15 @@
 Nothing else in the package reads YAML or environment variables.
 """
 
-from fxhelpers.params.reading import current_record, find_params_file, load_params, safe_uri, yaml_value
+from fxhelpers.params.reading import (
+    current_journal,
+    current_record,
+    find_params_file,
+    known_secrets,
+    load_params,
+    safe_uri,
+    yaml_value,
+)
 from fxhelpers.params.sections import (
     FILE_NAME,
     NO_TELEMETRY,
@@ -15,7 +23,7 @@ from fxhelpers.params.sections import (
     PricesParams,
     TrainingParams,
 )
-from fxhelpers.params.words import check_symbol, nearest
+from fxhelpers.params.words import check_symbol, looks_secret, nearest
 
 __all__ = [
     "FILE_NAME",
@@ -28,9 +36,12 @@ __all__ = [
     "PricesParams",
     "TrainingParams",
     "check_symbol",
+    "current_journal",
     "current_record",
     "find_params_file",
+    "known_secrets",
     "load_params",
+    "looks_secret",
     "nearest",
     "safe_uri",
     "yaml_value",

@@ -12,7 +12,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from fxhelpers.errors import ParamsError
 from fxhelpers.params.sections import FILE_NAME, Params, PathsParams
-from fxhelpers.params.words import unknown_key
+from fxhelpers.params.words import looks_secret, unknown_key
+
+_SHORTEST_SECRET = 8  # characters; a shorter one may stand in any text
 
 
 def load_params(path: str | Path | None = None) -> Params:
@@ -91,6 +93,18 @@ def current_record() -> Path | None:
     """Return the record that this process writes into; None outside a recorded run."""
     record = os.environ.get("FX_RECORD")
     return Path(record) if record else None
+
+
+def current_journal() -> Path | None:
+    """Return the file that tells the engine which decisions this process took; None outside a recorded run."""
+    journal = os.environ.get("FX_JOURNAL")
+    return Path(journal) if journal else None
+
+
+def known_secrets(folder: Path) -> dict[str, str]:
+    """Return the secrets that the environment and the folder's ``.env`` hold: name to value."""
+    values = {**dotenv_values(folder / ".env"), **os.environ}
+    return {key: value for key, value in values.items() if value and len(value) >= _SHORTEST_SECRET and looks_secret(key)}
 
 
 def yaml_value(text: str) -> object:

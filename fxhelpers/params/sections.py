@@ -104,6 +104,25 @@ class ModelRegistryParams(_Section):
         return "None" if stage is None else stage
 
 
+class ApprovalParams(_Section):
+    """Whether a second person has to agree."""
+
+    required: bool = False
+    not_author: bool = True
+
+
+class StageApprovals(_Section):
+    """The stages that can ask for an approval."""
+
+    Production: ApprovalParams = ApprovalParams()
+
+
+class PromotionParams(_Section):
+    """What a promotion needs beyond a good comparison."""
+
+    approval: StageApprovals = StageApprovals()
+
+
 class MlflowParams(_Section):
     """Where the registry is."""
 
@@ -135,6 +154,7 @@ class Params(_Section):
     prices: PricesParams = PricesParams()
     training: TrainingParams = TrainingParams()
     model_registry: ModelRegistryParams = ModelRegistryParams()
+    promotion: PromotionParams = PromotionParams()
     mlflow: MlflowParams = MlflowParams()
     paths: PathsParams = PathsParams()
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from fxhelpers.errors import ParamsError
 
+_SECRET = re.compile(
+    r"(?:^|[_\W])(?:token|password|passwd|pwd|secret|api_?key|access_?key|private_?key|credentials?)(?:$|[_\W])", re.IGNORECASE
+)
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}")
 
 
@@ -32,6 +35,11 @@ def check_symbol(symbol: object) -> str:
     shown = repr(symbol) if len(repr(symbol)) <= 60 else f"{repr(symbol)[:57]}…"  # noqa: PLR2004 (a line's worth)
     msg = f"symbol: {shown} is not a ticker: 1 to 32 letters, digits or . ^ = _ - are (for example AAPL, BRK.B, ^GSPC)"
     raise ParamsError(msg)
+
+
+def looks_secret(name: str) -> bool:
+    """Tell whether a name, such as ``DAGSHUB_TOKEN``, is that of a secret."""
+    return bool(_SECRET.search(name))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -9,7 +9,27 @@ with warnings.catch_warnings():
     import tqdm.auto  # noqa: F401
 
 from fxhelpers.registry.client import RegistryClient
-from fxhelpers.registry.models import RegisteredModel, create_version, load_version
+from fxhelpers.registry.models import (
+    BUNDLE_DIGEST,
+    MODEL_DIGEST,
+    PRUNED,
+    RegisteredModel,
+    check_tags,
+    create_version,
+    load_version,
+    stored_digest,
+)
 from fxhelpers.registry.version import ModelVersion
 
-__all__ = ["ModelVersion", "RegisteredModel", "RegistryClient", "create_version", "load_version"]
+__all__ = [
+    "BUNDLE_DIGEST",
+    "MODEL_DIGEST",
+    "PRUNED",
+    "ModelVersion",
+    "RegisteredModel",
+    "RegistryClient",
+    "check_tags",
+    "create_version",
+    "load_version",
+    "stored_digest",
+]

@@ -46,6 +46,7 @@ class RegistryClient:
 
     def __init__(self, params: Params) -> None:
         self.params = params
+        self._experiments: dict[str, str] = {}
 
     @property
     def uri(self) -> str:
@@ -103,7 +104,7 @@ class RegistryClient:
             found: list[MlflowModelVersion] = []
             token = None
             while True:
-                page = client.search_model_versions(f"name={_quoted(name)}", max_results=1000, page_token=token)
+                page = client.search_model_versions(f"name={quoted(name)}", max_results=1000, page_token=token)
                 found += page
                 token = page.token
                 if not token:
@@ -129,7 +130,7 @@ class RegistryClient:
     def find_version(self, name: str, tag: str, value: str) -> ModelVersion | None:
         """Return the newest version that carries a tag with this value; None where none does."""
         with self.session("search the versions of", name) as client:
-            found = client.search_model_versions(f"name={_quoted(name)} and tags.`{tag}` = {_quoted(value)}")
+            found = client.search_model_versions(f"name={quoted(name)} and tags.`{tag}` = {quoted(value)}")
         numbers = [int(v.version) for v in found]
         return self.version(name, max(numbers)) if numbers else None
 
@@ -164,17 +165,34 @@ class RegistryClient:
             client.set_terminated(run_id)
         return run_id
 
-    @cached_property
+    @property
     def experiment_id(self) -> str:
         """The experiment of ``mlflow.experiment_name``; made where it is not there yet."""
-        name = self.params.mlflow.experiment_name
-        with self.session("open experiment", name) as client:
-            found = client.get_experiment_by_name(name)
-            if found is not None:
-                return str(found.experiment_id)
-            file = self._sqlite_file
-            location = (file.parent / "artifacts").as_uri() if file else None
-            return str(client.create_experiment(name, artifact_location=location))
+        return self.experiment(self.params.mlflow.experiment_name)
+
+    def find_experiment(self, name: str) -> str | None:
+        """Return the id of an experiment; None where there is none of that name."""
+        if name not in self._experiments:
+            with self.session("open experiment", name) as client:
+                found = client.get_experiment_by_name(name)
+            if found is None:
+                return None
+            if found.lifecycle_stage != "active":
+                msg = f"experiment {name} was deleted at {self.uri}: mlflow experiments restore -x {found.experiment_id}"
+                raise RegistryError(msg)
+            self._experiments[name] = str(found.experiment_id)
+        return self._experiments[name]
+
+    def experiment(self, name: str) -> str:
+        """Return the id of an experiment; made where it is not there yet, by us or by somebody at the same time."""
+        known = self.find_experiment(name)
+        if known is not None:
+            return known
+        file = self._sqlite_file
+        location = (file.parent / "artifacts").as_uri() if file else None
+        with self.session("create experiment", name) as client, suppress_existing():
+            client.create_experiment(name, artifact_location=location)
+        return self.experiment(name)
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -221,7 +239,7 @@ def log_values(client: MlflowClient, run_id: str, params: dict[str, Any], metric
     )
 
 
-def _quoted(value: str) -> str:
+def quoted(value: str) -> str:
     """Quote a value for MLflow's filter language, which knows no escape: choose the quote that is not in it."""
     if "'" not in value:
         return f"'{value}'"
@@ -229,6 +247,16 @@ def _quoted(value: str) -> str:
         return f'"{value}"'
     msg = f"{value!r}: a name with both kinds of quotes cannot be looked up in MLflow"
     raise VersionNotFoundError(msg)
+
+
+@contextmanager
+def suppress_existing() -> Iterator[None]:
+    """Take it as done where what is created is there already."""
+    try:
+        yield
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 @contextmanager

@@ -10,15 +10,14 @@ from typing import Any
 import mlflow.sklearn
 import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
 from fxhelpers.bundles import Bundle
-from fxhelpers.errors import ModelTamperedError, NotComparableError, ParamsError
+from fxhelpers.errors import ModelTamperedError, NotComparableError, ParamsError, PredictionsChangedError, VersionNotFoundError
 from fxhelpers.estimators import TRUSTED_TYPES, load_estimator
 from fxhelpers.files import folder_digest
-from fxhelpers.registry.client import RegistryClient, log_values
+from fxhelpers.registry.client import RegistryClient, log_values, suppress_existing
+from fxhelpers.registry.lock import ModelLock
 from fxhelpers.registry.version import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -26,7 +25,14 @@ logger = logging.getLogger(__name__)
 BUNDLE_DIGEST = "fx.bundle_sha256"
 MODEL_DIGEST = "fx.model_sha256"
 
-_ARTIFACT = "model"
+PRUNED = "fx.pruned"
+"""Tag of a version whose files were deleted: the decision that did so."""
+
+_OWN_TAGS = ("model_family", "task", "target", "symbol", "version_timestamp")
+_ARTIFACT, _FILES = "model", "artifacts"
+_PROBE = "probe.npz"
+_PROBED = 256  # forecasts kept with a version
+_SAME = 1e-9  # returns: what another processor's arithmetic may add up to, and no other model could stay within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,11 +48,50 @@ class RegisteredModel:
     facts : dict
         The bundle's metadata when it was registered, with all its metrics:
         symbol, feature_names, target, windows, prices, ….
+    probe : tuple of ndarray or None
+        Raw features of typical days, and what was forecast from them.
     """
 
     version: ModelVersion
     pipeline: Any = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
+    probe: tuple[np.ndarray, np.ndarray] | None = field(repr=False)
+
+    def replay(self) -> int:
+        """Forecast again what was forecast when this was registered, and return how many forecasts came out the same.
+
+        Raises
+        ------
+        PredictionsChangedError
+            Another forecast came out: another library, or another model.
+        NotComparableError
+            None were kept with this version.
+        """
+        who = f"version {self.version.version} of {self.version.name}"
+        if self.probe is None:
+            msg = f"{who} was registered without forecasts to compare with; transition_stage can move it by hand"
+            raise NotComparableError(msg)
+        inputs, expected = self.probe
+        found = self.pipeline.predict(pd.DataFrame(inputs, columns=self.facts["feature_names"]))
+        off = np.abs(found - expected)
+        if not (off <= _SAME).all():
+            changed = int((~(off <= _SAME)).sum())
+            msg = (
+                f"{who} forecasts something else than when it was registered: {changed} of {len(off)} forecasts differ, "
+                f"by up to {np.max(off):.3g}; its bytes are the same, so a library changed (it was registered with "
+                f"{', '.join(self.facts.get('libraries', ['unknown libraries']))})"
+            )
+            raise PredictionsChangedError(msg)
+        return len(off)
+
+
+def check_tags(tags: dict[str, str]) -> None:
+    """Raise :class:`ParamsError` for tags that are ours to set."""
+    taken = [key for key in tags if key in _OWN_TAGS or key.startswith("fx.")]
+    if taken:
+        own = ", ".join(_OWN_TAGS)
+        msg = f"tags: {', '.join(taken)}: set by fxhelpers itself ({own}, and all with fx. in front); use other names"
+        raise ParamsError(msg)
 
 
 def create_version(
@@ -58,49 +103,50 @@ def create_version(
     the skops format. The tags go on the version and on its run, beside our
     own; the version is the one that the registry returned for this creation.
     """
-    own = {
-        "model_family": "MLP",
-        "task": "regression",
-        "target": "stock_returns",
-        "symbol": bundle.symbol,
-        "version_timestamp": bundle.timestamp,
-    }
-    taken = [key for key in tags if key in own or key.startswith("fx.")]
-    if taken:
-        msg = f"tags: {', '.join(taken)}: set by fxhelpers itself ({', '.join(own)}, and all with fx. in front); use other names"
-        raise ParamsError(msg)
     existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
     if existing:
         registry.annotate(name, existing.version, tags=tags, description=description)
         return registry.version(name, existing.version), False
-    kept = registry.params.model_registry
-    experiment = registry.experiment_id
+    own = dict(zip(_OWN_TAGS, ("MLP", "regression", "stock_returns", bundle.symbol, bundle.timestamp), strict=True))
+    run_id, digest = _store(registry, bundle, name, {**tags, **own})
+    digests = {BUNDLE_DIGEST: bundle.digest, MODEL_DIGEST: digest}
+    with ModelLock(registry, name), registry.session("register", name) as client:
+        existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
+        if existing:  # somebody registered the same bundle at the same time
+            return existing, False
+        with suppress_existing():
+            client.create_registered_model(name)
+        created = client.create_model_version(
+            name,
+            source=f"runs:/{run_id}/{_ARTIFACT}",
+            run_id=run_id,
+            tags={**tags, **own, **digests},
+            description=description or _describe(bundle),
+        )
+    return registry.version(name, int(created.version)), True
+
+
+def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, str]) -> tuple[str, str]:
+    """Store a bundle's pipeline, metrics and files in a run of its own; return the run's id and the pipeline's SHA-256."""
+    kept, experiment = registry.params.model_registry, registry.experiment_id
     with tempfile.TemporaryDirectory(prefix="fx-register-") as folder, registry.session("register", name) as client:
         saved = Path(folder) / _ARTIFACT
         _save(bundle, saved)
-        digests = {BUNDLE_DIGEST: bundle.digest, MODEL_DIGEST: folder_digest(saved)}
-        run_name = f"register_{bundle.symbol}_{bundle.timestamp}"
-        run_id = client.create_run(experiment, run_name=run_name, tags={**tags, **own}).info.run_id
+        run_id = str(
+            client.create_run(experiment, run_name=f"register_{bundle.symbol}_{bundle.timestamp}", tags=tags).info.run_id
+        )
         try:
             if kept.track_experiments:
                 log_values(client, run_id, _run_params(bundle), bundle.metrics)
             client.log_artifacts(run_id, str(saved), _ARTIFACT)
             if kept.save_artifacts:
                 for path in (bundle.scaler_path, bundle.metadata_path):
-                    client.log_artifact(run_id, str(path), "artifacts")
-            _ensure_registered(client, name)
-            created = client.create_model_version(
-                name,
-                source=f"runs:/{run_id}/{_ARTIFACT}",
-                run_id=run_id,
-                tags={**tags, **own, **digests},
-                description=description or _describe(bundle),
-            )
+                    client.log_artifact(run_id, str(path), _FILES)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id)
-    return registry.version(name, int(created.version)), True
+        return run_id, folder_digest(saved)
 
 
 def load_version(registry: RegistryClient, name: str, version: int) -> RegisteredModel:
@@ -120,6 +166,9 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
             f"version {version} of {name} was not registered by fxhelpers: nothing says which bytes are right, so none are loaded"
         )
         raise NotComparableError(msg)
+    if PRUNED in found.tags:
+        msg = f"the files of version {version} of {name} were deleted on purpose, by decision {found.tags[PRUNED]}"
+        raise VersionNotFoundError(msg)
     with tempfile.TemporaryDirectory(prefix="fx-load-") as folder:
         with registry.session(f"load version {version} of", name) as client:
             local = Path(client.download_artifacts(found.run_id, _ARTIFACT, folder))
@@ -132,23 +181,55 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
             raise ModelTamperedError(msg)
         pipeline = load_estimator((local / "model.skops").read_bytes(), f"version {version} of {name}: model.skops")
         facts = dict(Model.load(str(local)).metadata or {})
-    return RegisteredModel(version=found, pipeline=pipeline, facts=facts)
+        probe = _read_probe(local / _PROBE)
+    return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe)
+
+
+def stored_digest(registry: RegistryClient, version: ModelVersion) -> str | None:
+    """Return the SHA-256 of a version's stored pipeline; None where its files are gone."""
+    with tempfile.TemporaryDirectory(prefix="fx-digest-") as folder, registry.session("read", version.name) as client:
+        if not version.run_id or not client.list_artifacts(version.run_id, _ARTIFACT):
+            return None
+        return folder_digest(Path(client.download_artifacts(version.run_id, _ARTIFACT, folder)))
 
 
 def _save(bundle: Bundle, folder: Path) -> None:
     pipeline = bundle.pipeline()
     example = _example(bundle)
-    libraries = ("mlflow", "scikit-learn", "skops", "numpy", "pandas")
+    libraries = [f"{library}=={installed(library)}" for library in ("mlflow", "scikit-learn", "skops", "numpy", "pandas")]
     mlflow.sklearn.save_model(
         pipeline,
         str(folder),
         signature=infer_signature(example, pipeline.predict(example)),
         input_example=example,
-        pip_requirements=[f"{library}=={installed(library)}" for library in libraries],
+        pip_requirements=libraries,
         serialization_format="skops",
         skops_trusted_types=list(TRUSTED_TYPES),
-        metadata={**bundle.metadata, "metrics": bundle.metrics},
+        metadata={**bundle.metadata, "metrics": bundle.metrics, "libraries": libraries},
     )
+    inputs = _typical_days(bundle)
+    np.savez_compressed(
+        folder / _PROBE, inputs=inputs, forecasts=pipeline.predict(pd.DataFrame(inputs, columns=bundle.feature_names))
+    )
+
+
+def _typical_days(bundle: Bundle) -> np.ndarray:
+    """Draw raw features as the scaler saw them in training: the same ones for the same bundle."""
+    drawn = np.random.default_rng(0).standard_normal((_PROBED, bundle.features_count))
+    mean, scale = _scale(bundle)
+    return np.asarray(mean + scale * drawn)
+
+
+def _scale(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
+    scaler, ones = bundle.scaler_object, np.ones(bundle.features_count)
+    return (ones * 0 if scaler.mean_ is None else scaler.mean_), (ones if scaler.scale_ is None else scaler.scale_)
+
+
+def _read_probe(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["inputs"], stored["forecasts"]
 
 
 def _example(bundle: Bundle) -> pd.DataFrame:
@@ -162,10 +243,8 @@ def _example(bundle: Bundle) -> pd.DataFrame:
             finite = days.replace([np.inf, -np.inf], np.nan).dropna().tail(2)
             if len(finite):
                 return finite
-    scaler, ones = bundle.scaler_object, np.ones(bundle.features_count)
-    mean = ones * 0 if scaler.mean_ is None else scaler.mean_
-    above = mean + (ones if scaler.scale_ is None else scaler.scale_)  # an average day, and one above it in everything
-    return pd.DataFrame([mean, above], columns=bundle.feature_names)
+    mean, scale = _scale(bundle)
+    return pd.DataFrame([mean, mean + scale], columns=bundle.feature_names)  # an average day, and one above it in everything
 
 
 def _run_params(bundle: Bundle) -> dict[str, Any]:
@@ -186,11 +265,3 @@ def _describe(bundle: Bundle) -> str:
         f"{bundle.model_type} forecasting the next day's return of {bundle.symbol}: hidden layers {bundle.architecture}, "
         f"{bundle.features_count} features, {measured}, trained {bundle.timestamp}."
     )
-
-
-def _ensure_registered(client: MlflowClient, name: str) -> None:
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise

@@ -1,0 +1,165 @@
+"""History: which version was in Production when, who put it there, and where the record lies."""
+
+import html
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+
+from fxhelpers.errors import ParamsError, VersionNotFoundError
+from fxhelpers.ledger import Decision, Ledger, Reign
+from fxhelpers.params import current_record
+from fxhelpers.registry import RegistryClient
+from fxhelpers.registry.ledgers import read_ledger
+
+_COLUMNS = ["time (UTC)", "decision", "version", "result", "champion", "by", "approved by", "reason", "record"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What was decided about one registered model.
+
+    Attributes
+    ----------
+    symbol : str
+        Ticker.
+    ledger : Ledger
+        All decisions, in order.
+    records : Path
+        Folder of records.
+    doubts : tuple of str
+        Why the ledger may not tell all; empty where nothing speaks against it.
+    """
+
+    symbol: str
+    ledger: Ledger
+    records: Path
+    doubts: tuple[str, ...]
+
+    def at(self, when: str) -> list[Reign]:
+        """Return who was in Production on a day, or at a moment.
+
+        Parameters
+        ----------
+        when : str
+            ISO 8601: ``2026-11-23`` is that whole day, ``2026-11-23T03:00`` a
+            moment; UTC unless it says otherwise.
+
+        Returns
+        -------
+        list of Reign
+            In order of time; empty where no version was. A day can have
+            several.
+
+        Raises
+        ------
+        ParamsError
+            Neither a day nor a moment, or one that is still to come.
+        """
+        start, end = _span(when)
+        if start > datetime.now(UTC):
+            msg = f"at: {when} is still to come; nobody knows what will be in Production"
+            raise ParamsError(msg)
+        return [reign for reign in self.ledger.during(start, end) if reign.version is not None]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a decision, oldest first, for people."""
+        return pd.DataFrame([_row(decision) for decision in self.ledger.decisions], columns=_COLUMNS)
+
+    def reigns(self) -> pd.DataFrame:
+        """Return one row a time during which one version, or none, was in Production, oldest first."""
+        rows = [[_named(reign), _minute(reign.since), _minute(reign.until), reign.decision] for reign in self.ledger.reigns()]
+        return pd.DataFrame(rows, columns=["in Production", "since (UTC)", "until (UTC)", "decision"])
+
+    def to_json(self) -> str:
+        """Return all of it as JSON: reigns, decisions with all their entries, and doubts."""
+        decisions = [{"run_id": d.run_id, **{e.entry: json.loads(e.to_json()) for e in d.entries}} for d in self.ledger.decisions]
+        whole = {"symbol": self.symbol, "model": self.ledger.name, "doubts": self.doubts}
+        return json.dumps({**whole, "reigns": [dict(r) for r in self.ledger.reigns()], "decisions": decisions}, indent=2)
+
+    def to_csv(self) -> str:
+        """Return the decisions as CSV."""
+        return self.to_frame().to_csv(index=False)
+
+    def _repr_html_(self) -> str:
+        base = (current_record() or Path.cwd() / "here").parent
+        table = self.to_frame().map(lambda value: html.escape(str(value)))
+        for row, decision in zip(table.index, self.ledger.decisions, strict=True):
+            if decision.record:
+                there = quote(Path(os.path.relpath(self.records / decision.record, base)).as_posix())
+                table.loc[row, "record"] = f'<a href="{there}">{html.escape(Path(decision.record).name)}</a>'
+        doubts = "".join(f"<p><b>{html.escape(doubt)}</b></p>" for doubt in self.doubts)
+        return doubts + table.to_html(index=False, escape=False)
+
+
+def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
+    """Read a model's ledger, and hold it against the registry.
+
+    Parameters
+    ----------
+    registry : RegistryClient
+        The connection.
+    name : str
+        Registered model.
+    symbol : str
+        Ticker.
+
+    Raises
+    ------
+    VersionNotFoundError
+        Nothing was ever decided about it.
+    """
+    ledger = read_ledger(registry, name)
+    if not ledger.decisions and not ledger.faults:
+        msg = f"nothing was ever decided about {name} at {registry.uri}; register a version: fx run register -p symbol {symbol}"
+        raise VersionNotFoundError(msg)
+    doubts = [f"The ledger is not intact ({len(ledger.faults)} faults): fx verify {symbol}"] if ledger.faults else []
+    champion = registry.champion(name)
+    now = champion.version if champion else None
+    if now != ledger.champion:
+        told = f"In Production is {now or 'no version'}, the last decision says {ledger.champion or 'none'}"
+        doubts.append(f"{told}: it was changed without a decision, or one was interrupted: fx verify {symbol}")
+    return History(symbol=symbol, ledger=ledger, records=registry.params.paths.records, doubts=tuple(doubts))
+
+
+def _span(when: str) -> tuple[datetime, datetime]:
+    """Return the first moment of a time and the first one after it."""
+    try:
+        if len(when) == len("2026-11-23"):
+            day = datetime.combine(date.fromisoformat(when), datetime.min.time(), UTC)
+            return day, day + timedelta(days=1)
+        moment = datetime.fromisoformat(when)
+    except ValueError as error:
+        msg = f"at: {when!r} is neither a day such as 2026-11-23 nor a moment such as 2026-11-23T03:00"
+        raise ParamsError(msg) from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment, moment + timedelta(microseconds=1)
+
+
+def _row(decision: Decision) -> list[Any]:
+    before, after = decision.from_version, decision.to_version
+    moved = f"{before or 'none'} → {after or 'none'}" if decision.moved_at else str(after or "none")
+    return [
+        decision.time[:19].replace("T", " "),
+        decision.kind,
+        decision.version or "",
+        decision.result or "open",
+        moved if decision.outcome else "",
+        decision.actor,
+        decision.approved_by or "",
+        decision.reason,
+        Path(decision.record).name if decision.record else "none",
+    ]
+
+
+def _named(reign: Reign) -> str:
+    return f"version {reign.version}" if reign.version is not None else "none"
+
+
+def _minute(time: str | None) -> str:
+    return time[:19].replace("T", " ") if time else ""

@@ -1,0 +1,237 @@
+"""Every decision's course: its intent, the one path to Production, its outcome; and the end of those that were interrupted."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fxhelpers.errors import FxError, LockLostError, NoRecordError, ParamsError, PromotionRefusedError, StaleComparisonError
+from fxhelpers.ledger import Decision
+from fxhelpers.params import current_record
+from fxhelpers.processes import actor, has_ended, process_identity
+from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
+from fxhelpers.registry import ModelVersion, RegistryClient
+from fxhelpers.registry.client import CHALLENGER, CHAMPION
+from fxhelpers.registry.ledgers import LedgerWriter, OpenDecision, writing
+
+logger = logging.getLogger(__name__)
+
+DECISION_TAG = "fx.decision"
+"""Tag of a version: id and result of the last decision about it."""
+
+_LONGEST_REASON = 1000
+_DONE = {"promotion": "promoted", "rollback": "rolled back", "registration": "registered"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A change of champion.
+
+    Attributes
+    ----------
+    to : int or None
+        The new one; None: there shall be none.
+    compared_with : int or None
+        The champion that the decision was made against.
+    by_hand : bool
+        Made against none: whoever is champion, it is moved.
+    """
+
+    to: int | None
+    compared_with: int | None = None
+    by_hand: bool = False
+
+
+def refuse_unrecorded(command: str) -> None:
+    """Raise :class:`NoRecordError`, with the command to type, in a notebook that nobody keeps."""
+    if in_unrecorded_notebook():
+        msg = f"nothing was changed: this notebook is not being kept as a record. Type in a terminal: {command}"
+        raise NoRecordError(msg)
+
+
+def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", approved_by: str = "", **facts: Any) -> Decision:  # noqa: ANN401
+    """Write the intent of a decision, after what others left open has been ended."""
+    for word, text in (("reason", reason), ("approved_by", approved_by)):
+        if len(text) > _LONGEST_REASON or not text.replace("\n", "").isprintable():
+            msg = f"{word}: at most {_LONGEST_REASON} printable characters are kept, found {len(text)}; nothing was changed"
+            raise ParamsError(msg)
+    record = current_record()
+    who = {
+        "actor": actor(),
+        # the kernel of a recorded run ends before its record does: its parent is who keeps that
+        "process": process_identity(os.getppid() if record else None),
+        "record": record_name(record) if record else None,
+    }
+    with writing(registry, name) as ledger:
+        settle(registry, name, ledger)
+        decision = ledger.begin(kind, {**who, "reason": reason, "approved_by": approved_by, **facts})
+    note_decision(decision.model_name, decision.run_id)
+    return decision
+
+
+@contextmanager
+def failing(registry: RegistryClient, decision: Decision) -> Iterator[None]:
+    """Give a decision that ends in an error its outcome: stale, refused, failed or interrupted."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            with writing(registry, decision.model_name) as ledger:
+                still = ledger.still_open(decision)
+                if still:
+                    _conclude(ledger, decision, ending(registry, still, *_result_of(error)))
+        except FxError as second:
+            logger.warning("%s: its outcome could not be written: %s", decision.id, second)
+        raise
+
+
+def act(
+    registry: RegistryClient,
+    decision: Decision,
+    *,
+    facts: dict[str, Any],
+    move: Move | None = None,
+    stages: dict[int, str] | None = None,
+    challenger: int | None = None,
+) -> Decision:
+    """Do what was decided, under the model's lock, and write the outcome: the one path to Production.
+
+    The alias first, which is the truth, then the stages that mirror it.
+    """
+    name = decision.model_name
+    with writing(registry, name) as ledger:
+        if ledger.still_open(decision) is None:
+            msg = f"{decision.id}: this decision was ended by another one, which took it for interrupted; run it again"
+            raise LockLostError(msg)
+        champion = registry.champion(name)
+        before = champion.version if champion else None
+        after = move.to if move else before
+        moved = None
+        if move and not move.by_hand and before not in {move.compared_with, after}:
+            msg = (
+                f"{name}: the decision was made against {named(move.compared_with)}, but the champion is {named(before)} by now; "
+                "nothing was changed: compare again"
+            )
+            raise StaleComparisonError(msg)
+        if after != before:
+            moved = ledger.announce(decision, before, after)
+            ledger.lock.confirm()
+            _point(registry, name, after)
+        for version, stage in (stages or {}).items():
+            registry.set_stage(name, version, stage)
+        mirror_champion(registry, name)
+        retired = {after, *(version for version, stage in (stages or {}).items() if stage == "Archived")}
+        waiting = registry.challenger(name)
+        if waiting and waiting.version in retired:
+            registry.drop_alias(name, CHALLENGER)
+        if challenger is not None:
+            registry.set_alias(name, CHALLENGER, challenger)
+        done = _conclude(ledger, decision, {**facts, "from": before, "to": after, **({"moved": moved} if moved else {})})
+    note_on_version(registry, done)
+    return done
+
+
+def is_over(decision: Decision) -> bool:
+    """Tell whether the process that took a decision has ended for certain."""
+    return has_ended(decision.intent.facts.get("process", {}))
+
+
+def settle(
+    registry: RegistryClient, name: str, ledger: LedgerWriter, *, ended: Callable[[Decision], bool] = is_over
+) -> list[Decision]:
+    """End the decisions that were interrupted, and return them: whoever holds the lock knows that no move is under way.
+
+    One whose process has ``ended`` gets its outcome and its seal. One that
+    had begun to move the champion gets the outcome that the alias shows.
+    """
+    settled = []
+    for still in ledger.open:
+        decision = still.decision
+        over = ended(decision)
+        if decision.outcome is None:
+            if not over and still.moving is None:
+                continue  # at work somewhere
+            if ledger.is_twin(decision):
+                ledger.end(decision, failed=True)
+                continue
+            decision = ledger.conclude(decision, ending(registry, still, "interrupted", "Interrupted; nothing was changed."))
+        if over:
+            facts = record_facts(registry.params.paths.records, decision.record)
+            decision = ledger.seal(decision, {**facts, "status": "interrupted", "late": True})
+        if decision != still.decision:
+            logger.warning("%s was interrupted, and is ended now: %s", decision.id, decision.result)
+            settled.append(decision)
+    if any(decision.applied for decision in settled):
+        mirror_champion(registry, name)
+    return settled
+
+
+def ending(registry: RegistryClient, still: OpenDecision, result: str, reason: str) -> dict[str, Any]:
+    """Return the outcome of a decision that did not come to its end; the alias tells whether the champion was moved."""
+    champion = registry.champion(still.decision.model_name)
+    now, moving = champion.version if champion else None, still.moving
+    if moving is not None and moving["to"] == now:
+        done = _DONE.get(still.decision.kind, "moved")
+        told = {"from": moving["from"], "to": now, "moved": moving["time"], "interrupted": True}
+        return {"result": done, "reason": "Interrupted after the champion was moved, and completed later.", **told}
+    return {"result": result, "reason": reason, "from": now, "to": now}
+
+
+def mirror_champion(registry: RegistryClient, name: str) -> list[ModelVersion]:
+    """Let MLflow's stages say what the alias says, and return the versions that had to be mended."""
+    versions = registry.versions(name)
+    champion = next((version for version in versions if version.stage == "Production"), None)
+    if champion is None:
+        return []
+    mended = [v for v in versions if (v.mirror == "Production") != (v.version == champion.version)]
+    retired = "Archived" if registry.params.model_registry.auto_archive else "Staging"
+    for version in sorted(mended, key=lambda v: v.version != champion.version):
+        registry.set_stage(name, version.version, "Production" if version.version == champion.version else retired)
+    return mended
+
+
+def check_by_hand(registry: RegistryClient) -> None:
+    """Raise :class:`PromotionRefusedError` where Production asks for an approval: a stage set by hand has none."""
+    if registry.params.promotion.approval.Production.required:
+        msg = (
+            "promotion.approval.Production.required is true in params.yaml: Production is reached by a promotion with "
+            "approved_by and reason "
+            "(fx run promote -p apply true -p approved_by NAME -p reason TEXT), not by hand; nothing was changed"
+        )
+        raise PromotionRefusedError(msg)
+
+
+def note_on_version(registry: RegistryClient, decision: Decision) -> None:
+    """Tag the version that a decision is about with its id and result."""
+    if decision.version is not None:
+        note = f"{decision.result} ({decision.kind}), {decision.time[:16].replace('T', ' ')}; {decision.id}"
+        registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: note})
+
+
+def named(version: int | None) -> str:
+    """Return ``version 3``, or ``no version``."""
+    return "no version" if version is None else f"version {version}"
+
+
+def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any]) -> Decision:
+    """Write the outcome; a decision outside a recorded run gets its seal at once, which says that there is no record."""
+    done = ledger.conclude(decision, facts)
+    return done if decision.record else ledger.seal(done, {"record": None, "status": "taken outside a recorded run"})
+
+
+def _point(registry: RegistryClient, name: str, version: int | None) -> None:
+    if version is None:
+        logger.warning("%s: its champion was taken out of Production; now there is none", name)
+        registry.drop_alias(name, CHAMPION)
+    else:
+        registry.set_alias(name, CHAMPION, version)
+
+
+def _result_of(error: BaseException) -> tuple[str, str]:
+    if isinstance(error, StaleComparisonError | PromotionRefusedError):
+        result = "stale" if isinstance(error, StaleComparisonError) else "refused"
+    else:
+        result = "failed" if isinstance(error, Exception) else "interrupted"
+    return result, f"{type(error).__name__}: {error}"[:_LONGEST_REASON]

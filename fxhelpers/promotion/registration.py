@@ -1,0 +1,147 @@
+"""Registrations: a bundle becomes a version and comes to its stage; and stages that are set by hand."""
+
+import logging
+import time
+from dataclasses import dataclass
+
+from fxhelpers.bundles import Bundle
+from fxhelpers.ledger import Decision
+from fxhelpers.params import STAGES
+from fxhelpers.promotion.deciding import Move, act, begin, check_by_hand, failing
+from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version
+from fxhelpers.registry.client import ENTERED
+from fxhelpers.results import Keyed
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration(Keyed):
+    """What a registration did.
+
+    Attributes
+    ----------
+    model_name : str
+        Registered model.
+    version : int
+        Number that the registry gave for this bundle.
+    stage : str
+        Of the version, afterwards.
+    run_id : str
+        MLflow run that holds its files.
+    symbol : str
+        Ticker.
+    architecture : list of int
+        Units of each hidden layer.
+    metrics : dict
+        Validation and test metrics.
+    timestamp : str
+        When the bundle was trained.
+    created : bool
+        False where the same bundle was registered before: the version is that
+        one.
+    decision : Decision
+        As it is in the ledger.
+    duration_seconds : float
+        From start to end.
+    """
+
+    model_name: str
+    version: int
+    stage: str
+    run_id: str
+    symbol: str
+    architecture: list[int]
+    metrics: dict[str, float]
+    timestamp: str
+    created: bool
+    decision: Decision
+    duration_seconds: float
+
+
+def register(
+    registry: RegistryClient,
+    bundle: Bundle,
+    name: str,
+    *,
+    stage: str | None,
+    description: str | None,
+    tags: dict[str, str],
+) -> Registration:
+    """Store a bundle as a version, unless it is one already, and bring it to its stage."""
+    start = time.perf_counter()
+    check_tags(tags)
+    decision = begin(registry, name, "registration", symbol=bundle.symbol, bundle=bundle.digest)
+    with failing(registry, decision):
+        if (stage or registry.params.model_registry.default_stage) == "Production":
+            check_by_hand(registry)
+        version, created = create_version(registry, bundle, name, description=description, tags=tags)
+        if not created:
+            logger.warning("%s: this bundle is version %d already; no new version was made", name, version.version)
+        decision = _enter(registry, decision, version, stage, created=created)
+        version = registry.version(name, version.version)
+    logger.info("Registered %s as version %d, stage %s", name, version.version, version.stage)
+    return Registration(
+        model_name=name,
+        version=version.version,
+        stage=version.stage,
+        run_id=version.run_id,
+        symbol=bundle.symbol,
+        architecture=bundle.architecture,
+        metrics=bundle.metrics,
+        timestamp=bundle.timestamp,
+        created=created,
+        decision=decision,
+        duration_seconds=time.perf_counter() - start,
+    )
+
+
+def transition(registry: RegistryClient, name: str, version: int, stage: str) -> ModelVersion:
+    """Set the stage of a version by hand; Production goes the one path, and taking the champion out of it leaves none."""
+    found = registry.version(name, version)
+    decision = begin(registry, name, "stage change", version=version, symbol=found.tags.get("symbol"), stage=stage)
+    with failing(registry, decision):
+        facts = {"result": "moved", "stage": stage, "rests_on": "manual", "reason": f"To {stage}, by hand."}
+        if stage == "Production":
+            check_by_hand(registry)
+            act(registry, decision, facts=facts, move=Move(to=version, by_hand=True))
+        else:
+            champion = registry.champion(name)
+            leaves = champion is not None and champion.version == version
+            move = Move(to=None, compared_with=version) if leaves else None
+            act(registry, decision, facts=facts, move=move, stages={version: stage})
+    return registry.version(name, version)
+
+
+def _enter(registry: RegistryClient, decision: Decision, version: ModelVersion, stage: str | None, *, created: bool) -> Decision:
+    """Bring a registered version to its stage; one that was never brought to any becomes the challenger."""
+    number = version.version
+    new = ENTERED not in version.tags  # also one whose registration was killed before it came this far
+    if stage is not None and stage not in STAGES:
+        logger.warning("Invalid stage '%s'. Using None. Valid stages: %s", stage, ", ".join(STAGES))
+        stage = "None" if new else version.stage
+    wanted = stage or (registry.params.model_registry.default_stage if new else version.stage)
+    if version.stage == "Production" and wanted != "Production":
+        logger.warning(
+            "%s: version %d is the champion and stays it; transition_stage takes it out of Production", version.name, number
+        )
+        wanted = "Production"
+    facts = {
+        "result": "registered",
+        "version": number,
+        "created": created,
+        "stage": wanted,
+        "bundles": {str(number): version.tags[BUNDLE_DIGEST]},
+        "model_sha256": version.tags.get(MODEL_DIGEST),
+    }
+    if wanted == "Production":
+        if version.stage != "Production":
+            facts.update(rests_on="manual", reason="To Production with its registration, by hand.")
+        done = act(registry, decision, facts=facts, move=Move(to=number, by_hand=True))
+    else:
+        challenger = number if new and wanted in {"None", "Staging"} else None
+        stages = {number: wanted} if wanted != version.mirror else {}
+        done = act(registry, decision, facts=facts, stages=stages, challenger=challenger)
+    if new:
+        registry.annotate(version.name, number, tags={ENTERED: wanted})
+    return done

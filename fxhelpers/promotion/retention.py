@@ -1,0 +1,103 @@
+"""Retention: Staging versions that are past their time are archived; their files go only where that is asked for."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from fxhelpers.ledger import Decision, Ledger
+from fxhelpers.promotion.deciding import act, begin, failing, refuse_unrecorded
+from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
+from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.storage import delete_files, stored_bytes
+
+AT_ONCE = 200
+"""Versions that one decision archives or prunes at most: their numbers have to fit into its entry."""
+
+_KINDS_THAT_KEEP = {"promotion", "rollback", "stage change"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Retention:
+    """What is past its time, and what was done about it.
+
+    Attributes
+    ----------
+    versions : DataFrame
+        One row a version, oldest first: ``version``, ``stage`` (before),
+        ``registered``, ``due`` (UTC), ``bytes``, ``what`` (archive, prune,
+        archive and prune, or keep) and ``why``.
+    decision : Decision or None
+        None where nothing was to be done, or ``apply`` was false.
+    """
+
+    versions: pd.DataFrame
+    decision: Decision | None
+
+    def _repr_html_(self) -> str:
+        if self.decision:
+            return self.decision._repr_html_()
+        todo = f"{len(self.due('archive'))} to archive, {len(self.due('prune'))} to prune ({self.bytes_pruned:,} bytes)"
+        return f"<p>Nothing was changed: {todo}.</p>"
+
+    def due(self, what: str) -> list[int]:
+        """Return the versions to ``archive`` or to ``prune``."""
+        return [int(number) for number in self.versions.loc[self.versions["what"].str.contains(what), "version"]]
+
+    @property
+    def bytes_pruned(self) -> int:
+        """What pruning frees, or would free."""
+        return int(self.versions.loc[self.versions["what"].str.contains("prune"), "bytes"].sum())
+
+
+def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, prune: bool, reason: str) -> Retention:
+    """Archive the Staging versions older than ``retention_days``, and prune archived ones where that is asked for."""
+    if apply:
+        flag = " -p prune true" if prune else ""
+        refuse_unrecorded(f"fx run retain -p symbol {symbol} -p apply true{flag}")
+    found = Retention(versions=_plan(registry, read_ledger(registry, name), registry.versions(name), prune=prune), decision=None)
+    archive, gone = found.due("archive"), found.due("prune")
+    if not apply or not (archive or gone):
+        return found
+    days = registry.params.model_registry.retention_days
+    decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)
+    with failing(registry, decision):
+        for number in gone:
+            version = registry.version(name, number)
+            if version.stage != "Production":  # it may have become champion since the plan was made
+                delete_files(registry, version, decision.id)
+        why = [f"In Staging for more than {days} days: {len(archive)} archived."] if archive else []
+        why += [f"Files of {len(gone)} archived versions deleted, {found.bytes_pruned} bytes."] if gone else []
+        facts = {"result": "archived", "reason": " ".join(why), "archived": archive, "pruned": gone, "bytes": found.bytes_pruned}
+        stages = dict.fromkeys(archive, "Archived")
+        return Retention(versions=found.versions, decision=act(registry, decision, facts=facts, stages=stages))
+
+
+def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion], *, prune: bool) -> pd.DataFrame:
+    days, now, named = registry.params.model_registry.retention_days, datetime.now(UTC), _named(ledger)
+    rows, left = [], AT_ONCE
+    for version in reversed(versions):
+        due = version.archive_due(days)
+        past = due is not None and due <= now and left > 0
+        size = stored_bytes(registry, version) if past or version.stage == "Archived" else 0
+        why = named.get(version.version, "")
+        gone = prune and not why and size > 0 and (past or version.stage == "Archived") and left > 0
+        if PRUNED in version.tags and not size:
+            why = "its files were deleted before"
+        left -= past or gone
+        what = " and ".join(word for word, doing in (("archive", past), ("prune", gone)) if doing) or "keep"
+        if past or version.stage == "Archived":
+            rows.append([version.version, version.stage, version.created, due, size, what, why])
+    return pd.DataFrame(rows, columns=["version", "stage", "registered", "due", "bytes", "what", "why"])
+
+
+def _named(ledger: Ledger) -> dict[int, str]:
+    """Return the versions whose files are evidence, and why."""
+    named: dict[int, str] = {}
+    for decision in ledger.decisions:
+        if decision.kind not in _KINDS_THAT_KEEP:
+            continue
+        compared = decision.outcome.facts.get("bundles", {}) if decision.outcome else {}
+        numbers = {decision.version, decision.from_version, decision.to_version, *map(int, compared)}
+        named |= {number: f"named by {decision.id}" for number in numbers if number is not None}
+    return named | dict.fromkeys(ledger.champions, "was in Production")

@@ -1,0 +1,65 @@
+"""Sealing: once its record is finished, a decision gets the record's digest, and the record goes to the registry too."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fxhelpers.ledger import Decision
+from fxhelpers.params import current_journal, current_record, load_params
+from fxhelpers.promotion.deciding import ending
+from fxhelpers.records import decisions_in, record_facts, record_name
+from fxhelpers.registry import RegistryClient
+from fxhelpers.registry.ledgers import attach, writing
+
+RECORD_TAG, RECORD_DIGEST_TAG = "fx.record", "fx.record_sha256"
+"""Tags of a version: the record of the last decision about it, and its SHA-256."""
+
+RECORD_FOLDER = "record"
+"""Folder of a decision's run that holds a copy of the record."""
+
+
+def seal_record(
+    registry: RegistryClient, decisions: Iterable[tuple[str, str]], record: Path, *, status: str, error: str | None
+) -> None:
+    """Seal the decisions that a run took with its record; one that the run left open ends with it.
+
+    Parameters
+    ----------
+    registry : RegistryClient
+        The connection.
+    decisions : iterable of (str, str)
+        Registered models and run ids, as the run noted them.
+    record : Path
+        The finished record.
+    status : str
+        How the run ended: completed, failed or interrupted.
+    error : str or None
+        What ended it.
+    """
+    for name, run_id in decisions:
+        facts = {**record_facts(record.parent.parent, record_name(record)), "status": status}
+        attach(registry, name, run_id, record, RECORD_FOLDER)
+        sealed = _seal(registry, name, run_id, facts, why=error or "The run ended without an outcome.")
+        if sealed and sealed.version is not None:
+            tags = {RECORD_TAG: str(facts["record"]), RECORD_DIGEST_TAG: str(facts["sha256"])}
+            registry.annotate(name, sealed.version, tags=tags)
+
+
+def seal_run(status: str, error: str | None) -> None:
+    """Seal the decisions of the recorded run that this kernel belongs to."""
+    record, journal = current_record(), current_journal()
+    if record and journal:
+        seal_record(RegistryClient(load_params()), decisions_in(journal), record, status=status, error=error)
+
+
+def _seal(registry: RegistryClient, name: str, run_id: str, facts: dict[str, Any], *, why: str) -> Decision | None:
+    """Write the seal, and the outcome where there is none; None where another process ended this decision already."""
+    with writing(registry, name) as ledger:
+        still = next((o for o in ledger.open if o.decision.run_id == run_id and o.decision.seal is None), None)
+        if still is None:
+            return None
+        decision = still.decision
+        if decision.outcome is None:
+            result = "interrupted" if facts["status"] == "interrupted" else "failed"
+            decision = ledger.conclude(decision, ending(registry, still, result, why[:1000]))
+        return ledger.seal(decision, facts)

@@ -1,0 +1,199 @@
+"""Checks that read no model and no evidence: one ledger against its registry and the records on this disk."""
+
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from fxhelpers.files import sha256
+from fxhelpers.ledger import Decision, Ledger
+from fxhelpers.promotion.deciding import is_over, named
+from fxhelpers.records import decisions_of
+from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion
+from fxhelpers.verification.report import Finding
+
+AT_WORK = timedelta(hours=1)
+"""A decision of another machine that is open for longer was interrupted."""
+
+OURS = "MLP_Stock_Predictor_"
+"""How the registered models begin that fxhelpers names."""
+
+_REPAIR = "fx verify --repair"
+_WHO = "find out who can write there"
+
+
+def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path) -> Iterator[Finding]:
+    """Yield what does not fit.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of one registered model.
+    versions : list of ModelVersion
+        All that the registry has of it.
+    records : Path
+        Folder of records.
+    """
+    for fault in ledger.faults:
+        do = f"entries change only behind MLflow's back: {_WHO}, and compare with the records and their copies"
+        yield _problem(ledger, fault.what, do, fault.decision)
+    yield from _unfinished(ledger)
+    yield from _champion(ledger, versions)
+    yield from _gaps(ledger)
+    yield from _stages(ledger, versions)
+    yield from _registrations(ledger, versions)
+    yield from _sealed_records(ledger, records)
+    yield from _orphans(ledger, records)
+
+
+def symbol_of(ledger: Ledger) -> str:
+    """Return the symbol that a ledger's model forecasts: as its decisions say, or else as its name does."""
+    told = (decision.intent.facts.get("symbol") for decision in ledger.decisions)
+    return next((str(symbol) for symbol in told if symbol), ledger.name.removeprefix(OURS))
+
+
+def stages_off(versions: list[ModelVersion]) -> list[ModelVersion]:
+    """Return the versions whose stage in MLflow contradicts the alias."""
+    return [v for v in versions if (v.mirror == "Production") != (v.stage == "Production")]
+
+
+def was_interrupted(decision: Decision) -> bool:
+    """Tell whether an unfinished decision is not at work any more: its process is over, or it is too long ago."""
+    return is_over(decision) or datetime.now(UTC) - datetime.fromisoformat(decision.time) > AT_WORK
+
+
+def _unfinished(ledger: Ledger) -> Iterator[Finding]:
+    for decision in ledger.decisions:
+        about = f" of version {decision.version}" if decision.version else ""
+        who = f"the {decision.kind}{about} by {decision.actor}, begun {decision.intent.time[:19]}"
+        if decision.seal:
+            if decision.seal.facts.get("late"):
+                what = f"{who}, was interrupted ({decision.result}); its record was sealed only afterwards"
+                yield Finding(model=ledger.name, level="note", what=what, do="nothing", decision=decision.id)
+            continue
+        state = "was decided, but not sealed" if decision.outcome else "has no outcome"
+        if was_interrupted(decision):
+            yield _problem(ledger, f"{who}, was interrupted: it {state}", f"run it again, or {_REPAIR}", decision.id)
+        else:
+            what = f"{who}, is at work: it {state} yet"
+            yield Finding(model=ledger.name, level="note", what=what, do="wait for it", decision=decision.id)
+
+
+def _champion(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
+    champion = next((v.version for v in versions if v.stage == "Production"), None)
+    known = ledger.champion
+    if champion == known:
+        return
+    mover = next((d for d in ledger.decisions if d.outcome is None and d.version == champion), None)
+    if mover:
+        what = f"the champion is {named(champion)}, the last outcome says {named(known)}: {mover.id} was interrupted in between"
+        yield _problem(ledger, what, f"run it again, or {_REPAIR}", mover.id)
+    elif champion is None:
+        what = f"there is no champion, the last outcome says {named(known)}: its alias was deleted without a decision"
+        yield _problem(ledger, what, f"{_REPAIR} sets it again", None)
+    else:
+        what = f"the champion is {named(champion)}, the last outcome says {named(known)}: it was changed without a decision"
+        do = f"find out who did, in MLflow's pages perhaps; then {_way_back(ledger, known)}"
+        yield _problem(ledger, what, do, None)
+
+
+def _way_back(ledger: Ledger, known: int | None) -> str:
+    keep = "or keep it: ModelRegistry().transition_stage(name, version, 'Production')"
+    return (
+        f"go back: fx rollback {symbol_of(ledger)} --version {known} --reason TEXT, {keep}" if known else keep.removeprefix("or ")
+    )
+
+
+def _gaps(ledger: Ledger) -> Iterator[Finding]:
+    """Find champions that came without a decision; once somebody has decided about Production again, they are history."""
+    outcomes = ledger.outcomes
+    settled = max((i for i, d in enumerate(outcomes) if d.result in {"promoted", "rolled back", "moved"}), default=-1)
+    for i, decision in enumerate(outcomes):
+        before = outcomes[i - 1] if i else None
+        expected = before.to_version if before else None
+        if decision.from_version != expected:
+            what = f"{named(decision.from_version)} was champion when this was decided, {named(expected)} before: "
+            what += "it was changed without a decision"
+            level: Any = "note" if settled >= i else "problem"
+            do = "nothing: it was decided anew since" if settled >= i else f"find out who did; {_way_back(ledger, expected)}"
+            yield Finding(model=ledger.name, level=level, what=what, do=do, decision=decision.id)
+
+
+def _stages(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
+    if sum(v.mirror == "Production" for v in versions) > 1:
+        twins = ", ".join(str(v.version) for v in versions if v.mirror == "Production")
+        yield _problem(ledger, f"MLflow has several versions in stage Production: {twins}", f"{_REPAIR} keeps the champion", None)
+        return
+    for version in stages_off(versions):
+        what = f"MLflow's stage of version {version.version} is {version.mirror}, by the alias it is {version.stage}"
+        yield _problem(ledger, what, f"{_REPAIR} sets it", None)
+
+
+def _registrations(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
+    registered = {d.version: d for d in ledger.decisions if d.kind == "registration" and d.result == "registered"}
+    for version in versions:
+        decision = registered.pop(version.version, None)
+        if decision is None or decision.outcome is None:
+            if BUNDLE_DIGEST in version.tags:
+                what = f"version {version.version} has no registration in the ledger: it was interrupted, or its entries are gone"
+                yield _problem(ledger, what, "register the same bundle again; it stays the same version", None)
+            else:
+                what = f"version {version.version} was not registered by fxhelpers"
+                yield Finding(model=ledger.name, level="note", what=what, do="nothing: it is never loaded or promoted by policy")
+            continue
+        facts = decision.outcome.facts
+        for tag, expected in (
+            (BUNDLE_DIGEST, facts.get("bundles", {}).get(str(version.version))),
+            (MODEL_DIGEST, facts.get("model_sha256")),
+        ):
+            if version.tags.get(tag) != expected:
+                what = f"the tag {tag} of version {version.version} is not the digest that was registered"
+                yield _problem(ledger, what, f"the version cannot be trusted: {_WHO}, and register its bundle anew", decision.id)
+    for number, decision in registered.items():
+        what = f"version {number} was registered, and is not there any more: it was deleted in MLflow"
+        yield _problem(ledger, what, "register its bundle again, as a new version", decision.id)
+
+
+def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
+    for decision in ledger.decisions:
+        facts = decision.seal.facts if decision.seal else {}
+        name, digest = facts.get("record"), facts.get("sha256")
+        if not name or not digest:
+            continue
+        path = records / name
+        copy = f"a copy is with MLflow's run {decision.run_id}, in record/"
+        if path.is_file():
+            if sha256(path.read_bytes()) != digest:
+                what = f"the record {name} was edited: its SHA-256 is not that of its seal"
+                yield _problem(ledger, what, f"put the sealed one back: {copy}", decision.id)
+        elif decision.actor.rpartition("@")[2] == socket.gethostname():
+            yield _problem(ledger, f"the record {name} was deleted or moved", f"put it back: {copy}", decision.id)
+        else:
+            what = f"the record {name} is not on this disk; it was written on {decision.actor.rpartition('@')[2]}"
+            yield Finding(model=ledger.name, level="note", what=what, do=copy, decision=decision.id)
+
+
+def _orphans(ledger: Ledger, records: Path) -> Iterator[Finding]:
+    known = {decision.record for decision in ledger.decisions}
+    runs = {decision.run_id for decision in ledger.decisions}
+    folders = {Path(name).parent.name for name in known if name} | {symbol_of(ledger)}
+    for path in (path for folder in sorted(folders) for path in sorted((records / folder).glob("*.ipynb"))):
+        name = f"{path.parent.name}/{path.name}"
+        if name in known:
+            continue
+        try:
+            lost = [run for model, run in decisions_of(path) if model == ledger.name and run not in runs]
+        except (ValueError, AttributeError) as error:
+            yield _problem(
+                ledger, f"the record {name} cannot be read: {error}", "it is in no ledger: nothing tells what it was", None
+            )
+            continue
+        for run in lost:
+            what = f"the record {name} is of a decision that the ledger lacks (run {run}): the ledger was truncated"
+            do = "restore the registry from a backup, or find out which other registry the record belongs to"
+            yield _problem(ledger, what, do, None)
+
+
+def _problem(ledger: Ledger, what: str, do: str, decision: str | None) -> Finding:
+    return Finding(model=ledger.name, level="problem", what=what, do=do, decision=decision)
