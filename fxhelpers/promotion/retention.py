@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from fxhelpers.ledger import Decision, Ledger
-from fxhelpers.promotion.deciding import act, begin, failing, refuse_unrecorded
+from fxhelpers.promotion.deciding import act, begin, failing, refuse_unrecorded, settle_now
 from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.storage import delete_files, stored_bytes
@@ -57,7 +57,10 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
         refuse_unrecorded(f"fx run retain -p symbol {symbol} -p apply true{flag}")
     found = Retention(versions=_plan(registry, read_ledger(registry, name), registry.versions(name), prune=prune), decision=None)
     archive, gone = found.due("archive"), found.due("prune")
-    if not apply or not (archive or gone):
+    if not apply:
+        return found
+    if not (archive or gone):
+        settle_now(registry, name)  # what was archived before a run was interrupted is not due any more
         return found
     days = registry.params.model_registry.retention_days
     decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)

@@ -16,6 +16,7 @@ import requests
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
@@ -29,6 +30,7 @@ ENTERED = "fx.entered"
 
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
 _SQLITE = "sqlite:///"
+_FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
 _CALM = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """Where the user chose nothing: no bars in reports, and not MLflow's seven retries, which keep silent for four minutes."""
 
@@ -188,10 +190,8 @@ class RegistryClient:
         known = self.find_experiment(name)
         if known is not None:
             return known
-        file = self._sqlite_file
-        location = (file.parent / "artifacts").as_uri() if file else None
         with self.session("create experiment", name) as client, suppress_existing():
-            client.create_experiment(name, artifact_location=location)
+            client.create_experiment(name, artifact_location=self._artifacts)
         return self.experiment(name)
 
     @cached_property
@@ -202,14 +202,36 @@ class RegistryClient:
         if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
             with _environment({"MLFLOW_TRACKING_URI": uri}):
                 mlflow.set_tracking_uri(uri)
-        file = self._sqlite_file
-        if file is None:
+        if self.uri.startswith("http"):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"), _quiet("alembic", "mlflow.store.db.utils"):  # five of six first starts fail otherwise
+        with self._first_start(), _quiet("alembic", "mlflow.store.db.utils"):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
         return client
+
+    @contextmanager
+    def _first_start(self) -> Iterator[None]:
+        """Let one process at a time open a database: of six that migrate an empty one at once, five fail."""
+        file = self._sqlite_file
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{file}.lock"):
+                yield
+        elif self.uri.startswith("postgresql"):
+            engine = create_engine(self.params.registry_uri, poolclass=NullPool)
+            with engine.connect() as connection:
+                connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _FIRST_START})
+                yield  # the lock ends with the connection
+        else:
+            yield
+
+    @property
+    def _artifacts(self) -> str | None:
+        """Where files go: a server knows; beside an embedded database, and not below whatever folder this runs in."""
+        if self.uri.startswith("http"):
+            return None
+        file = self._sqlite_file
+        return ((file.parent if file else self.params.folder / "outputs" / "registry") / "artifacts").as_uri()
 
     @property
     def _sqlite_file(self) -> Path | None:

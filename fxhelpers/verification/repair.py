@@ -1,8 +1,8 @@
 """Mending what is safe to mend."""
 
-from fxhelpers.promotion.deciding import Move, act, begin, failing, settle
+from fxhelpers.promotion.deciding import Move, act, begin, failing, settle_now
 from fxhelpers.registry import RegistryClient
-from fxhelpers.registry.ledgers import read_ledger, writing
+from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.verification.quick import stages_off, was_interrupted
 
 
@@ -13,8 +13,7 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     says, and an alias that is gone is set to the champion that the ledger
     knows. Nothing that was edited or deleted is touched.
     """
-    with writing(registry, name) as writer:
-        mended = [f"ended {d.id}: {d.result}" for d in settle(registry, name, writer, ended=was_interrupted)]
+    mended = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name, ended=was_interrupted)]
     known, versions = read_ledger(registry, name).champion, registry.versions(name)
     champion = next((v.version for v in versions if v.stage == "Production"), None)
     lost = known if champion is None and known in {v.version for v in versions} else None

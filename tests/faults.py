@@ -1,0 +1,69 @@
+"""What a process does that is raced or killed: run in children that are forked from one with everything imported."""
+
+import multiprocessing
+import os
+import signal
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["fxhelpers.promotion", "fxhelpers.model_registry", "mlflow.sklearn"])
+
+
+def start(folder: Path, operation: str, argument: Any = None, *, commits: int = 0, barrier: Barrier | None = None) -> BaseProcess:
+    """Start an operation in a child; ``commits``: it is killed right after so many of them."""
+    child = CONTEXT.Process(target=_child, args=(str(folder), operation, argument, commits, barrier))
+    child.start()
+    return child
+
+
+def do(operation: str, argument: Any) -> str:
+    """Carry out one operation in the current project, and say what came of it."""
+    from fxhelpers import ModelRegistry
+
+    registry = ModelRegistry()
+    if operation == "register":
+        return str(registry.register_model(registry.load_model_info(model_path=argument)).version)
+    if operation == "promote":
+        return str(registry.promote(registry.propose("AAPL", argument, apply=True)).result)
+    if operation == "rollback":
+        return str(registry.rollback("AAPL", apply=True, reason="it has to be").result)
+    return str(registry.retain("AAPL", apply=True, prune=True).due("archive"))
+
+
+def _child(folder: str, operation: str, argument: Any, commits: int, barrier: Barrier | None) -> None:
+    from fxhelpers import ModelRegistry
+    from fxhelpers.errors import FxError
+
+    os.chdir(folder)
+    if commits:
+        _die_after(commits)
+    try:
+        if barrier is not None and operation == "promote":  # all propose first, so that all compared with the same champion
+            registry = ModelRegistry()
+            proposal = registry.propose("AAPL", argument, apply=True)
+            barrier.wait()
+            result = str(registry.promote(proposal).result)
+        else:
+            if barrier is not None:
+                barrier.wait()
+            result = do(operation, argument)
+    except FxError as error:
+        result = f"{type(error).__name__}: {error}"
+    Path(f"{folder}/result-{os.getpid()}").write_text(result)
+
+
+def _die_after(commits: int) -> None:
+    from sqlalchemy import event
+    from sqlalchemy.orm import Session
+
+    seen = 0
+
+    @event.listens_for(Session, "after_commit")
+    def count(_session: Session) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == commits:
+            os.kill(os.getpid(), signal.SIGKILL)
