@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help demo test lint pytest lab ui lock clean
+.PHONY: help demo test lint pytest stress lab ui lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test   all tests, linters, types and layers"
 	@echo "make lab    JupyterLab on notebooks/"
 	@echo "make ui     MLflow's own pages on the registry"
+	@echo "make stress hundreds of races and kills, on SQLite and PostgreSQL (ROUNDS=100 of each kind; most of an hour)"
 	@echo "make lint   linters, types and layers only"
 	@echo "make lock   resolve requirements.lock anew"
 	@echo "make clean  remove .venv and caches; outputs/ stays"
@@ -42,6 +43,10 @@ lint: $(READY)
 
 pytest: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+ROUNDS ?= 100
+stress: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_lock.py --rounds $(ROUNDS)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks

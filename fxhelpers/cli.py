@@ -112,8 +112,7 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
         for finding in found.findings:
             about = f" [{finding.decision}]" if finding.decision else ""
             click.echo(f"{finding.level.upper()}  {finding.model}{about}: {finding.what}.\n    What to do: {finding.do}.")
-        count = f"{len(found.problems)} problems" if found.problems else "no problem"
-        click.echo(f"{count} in {found.decisions} decisions about {len(found.models)} models{', read in depth' if deep else ''}")
+        click.echo(found.said)
     if found.problems:
         raise SystemExit(PROBLEMS)
 

@@ -63,7 +63,8 @@ class EvaluationFrame:
     @classmethod
     def from_csv(cls, text: str, *, symbol: str, challenger: int, champion: int | None) -> Self:
         """Read a frame that was written by :meth:`to_csv`; what the versions' trainings recorded is not in it."""
-        days = pd.read_csv(io.StringIO(text), index_col="Date", parse_dates=True, float_precision="round_trip")
+        days = pd.read_csv(io.StringIO(text), dtype=str).set_index("Date").astype(float)  # every digit counts
+        days.index = pd.to_datetime(days.index, format="%Y-%m-%d")
         return cls(symbol=symbol, challenger=challenger, champion=champion, days=days, facts={})
 
 

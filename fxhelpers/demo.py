@@ -11,6 +11,7 @@ from rich.table import Table
 from fxhelpers.cli import find_notebook, shown_path
 from fxhelpers.engine import RunResult, run_notebook
 from fxhelpers.errors import FxError
+from fxhelpers.model_registry import ModelRegistry
 
 _MODELS = {
     "original": "ForesightX's own settings",
@@ -111,5 +112,7 @@ def _explain(console: Console, symbol: str, done: list[_Step]) -> None:
     seconds = sum(step.result.seconds for step in done)
     folder = shown_path(done[-1].result.record.parent)
     console.print(f"\n{len(done)} notebooks in {seconds:.0f} s; their records are in {folder}/")
+    console.print(f"fx verify {symbol} --deep: {ModelRegistry().verify(symbol, deep=True).said}")
+    console.print(f"Who was in Production when, and why: fx history {symbol}")
     console.print("Explore the notebooks: make lab. MLflow's pages on the registry: make ui.")
     console.print(f"The champion of {symbol} loads with plain MLflow: models:/MLP_Stock_Predictor_{symbol}@champion")

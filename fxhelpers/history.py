@@ -16,6 +16,7 @@ from fxhelpers.ledger import Decision, Ledger, Reign
 from fxhelpers.params import current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.results import left_aligned
 
 _COLUMNS = ["time (UTC)", "decision", "version", "result", "champion", "by", "approved by", "reason", "record"]
 
@@ -94,7 +95,7 @@ class History:
                 there = quote(Path(os.path.relpath(self.records / decision.record, base)).as_posix())
                 table.loc[row, "record"] = f'<a href="{there}">{html.escape(Path(decision.record).name)}</a>'
         doubts = "".join(f"<p><b>{html.escape(doubt)}</b></p>" for doubt in self.doubts)
-        return doubts + table.to_html(index=False, escape=False)
+        return doubts + left_aligned(table.to_html(index=False, escape=False))
 
 
 def read_history(registry: RegistryClient, name: str, symbol: str) -> History:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, Literal, Self
 
 from fxhelpers.errors import LedgerError
@@ -155,9 +155,10 @@ class Decision(Keyed):
 
     @property
     def reason(self) -> str:
-        """Why, in words: the rule's reason, and that of whoever acted."""
+        """Why, in words: the rule's reason, and in quotes that of whoever acted."""
         own = str(self.outcome.facts.get("reason") or "") if self.outcome else ""
-        return f"{own} {self.intent.facts.get('reason') or ''}".strip()
+        given = self.intent.facts.get("reason")
+        return f'{own} "{given}"'.strip() if given else own
 
     @property
     def rests_on(self) -> str | None:
@@ -372,10 +373,10 @@ class Ledger:
             if decision.moved_at:
                 changes.append((decision.to_version, decision.moved_at, decision.id))
             now = decision.to_version
-        ends = [since for _, since, _ in changes[1:]] + [None]
+        ends = [since for _, since, _ in changes[1:]]
         return [
             Reign(version=version, since=since, until=end, decision=decision)
-            for (version, since, decision), end in zip(changes, ends, strict=True)
+            for (version, since, decision), end in zip_longest(changes, ends)
         ]
 
     def during(self, start: datetime, end: datetime) -> list[Reign]:

@@ -2,6 +2,7 @@
 
 import html
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -47,6 +48,10 @@ def shown_as(value: float | None, form: str) -> str:
 
 def rows_html(rows: Mapping[str, object]) -> str:
     """Return names and values as an HTML table, left-aligned and whole."""
-    style = "style='text-align:left; vertical-align:top'"
-    cells = (f"<tr><th {style}>{html.escape(k)}</th><td {style}>{html.escape(shown(v))}</td></tr>" for k, v in rows.items())
-    return f"<table>{''.join(cells)}</table>"
+    cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(shown(v))}</td></tr>" for k, v in rows.items())
+    return left_aligned(f"<table>{''.join(cells)}</table>")
+
+
+def left_aligned(table: str) -> str:
+    """Return an HTML table whose cells begin at the left and at the top: for text, not for numbers."""
+    return re.sub(r"<(t[hd])\b", r"<\1 style='text-align:left; vertical-align:top'", table)

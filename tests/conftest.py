@@ -134,6 +134,11 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--rounds"))
+
+
+@pytest.fixture
 def postgresql(postgres_server: Any) -> Callable[..., str]:
     """Make a database, migrated or empty, and return its URI."""
     server, connection = postgres_server

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -24,6 +25,8 @@ def do(operation: str, argument: Any) -> str:
     from fxhelpers import ModelRegistry
 
     registry = ModelRegistry()
+    if operation == "count":
+        return count(registry, argument)
     if operation == "register":
         return str(registry.register_model(registry.load_model_info(model_path=argument)).version)
     if operation == "promote":
@@ -31,6 +34,18 @@ def do(operation: str, argument: Any) -> str:
     if operation == "rollback":
         return str(registry.rollback("AAPL", apply=True, reason="it has to be").result)
     return str(registry.retain("AAPL", apply=True, prune=True).due("archive"))
+
+
+def count(registry: Any, times: int) -> str:
+    """Add to a number in a file, as often as that, under the lock of a model."""
+    from fxhelpers.registry.lock import ModelLock
+
+    for _ in range(times):
+        with ModelLock(registry.client, "M"):
+            number = int(Path("number").read_text())
+            time.sleep(0.005)
+            Path("number").write_text(str(number + 1))
+    return str(times)
 
 
 def _child(folder: str, operation: str, argument: Any, commits: int, barrier: Barrier | None) -> None:

@@ -2,20 +2,26 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
-from conftest import ROOT, Project
+from conftest import NAME, ROOT, Project
 from nbformat.v4 import new_code_cell, new_notebook
 
+from fxhelpers import ModelRegistry
 from fxhelpers.engine import run_notebook
 from fxhelpers.errors import RunRefusedError
+from fxhelpers.files import sha256
+from fxhelpers.processes import actor
 
 PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-bar"]
 
@@ -24,7 +30,8 @@ PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-ba
 def notebook(project: Project) -> Path:
     """A notebook of ours that does what its parameter says."""
     parameters = new_code_cell(
-        'symbol: str = "AAPL"  # ticker\ncount: int = 1  # a number\nshare: float = 0.5\napply: bool = False\naction: str = ""'
+        'symbol: str = "AAPL"  # ticker\ncount: int = 1  # a number\nshare: float = 0.5\napply: bool = False\n'
+        'action: str = ""\nextra: dict = {}'
     )
     parameters.metadata["tags"] = ["parameters"]
     cells = [
@@ -32,7 +39,7 @@ def notebook(project: Project) -> Path:
         new_code_cell("import os, signal, time\nprint('before')"),
         new_code_cell(
             "actions = {'die': lambda: os.kill(os.getpid(), signal.SIGKILL), 'sleep': lambda: time.sleep(60)}\n"
-            "actions['raise'] = lambda: 1 / 0\n"
+            "actions['raise'] = lambda: 1 / 0\nactions['fill'] = lambda: print('x' * 100_000)\n"
             "print(os.environ['FX_RECORD'], flush=True)\n"
             "actions.get(action, lambda: None)()"
         ),
@@ -209,3 +216,89 @@ def test_importing_the_engine_first_works_too() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "RecordEngine"
+
+
+def test_a_record_says_what_it_was_made_from(notebook: Path, project: Project) -> None:
+    (project.folder / "requirements.lock").write_text("numpy==2.1\n")
+    git = ["git", "-C", str(project.folder), "-c", "user.name=Ann", "-c", "user.email=ann@corp.example"]
+    for command in (["init", "--quiet"], ["add", "probe.ipynb", "params.yaml"], ["commit", "--quiet", "-m", "All"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    told = header(run_notebook(notebook, {}).record)
+    assert told["source_sha256"] == sha256(notebook.read_bytes())
+    assert told["params_sha256"] == sha256((project.folder / "params.yaml").read_bytes())
+    assert told["lock_sha256"] == sha256(b"numpy==2.1\n")
+    assert told["git"] == {"commit": commit, "dirty": False}
+    assert told["packages"]["scikit-learn"] == version("scikit-learn")
+    assert told["actor"] == actor()
+    assert told["started"] < told["ended"]
+    assert told["status"] == "completed"
+    project.write(training={"random_state": 7})
+    assert header(run_notebook(notebook, {}).record)["git"] == {"commit": commit, "dirty": True}
+
+
+def test_outside_a_repository_there_is_no_commit(notebook: Path, project: Project) -> None:
+    assert header(run_notebook(notebook, {}).record)["git"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("action", "s3cr3t-value-of-the-token", "it holds the value of DAGSHUB_TOKEN"),
+        ("action", "see http://ann:s3cr3t@registry.example/x", "a URI with a password"),
+        ("action", "ghp_0123456789abcdefghijABCDEFGHIJ456789", "the form of a token"),
+        ("action", "password=hunter2hunter2", "the form of a token"),
+        ("extra", {"api_key": "0123456789"}, "it has a key 'api_key'"),
+    ],
+)
+def test_a_secret_among_the_parameters_is_refused_and_not_repeated(
+    notebook: Path, project: Project, monkeypatch: pytest.MonkeyPatch, *, name: str, value: object, why: str
+) -> None:
+    monkeypatch.setenv("DAGSHUB_TOKEN", "s3cr3t-value-of-the-token")
+    with pytest.raises(RunRefusedError, match=f"parameter {name} looks like a secret .*{why}.*Nothing was run") as caught:
+        run_notebook(notebook, {name: value})
+    assert not re.search(r"s3cr3t|hunter2|ghp_|0123456789", str(caught.value))
+    assert project.records() == []
+
+
+@pytest.mark.parametrize(
+    "value", ["the token ring of 2025", "8c1b6a0d9a1f0a8f3a6d2f5ad8d8a0c7b6e5f4a3", "secretary", "no password"]
+)
+def test_ordinary_words_are_no_secrets(notebook: Path, value: str) -> None:
+    assert run_notebook(notebook, {"action": value}).status == "completed"
+
+
+def test_on_a_full_disk_the_run_ends_with_one_line_and_the_last_whole_record_stays(notebook: Path, project: Project) -> None:
+    """A limit on the size of files stands for the full disk: writing fails in the same way, and needs no root."""
+    limit = "import resource, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))\n"
+    limit += "from fxhelpers.cli import main; sys.argv = ['fx', 'run', 'probe.ipynb', '-p', 'action', 'fill']; main()"
+    done = subprocess.run([sys.executable, "-c", limit], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the record cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    (record,) = project.records()
+    assert statuses(record)[:2] == ["completed", "completed"]
+    assert [path.name for path in record.parent.iterdir()] == [record.name]
+
+
+def test_a_run_that_dies_after_its_intent_has_an_outcome_and_a_seal(project: Project, registered: Callable[..., int]) -> None:
+    """The kernel is killed in the middle of a promotion: the engine ends what it left open."""
+    registered("regularised")
+    nb = json.loads((ROOT / "notebooks" / "promote.ipynb").read_text())
+    dies = {"cell_type": "code", "id": "dies", "metadata": {}, "outputs": [], "execution_count": None}
+    after = next(i for i, cell in enumerate(nb["cells"]) if "registry.propose(" in "".join(cell["source"]))
+    nb["cells"].insert(after + 1, dies | {"source": ["import os, signal\n", "os.kill(os.getpid(), signal.SIGKILL)"]})
+    path = project.folder / "promote.ipynb"
+    path.write_text(json.dumps(nb))
+    result = run_notebook(path, {"apply": True})
+    assert result.status == "failed"
+    registry = ModelRegistry()
+    decision = registry.history("AAPL").ledger.decisions[-1]
+    assert (decision.kind, decision.result) == ("promotion", "failed")
+    assert "DeadKernelError" in decision.reason
+    assert decision.seal is not None
+    assert decision.seal.facts["sha256"] == sha256(result.record.read_bytes())
+    assert registry.verify("AAPL", deep=True).findings == ()
+    assert registry.get_production_model(NAME) is None
+    assert registry.client.version(NAME, 1).tags["fx.record"] == f"AAPL/{result.record.name}"

@@ -35,11 +35,6 @@ def arena(request: pytest.FixtureRequest, project: Project, registered: Register
     return project
 
 
-@pytest.fixture
-def rounds(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("--rounds"))
-
-
 def champion() -> int | None:
     found = ModelRegistry().get_production_model(NAME)
     return found.version if found else None

@@ -49,7 +49,7 @@ def test_a_better_model_becomes_champion_and_a_worse_one_does_not(registered: Re
     good, worse = registered("regularised"), registered("original")
     first = promoted(registry, good, reason="The first of its kind.")
     assert (first.verdict, first.from_version, first.to_version, first.applied) == ("promote", None, good, True)
-    assert first.reason.endswith("The first of its kind.")
+    assert first.reason.endswith('"The first of its kind."')
     second = promoted(registry, worse)
     assert (second.verdict, second.from_version, second.to_version, second.applied) == ("keep", good, good, False)
     assert stages(registry) == {good: "Production", worse: "Staging"}

@@ -90,7 +90,8 @@ def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]
         left -= past or gone
         what = " and ".join(word for word, doing in (("archive", past), ("prune", gone)) if doing) or "keep"
         if past or version.stage == "Archived":
-            rows.append([version.version, version.stage, version.created, due, size, what, why])
+            times = [f"{version.created:%Y-%m-%d %H:%M}", f"{due:%Y-%m-%d}" if due else ""]
+            rows.append([version.version, version.stage, *times, size, what, why])
     return pd.DataFrame(rows, columns=["version", "stage", "registered", "due", "bytes", "what", "why"])
 
 

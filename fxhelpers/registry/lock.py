@@ -137,10 +137,12 @@ class ModelLock:
             try:
                 client.create_registered_model(self.name, tags=tags, description=f"{self._model} is being decided about.")
             except MlflowException as error:
-                if error.error_code not in {"RESOURCE_ALREADY_EXISTS", "TEMPORARILY_UNAVAILABLE"}:
+                # what exists already may be gone when MLflow looks at it in order to say so
+                if error.error_code not in {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "TEMPORARILY_UNAVAILABLE"}:
                     raise
                 found = _read(client, self.name)
                 if found is None:
+                    self._owner = f"nobody any more: {error.message}"
                     return False
                 if found.tags.get("fx.token") == self._token:  # ours: the answer to its creation was lost
                     return True

@@ -108,7 +108,7 @@ def _way_back(ledger: Ledger, known: int | None) -> str:
 def _gaps(ledger: Ledger) -> Iterator[Finding]:
     """Find champions that came without a decision; once somebody has decided about Production again, they are history."""
     outcomes = ledger.outcomes
-    settled = max((i for i, d in enumerate(outcomes) if d.result in {"promoted", "rolled back", "moved"}), default=-1)
+    settled = max((i for i, d in enumerate(outcomes) if d.moved_at or d.rests_on == "manual"), default=-1)
     for i, decision in enumerate(outcomes):
         before = outcomes[i - 1] if i else None
         expected = before.to_version if before else None

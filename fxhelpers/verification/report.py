@@ -61,6 +61,13 @@ class Verification(Keyed):
         """Those that need somebody."""
         return [finding for finding in self.findings if finding.level == "problem"]
 
+    @property
+    def said(self) -> str:
+        """What was found, in one line."""
+        counts = [(len(self.problems), "problem"), (self.decisions, "decision"), (len(self.models), "model")]
+        problems, decisions, models = (f"{count or 'no'} {word}{'s' * (count > 1)}" for count, word in counts)
+        return f"{problems} in {decisions} about {models}{', read in depth' if self.deep else ''}"
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row a finding, for people."""
         columns = ["model", "level", "what", "do", "decision"]

@@ -1,0 +1,335 @@
+"""What a decision holds, and the decisions beside promotion: approval, rollback, retention."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from conftest import NAME, Project
+from sqlalchemy import create_engine, text
+
+from fxhelpers import ModelRegistry
+from fxhelpers.comparison import EvaluationFrame, compare
+from fxhelpers.errors import (
+    ModelTamperedError,
+    NoRecordError,
+    NotComparableError,
+    ParamsError,
+    PredictionsChangedError,
+    PromotionRefusedError,
+    StaleComparisonError,
+    VersionNotFoundError,
+)
+from fxhelpers.files import folder_digest
+from fxhelpers.ledger import Decision
+from fxhelpers.registry import MODEL_DIGEST
+from fxhelpers.registry.ledgers import fetch, read_ledger
+
+Register = Callable[..., int]
+
+
+def last(registry: ModelRegistry) -> Decision:
+    return read_ledger(registry.client, NAME).outcomes[-1]
+
+
+def promoted(registry: ModelRegistry, version: int | None = None, **words: str) -> Decision:
+    return registry.promote(registry.propose("AAPL", version, apply=True, **words))
+
+
+def champion(registry: ModelRegistry) -> int | None:
+    found = registry.get_production_model(NAME)
+    return found.version if found else None
+
+
+def files_of(registry: ModelRegistry, version: int) -> Path:
+    run = registry.client.version(NAME, version).run_id
+    with registry.client.session("find files") as client:
+        return Path(unquote(urlsplit(client.get_run(run).info.artifact_uri).path)) / "model"
+
+
+def test_a_promotion_holds_who_when_why_and_on_what_evidence(
+    registered: Register, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    registry = ModelRegistry()
+    old, new = registered("original", stage="Production"), registered("regularised")
+    decision = promoted(registry, new, reason="weekly", approved_by="bob")
+    kept = next(d for d in read_ledger(registry.client, NAME).decisions if d.id == decision.id)
+    assert (kept.kind, kept.result, kept.version, kept.from_version, kept.to_version) == ("promotion", "promoted", new, old, new)
+    assert kept.actor.startswith("ann@")
+    assert (kept.approved_by, kept.record) == ("bob", None)
+    assert kept.reason.endswith('"weekly"')
+    assert kept.outcome is not None
+    assert kept.seal is not None
+    assert kept.seal.facts == {"record": None, "status": "taken outside a recorded run"}
+    facts = kept.outcome.facts
+    assert set(facts["bundles"]) == {str(old), str(new)}
+    assert facts["window"]["days"] == 768
+    assert [gate["result"] for gate in facts["gates"]] == ["pass", "pass", "pass"]
+    frame = EvaluationFrame.from_csv(
+        fetch(registry.client, kept, "evidence/frame.csv", tmp_path).decode(), symbol="AAPL", challenger=new, champion=old
+    )
+    assert frame.digest == facts["frame_sha256"]
+    measures = json.loads(fetch(registry.client, kept, "evidence/measures.json", tmp_path))
+    assert measures == compare(frame).measures_json()
+    assert f"promoted (promotion), {kept.time[:16].replace('T', ' ')}" in registry.client.version(NAME, new).tags["fx.decision"]
+
+
+def test_the_intent_is_written_before_anything_is_evaluated(registered: Register, project: Project) -> None:
+    """An attempt that fails is an attempt."""
+    registered("regularised")
+    registry = project.registry(prices={"end": "2010-01-29"})
+    with pytest.raises(NotComparableError):
+        registry.propose("AAPL", apply=True)
+    assert (last(registry).kind, last(registry).result) == ("promotion", "failed")
+    assert "no day is left to compare on" in last(registry).reason
+    registry = project.registry(prices={"end": None})
+    promoted(registry)
+    assert registry.history("AAPL").ledger.attempts == 2
+    registry.compare("AAPL")  # a look is no attempt
+    assert registry.history("AAPL").ledger.attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "words", "missing"),
+    [
+        ({"required": True}, {}, "asks for approved_by and reason"),
+        ({"required": True}, {"approved_by": "bob"}, "asks for reason"),
+        ({"required": True}, {"approved_by": "Ann@corp.example", "reason": "weekly"}, "cannot approve: ann@"),
+        ({"required": False}, {"approved_by": "ann"}, "cannot approve: ann@"),
+        ({"required": True}, {"approved_by": "bob", "reason": "weekly"}, None),
+        ({"required": True, "not_author": False}, {"approved_by": "ann", "reason": "weekly"}, None),
+        ({"required": False}, {}, None),
+    ],
+)
+def test_an_approval_that_the_policy_asks_for(
+    registered: Register,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    rule: dict[str, bool],
+    words: dict[str, str],
+    missing: str | None,
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    registered("regularised")
+    registry = project.registry(promotion={"approval": {"Production": rule}})
+    decision = promoted(registry, **words)
+    assert (decision.verdict, decision.applied) == ("promote", missing is None)
+    assert last(registry).result == ("promoted" if missing is None else "refused")
+    assert (missing or "") in last(registry).reason
+    assert champion(registry) == (1 if missing is None else None)
+
+
+def test_who_registered_a_version_is_an_author_too(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "carol")
+    registered("regularised")
+    monkeypatch.setenv("LOGNAME", "ann")
+    decision = promoted(ModelRegistry(), approved_by="carol", reason="weekly")
+    assert decision.result == "refused"
+    assert "registered version 1" in decision.reason
+
+
+def test_by_hand_nothing_goes_to_production_where_an_approval_is_needed(registered: Register, project: Project) -> None:
+    registered("regularised")
+    registry = project.registry(promotion={"approval": {"Production": {"required": True}}})
+    with pytest.raises(PromotionRefusedError, match="not by hand; nothing was changed"):
+        registry.transition_stage(NAME, 1, "Production")
+    assert (last(registry).kind, last(registry).result) == ("stage change", "refused")
+    with pytest.raises(PromotionRefusedError):
+        registry.register_model(project.bundle(), stage="Production")
+    assert (last(registry).kind, last(registry).result) == ("registration", "refused")
+    assert champion(registry) is None
+
+
+@pytest.mark.parametrize("key", ["requird", "Staging"])
+def test_a_mistyped_approval_is_an_error(project: Project, key: str) -> None:
+    rule = {"Production": {key: True}} if key != "Staging" else {key: {"required": True}}
+    with pytest.raises(ParamsError, match=f"promotion.approval.*{key}: unknown key"):
+        project.registry(promotion={"approval": rule})
+
+
+def test_a_rollback_goes_to_the_previous_champion_and_is_undone_by_another(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    for model in ("original", "regularised", "lighter"):
+        registered(model, stage="Production")
+    shown = registry.rollback("AAPL")
+    assert (shown.result, shown.version, shown.applied, shown.to_version) == ("only shown", 2, False, 3)
+    assert "256 of 256 forecasts came out the same" in shown.reason
+    for expected, before in ((2, 3), (3, 2)):
+        decision = registry.rollback("AAPL", reason="it drifts", apply=True)
+        assert (decision.result, decision.from_version, decision.to_version) == ("rolled back", before, expected)
+        assert champion(registry) == expected
+    assert registry.rollback("AAPL", 1, reason="further back", apply=True).to_version == 1
+    assert registry.rollback("AAPL", 1, reason="further back", apply=True).result == "unchanged"
+    assert [v.version for v in registry.get_model_versions(NAME) if v.mirror == "Production"] == [1]
+
+
+def test_a_rollback_without_a_reason_or_in_an_unrecorded_notebook_changes_nothing(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    registry = ModelRegistry()
+    for model in ("original", "regularised"):
+        registered(model, stage="Production")
+    with pytest.raises(ParamsError, match="reason: a rollback needs one"):
+        registry.rollback("AAPL", apply=True, reason="  ")
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", sys)
+    with pytest.raises(NoRecordError, match="fx rollback AAPL --version 1 --reason TEXT"):
+        registry.rollback("AAPL", apply=True, reason="it drifts")
+    assert champion(registry) == 2
+    assert len(read_ledger(registry.client, NAME).decisions) == 2
+
+
+def test_a_rollback_to_other_bytes_is_refused_and_the_champion_stays(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    for model in ("regularised", "lighter"):
+        registered(model, stage="Production")
+    model = files_of(registry, 1) / "model.skops"
+    content = bytearray(model.read_bytes())
+    content[200] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(ModelTamperedError):
+        registry.rollback("AAPL", reason="it drifts", apply=True)
+    assert (champion(registry), last(registry).result) == (2, "failed")
+
+
+def test_a_rollback_to_a_version_that_forecasts_otherwise_is_refused(registered: Register, project: Project) -> None:
+    """As after a change of libraries: the bytes are right, and what comes out is not."""
+    registry = ModelRegistry()
+    for model in ("regularised", "lighter"):
+        registered(model, stage="Production")
+    shutil.copy(files_of(registry, 2) / "model.skops", files_of(registry, 1) / "model.skops")
+    registry.client.annotate(NAME, 1, tags={MODEL_DIGEST: folder_digest(files_of(registry, 1))})
+    with pytest.raises(PredictionsChangedError, match=r"forecasts something else .* 256 of 256 .* scikit-learn=="):
+        registry.rollback("AAPL", reason="it drifts", apply=True)
+    assert champion(registry) == 2
+
+
+def test_a_rollback_to_a_version_that_is_gone_or_was_never_approved(registered: Register, project: Project) -> None:
+    registry = project.registry(promotion={"approval": {"Production": {"required": False}}})
+    registered("original", stage="Production")
+    registered("regularised", stage="Production")
+    registered("lighter")
+    strict = project.registry(promotion={"approval": {"Production": {"required": True}}})
+    with pytest.raises(PromotionRefusedError, match=r"version 3 was never in Production: promotion\.approval"):
+        strict.rollback("AAPL", 3, reason="it drifts", apply=True)
+    assert strict.rollback("AAPL", 3, reason="it drifts", approved_by="bob", apply=True).to_version == 3
+    assert strict.rollback("AAPL", reason="it drifts", apply=True).to_version == 2  # which was champion: no approval
+    with registry.client.session("delete by hand") as client:
+        client.delete_model_version(NAME, "3")
+    with pytest.raises(VersionNotFoundError):
+        strict.rollback("AAPL", reason="it drifts", apply=True)
+    assert champion(registry) == 2
+
+
+def test_a_rollback_decided_on_another_champion_is_stale(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the ledger and the lock somebody else promotes: the rollback would undo what it never saw."""
+    registry = ModelRegistry()
+    for model in ("original", "regularised"):
+        registered(model, stage="Production")
+    third = registered("lighter")
+    from fxhelpers.promotion import rollback
+
+    checked = rollback._checked
+
+    def meanwhile(*arguments: Any) -> str:
+        ModelRegistry().transition_stage(NAME, third, "Production")
+        return checked(*arguments)
+
+    monkeypatch.setattr(rollback, "_checked", meanwhile)
+    with pytest.raises(StaleComparisonError, match="made against version 2, but the champion is version 3 by now"):
+        registry.rollback("AAPL", reason="it drifts", apply=True)
+    assert (champion(registry), last(registry).result) == (third, "stale")
+
+
+def aged(registry: ModelRegistry, *versions: int) -> None:
+    with create_engine(registry.params.registry_uri).begin() as connection:
+        for version in versions:
+            old = text("UPDATE model_versions SET creation_time = creation_time - :age WHERE version = :version")
+            connection.execute(old, {"age": 86_400_000 * 100, "version": version})
+
+
+def test_versions_past_their_time_are_archived_and_nothing_else(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("regularised", stage="Production")
+    registered("original")
+    registered("lighter")
+    aged(registry, 1, 2)
+    shown = registry.retain("AAPL")
+    assert (shown.due("archive"), shown.due("prune"), shown.decision) == ([2], [], None)
+    assert registry.client.version(NAME, 2).stage == "Staging"
+    done = registry.retain("AAPL", apply=True, reason="quarterly")
+    assert done.decision is not None
+    assert done.decision.reason == 'In Staging for more than 90 days: 1 archived. "quarterly"'
+    assert {v.version: v.stage for v in registry.get_model_versions(NAME)} == {1: "Production", 2: "Archived", 3: "Staging"}
+    again = registry.retain("AAPL", apply=True)
+    assert (again.due("archive"), again.decision) == ([], None)
+    assert registry.compare("AAPL").challenger.version == 3
+
+
+def test_files_are_pruned_only_where_asked_for_and_of_no_version_that_a_decision_needs(
+    registered: Register, project: Project
+) -> None:
+    registry = project.registry(model_registry={"compare_metrics": False})
+    registered("original", stage="Production")
+    registered("regularised")
+    promoted(registry, 2)  # 1 was champion, and is archived
+    registered("lighter")
+    unneeded = registry.register_model(project.bundle()).version
+    promoted(registry, 3)  # 2 was champion too
+    aged(registry, 1, 2, 3, unneeded)
+    kept = registry.retain("AAPL", apply=True)
+    assert (kept.due("archive"), kept.due("prune"), kept.bytes_pruned) == ([unneeded], [], 0)
+    shown = registry.retain("AAPL", prune=True)
+    assert shown.due("prune") == [unneeded]
+    assert shown.bytes_pruned > 10_000
+    assert list(shown.versions["why"]) == ["was in Production", "was in Production", ""]
+    assert files_of(registry, unneeded).exists()
+    done = registry.retain("AAPL", apply=True, prune=True)
+    assert done.decision is not None
+    assert not files_of(registry, unneeded).exists()
+    assert files_of(registry, 1).exists()
+    with pytest.raises(VersionNotFoundError, match=f"were deleted on purpose, by decision {done.decision.id}"):
+        registry.rollback("AAPL", unneeded, reason="why not", apply=True)
+    found = registry.verify("AAPL", deep=True)
+    assert found.problems == []
+    assert any("were deleted on purpose" in finding.what for finding in found.findings)
+    assert registry.retain("AAPL", prune=True).due("prune") == []
+
+
+def test_a_creation_that_was_sent_twice_is_one_decision(registered: Register, project: Project) -> None:
+    """The answer to the first one was lost, so MLflow's client sent it again."""
+    registered("regularised", stage="Production")
+    registry = ModelRegistry()
+    decision = last(registry)
+    with registry.client.session("send again") as client:
+        first = client.get_run(decision.run_id)
+        tags = {key: first.data.tags[key] for key in ("fx.model", "fx.decision", "fx.intent")}
+        client.create_run(first.info.experiment_id, tags=tags)
+    assert registry.verify("AAPL").problems == []
+    registry.transition_stage(NAME, 1, "Archived")
+    found = registry.verify("AAPL")
+    assert (found.problems, found.decisions) == ([], 2)
+
+
+def test_an_open_run_that_somebody_deleted_in_mlflow_does_not_stop_the_next_decision(
+    registered: Register, project: Project
+) -> None:
+    from fxhelpers.promotion.deciding import begin
+
+    registered("regularised")
+    registry = ModelRegistry()
+    open_one = begin(registry.client, NAME, "promotion", version=1)
+    with registry.client.session("delete by hand") as client:
+        client.delete_run(open_one.run_id)
+    assert promoted(registry).result == "promoted"
+    assert read_ledger(registry.client, NAME).faults == ()

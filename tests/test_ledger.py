@@ -1,0 +1,150 @@
+"""The chain: nothing can be changed in it, taken out of it or put into it without being seen."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from fxhelpers.errors import LedgerError
+from fxhelpers.ledger import LONGEST_ENTRY, Entry, Ledger
+
+START = datetime(2026, 11, 23, tzinfo=UTC)
+Runs = list[tuple[str, dict[str, str]]]
+
+champions = st.lists(st.one_of(st.none(), st.integers(1, 5)), min_size=1, max_size=8)
+
+
+def story(moves: list[int | None]) -> Runs:
+    """Return a ledger in which each decision, a minute after the one before, makes another version champion."""
+    head: Entry | None = None
+    now: int | None = None
+    runs = []
+    for number, champion in enumerate(moves):
+        texts = {}
+        told: dict[str, dict[str, Any]] = {
+            "intent": {"kind": "promotion", "version": champion, "actor": "ann@desk", "reason": "it has to be"},
+            "outcome": {"result": "promoted", "from": now, "to": champion},
+            "seal": {"record": None},
+        }
+        for step, (kind, facts) in enumerate(told.items()):
+            time = (START + timedelta(minutes=number, seconds=step)).isoformat(timespec="milliseconds")
+            if kind == "outcome" and now != champion:
+                facts["moved"] = time
+            head = Entry.after(head, ledger="M", entry=kind, decision=f"d{number}", now=time, facts=facts)  # type: ignore[arg-type]
+            texts[kind] = head.to_json()
+        runs.append((f"run{number}", texts))
+        now = champion
+    return runs
+
+
+def faults(runs: Runs) -> list[str]:
+    return [fault.what for fault in Ledger.read("M", runs).faults]
+
+
+@given(champions)
+def test_a_ledger_that_was_only_appended_to_has_no_fault(moves: list[int | None]) -> None:
+    runs = story(moves)
+    assert faults(runs) == []
+    assert faults(runs[::-1]) == []  # the order in which MLflow returns them does not matter
+    assert Ledger.read("M", runs).champion == moves[-1]
+
+
+@settings(max_examples=300)
+@given(champions, st.data())
+def test_any_edit_of_any_entry_is_seen(moves: list[int | None], data: st.DataObject) -> None:
+    runs = story(moves)
+    run, texts = runs[data.draw(st.integers(0, len(runs) - 1))]
+    kind = data.draw(st.sampled_from(sorted(texts)))
+    text = texts[kind]
+    place = data.draw(st.integers(0, len(text) - 1))
+    edited = text[:place] + data.draw(st.characters(codec="utf-8")) + text[place + 1 :]
+    assume(_meaning(edited) != _meaning(text))
+    texts[kind] = edited
+    assert faults(runs), run
+
+
+@given(champions, st.data())
+def test_an_entry_that_is_taken_out_is_missed_unless_it_is_the_last(moves: list[int | None], data: st.DataObject) -> None:
+    runs = story(moves)
+    places = [(number, kind) for number, (_, texts) in enumerate(runs) for kind in texts][:-1]
+    number, kind = data.draw(st.sampled_from(places))
+    del runs[number][1][kind]
+    assert faults(runs)
+
+
+@given(champions, st.data())
+def test_a_decision_of_another_ledger_is_seen(moves: list[int | None], data: st.DataObject) -> None:
+    runs, others = story(moves), story([9, *moves])
+    place = data.draw(st.integers(0, len(runs) - 1))
+    runs[place] = others[data.draw(st.integers(0, len(others) - 1))]
+    assume(runs != story(moves))
+    assert faults(runs) or len(runs) == 1  # alone and from the start, it is a ledger of its own
+
+
+def test_a_fork_is_called_one() -> None:
+    runs = story([1, 2, 3])
+    head = Entry.read(runs[0][1]["seal"])
+    other = Entry.after(head, ledger="M", entry="intent", decision="dx", now=head.time, facts={"kind": "promotion"})
+    assert any("forked: entry 4 is there twice" in what for what in faults([*runs, ("runx", {"intent": other.to_json()})]))
+
+
+def test_a_decision_whose_creation_was_sent_twice_is_one_decision() -> None:
+    runs = story([1, 2])
+    twin = ("run0b", {"intent": runs[0][1]["intent"]})
+    for order in ([*runs, twin], [twin, *runs]):
+        ledger = Ledger.read("M", order)
+        assert (len(ledger.decisions), ledger.faults, ledger.champion) == (2, (), 2)
+
+
+@given(champions, st.floats(-1, 10))
+def test_who_was_in_production_at_a_moment_is_what_a_replay_says(moves: list[int | None], minutes: float) -> None:
+    ledger = Ledger.read("M", story(moves))
+    moment = START + timedelta(minutes=minutes)
+    expected = None
+    for number, champion in enumerate(moves):
+        if START + timedelta(minutes=number, seconds=1) <= moment:
+            expected = champion
+    found = [reign.version for reign in ledger.during(moment, moment + timedelta(microseconds=1))]
+    assert found == [expected] or (found == [] and expected is None)
+    for before, after in pairwise(ledger.reigns()):
+        assert before.until == after.since
+
+
+def test_the_previous_champion_is_the_one_before_also_after_a_rollback() -> None:
+    assert Ledger.read("M", story([1, 2, 3])).previous_champion == 2
+    assert Ledger.read("M", story([1, 2, 3, 2])).previous_champion == 3
+    assert Ledger.read("M", story([1, 2, None])).previous_champion == 2
+    assert Ledger.read("M", story([1])).previous_champion is None
+
+
+def test_a_champion_that_came_without_a_decision_is_in_the_history() -> None:
+    runs = story([1, 2])
+    head = Entry.read(runs[-1][1]["seal"])
+    facts = {"result": "refused", "from": 7, "to": 7}
+    intent = Entry.after(head, ledger="M", entry="intent", decision="d9", now=head.time, facts={"kind": "promotion"})
+    outcome = Entry.after(intent, ledger="M", entry="outcome", decision="d9", now=head.time, facts=facts)
+    ledger = Ledger.read("M", [*runs, ("run9", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
+    assert ledger.faults == ()
+    assert [(reign.version, reign.decision) for reign in ledger.reigns()] == [(1, "d0"), (2, "d1"), (7, None)]
+
+
+def test_what_would_be_cut_is_refused() -> None:
+    with pytest.raises(LedgerError, match=f"and {LONGEST_ENTRY} can be kept"):
+        Entry.after(None, ledger="M", entry="intent", decision="d", now="2026-11-23T00:00:00.000+00:00", facts={"x": "y" * 5000})
+
+
+def test_time_never_runs_backwards_in_a_chain() -> None:
+    first = Entry.after(None, ledger="M", entry="intent", decision="d", now="2026-11-23T00:00:05.000+00:00", facts={})
+    second = Entry.after(first, ledger="M", entry="outcome", decision="d", now="2026-11-23T00:00:01.000+00:00", facts={})
+    assert second.time == first.time
+
+
+def _meaning(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,355 @@
+"""One story, told by notebooks, and everything that can be done to it behind fxhelpers' back."""
+
+import json
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from conftest import NAME, ROOT, Project
+
+from fxhelpers import ModelRegistry, load_params
+from fxhelpers.cli import PROBLEMS, cli
+from fxhelpers.engine import run_notebook
+from fxhelpers.errors import NoChampionError, VersionNotFoundError
+from fxhelpers.ledger import Entry
+from fxhelpers.processes import process_identity
+from fxhelpers.promotion.deciding import begin
+from fxhelpers.registry.ledgers import read_ledger
+
+FX = str(Path(sys.executable).with_name("fx"))
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Path], empty_registry: Path) -> Path:
+    """A project in which one version was promoted and another one refused, each by its notebook."""
+    folder = tmp_path_factory.mktemp("told")
+    (folder / "outputs" / "registry").mkdir(parents=True)
+    shutil.copy(empty_registry, folder / "outputs" / "registry" / "mlflow.db")
+    shutil.copy(ROOT / "params.yaml", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for model in ("regularised", "lighter"):
+            (path,) = load_params(trained[model] / "params.yaml").paths.models.glob("mlp_model_*")
+            for kind in ("models", "metadata"):
+                shutil.copytree(trained[model] / "outputs" / kind, folder / "outputs" / kind, dirs_exist_ok=True)
+            parameters = {
+                "register": {"model_path": f"outputs/models/{path.name}"},
+                "promote": {"apply": True, "reason": "weekly"},
+            }
+            for notebook, values in parameters.items():
+                assert run_notebook(ROOT / "notebooks" / f"{notebook}.ipynb", values).error is None
+    return folder
+
+
+@pytest.fixture
+def story(told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The story, to be tampered with: it is put back afterwards, to the byte."""
+    kept = tmp_path / "kept"
+    shutil.copytree(told, kept)
+    monkeypatch.chdir(told)
+    yield told
+    for path in [path for path in told.rglob("*") if path.is_file() and not (kept / path.relative_to(told)).exists()]:
+        path.unlink()
+    for path in [path for path in kept.rglob("*") if path.is_file()]:
+        there = told / path.relative_to(kept)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        if not there.exists() or there.read_bytes() != path.read_bytes():
+            shutil.copyfile(path, there)  # into the same file: MLflow keeps the database open
+
+
+def record_of(kind: str) -> Path:
+    return max(Path("outputs/records/AAPL").glob(f"*-{kind}-*.ipynb"))
+
+
+def sql(*statements: str) -> None:
+    with sqlite3.connect("outputs/registry/mlflow.db") as database:
+        for statement in statements:
+            assert database.execute(statement).rowcount > 0, statement
+
+
+def tag(decision: int, kind: str) -> str:
+    """Return the condition that finds one entry in MLflow's table."""
+    run = read_ledger(ModelRegistry().client, NAME).decisions[decision].run_id
+    return f"key = 'fx.{kind}' AND run_uuid = '{run}'"
+
+
+def flip(path: Path, place: int = -200) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def artifact(pattern: str) -> Path:
+    found = sorted(Path("outputs/registry/artifacts").glob(f"*/artifacts/{pattern}"))
+    assert found, pattern
+    return found[-1]
+
+
+def delete_last_decision() -> None:
+    run = read_ledger(ModelRegistry().client, NAME).decisions[-1].run_id
+    sql(f"DELETE FROM tags WHERE run_uuid = '{run}'", f"DELETE FROM runs WHERE run_uuid = '{run}'")
+
+
+def rewrite_the_ledger() -> None:
+    """Change the last verdict, and compute every digest and link after it anew, as somebody who knows the format can."""
+    decision = read_ledger(ModelRegistry().client, NAME).decisions[-1]
+    assert decision.outcome is not None
+    assert decision.seal is not None
+    words = {"ledger": NAME, "decision": decision.id}
+    facts = decision.outcome.facts | {"reason": "Version 2 is much better."}
+    outcome = Entry.after(decision.intent, entry="outcome", now=decision.outcome.time, facts=facts, **words)
+    seal = Entry.after(outcome, entry="seal", now=decision.seal.time, facts=decision.seal.facts, **words)
+    with sqlite3.connect("outputs/registry/mlflow.db") as database:
+        for entry in (outcome, seal):
+            database.execute(f"UPDATE tags SET value = ? WHERE {tag(-1, entry.entry)}", [entry.to_json()])
+
+
+def in_mlflow(action: Callable[[Any], object]) -> Callable[[], None]:
+    """Do something with MLflow's own client, as its pages do."""
+
+    def act() -> None:
+        with ModelRegistry().client.session("by hand") as client:
+            action(client)
+
+    return act
+
+
+TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
+    "record edited": (lambda: flip(record_of("promote")), r"the record AAPL/.*-promote-.* was edited", False),
+    "record of a registration edited": (lambda: flip(record_of("register")), r"-register-.* was edited", False),
+    "record deleted": (lambda: record_of("promote").unlink(), r"the record AAPL/.* was deleted or moved", False),
+    "ledger truncated": (delete_last_decision, r"is of a decision that the ledger lacks .* was truncated", False),
+    "ledger deleted": (lambda: sql("DELETE FROM tags WHERE key = 'fx.model'"), r"that the ledger lacks", False),
+    "first entries deleted": (lambda: sql(f"DELETE FROM tags WHERE {tag(0, 'intent')}"), r"without a readable intent", False),
+    "entry deleted": (lambda: sql(f"DELETE FROM tags WHERE {tag(1, 'outcome')}"), r"the chain is broken: entries", False),
+    "reason edited": (
+        lambda: sql(f"UPDATE tags SET value = replace(value, 'weekly', 'wanted') WHERE {tag(1, 'intent')}"),
+        r"entry 4 \(intent\) was edited",
+        False,
+    ),
+    "last verdict edited": (
+        lambda: sql(f"UPDATE tags SET value = replace(value, '\"refused\"', '\"promoted\"') WHERE {tag(-1, 'outcome')}"),
+        r"entry 11 \(outcome\) was edited",
+        False,
+    ),
+    "last seal edited": (
+        lambda: sql(f"UPDATE tags SET value = replace(value, 'completed', 'completes') WHERE {tag(-1, 'seal')}"),
+        r"entry 12 \(seal\) was edited",
+        False,
+    ),
+    "entry that is none": (
+        lambda: sql(f"UPDATE tags SET value = '{{\"seq\": NaN' WHERE {tag(1, 'seal')}"),
+        r"its seal is not an entry of a ledger",
+        False,
+    ),
+    "run deleted in MLflow for good": (
+        lambda: sql(f"DELETE FROM tags WHERE {tag(2, 'intent').split(' AND ')[1]}"),
+        r"the chain is broken: entries 7 to 9 are gone",
+        False,
+    ),
+    "champion changed in MLflow": (
+        in_mlflow(lambda client: client.set_registered_model_alias(NAME, "champion", "2")),
+        r"the champion is version 2, the last outcome says version 1: it was changed without a decision",
+        False,
+    ),
+    "alias deleted in MLflow": (
+        in_mlflow(lambda client: client.delete_registered_model_alias(NAME, "champion")),
+        r"there is no champion, the last outcome says version 1: its alias was deleted",
+        False,
+    ),
+    "champion deleted in MLflow": (
+        in_mlflow(lambda client: client.delete_model_version(NAME, "1")),
+        r"version 1 was registered, and is not there any more",
+        False,
+    ),
+    "a second version in Production": (
+        in_mlflow(lambda client: client.transition_model_version_stage(NAME, "2", "Production")),
+        r"several versions in stage Production: 2, 1",
+        False,
+    ),
+    "champion's stage changed": (
+        in_mlflow(lambda client: client.transition_model_version_stage(NAME, "1", "Archived")),
+        r"MLflow's stage of version 1 is Archived, by the alias it is Production",
+        False,
+    ),
+    "digest of a version edited": (
+        in_mlflow(lambda client: client.set_model_version_tag(NAME, "2", "fx.model_sha256", "0" * 64)),
+        r"the tag fx.model_sha256 of version 2 is not the digest that was registered",
+        False,
+    ),
+    "ledger rewritten with all its digests": (rewrite_the_ledger, r"shows another outcome than the ledger", True),
+    "model edited": (lambda: flip(artifact("model/model.skops")), r"the files of version . are not those", True),
+    "model's description edited": (lambda: flip(artifact("model/MLmodel"), 20), r"the files of version . are not those", True),
+    "kept forecasts edited": (lambda: flip(artifact("model/probe.npz")), r"the files of version . are not those", True),
+    "model deleted": (lambda: shutil.rmtree(artifact("model")), r"the files of version . are gone: nobody decided", True),
+    "daily forecasts edited": (lambda: flip(artifact("evidence/frame.csv")), r"the stored frame.csv was edited", True),
+    "daily forecasts deleted": (lambda: artifact("evidence/frame.csv").unlink(), r"the stored frame.csv is gone", True),
+    "measures edited": (lambda: flip(artifact("evidence/measures.json")), r"the stored measures.json was edited", True),
+    "copy of a record edited": (lambda: flip(artifact("record/*.ipynb")), r"the copy of its record .* was edited", True),
+    "copy of a record deleted": (lambda: artifact("record/*.ipynb").unlink(), r"the copy of its record .* is gone", True),
+}
+
+
+def test_the_story_as_it_happened_has_no_finding(story: Path) -> None:
+    found = ModelRegistry().verify("AAPL", deep=True)
+    assert found.findings == ()
+    assert found.decisions == 4
+    assert ModelRegistry().verify().models == (NAME,)
+
+
+@pytest.mark.parametrize("case", list(TAMPERED))
+def test_what_is_tampered_with_is_found(story: Path, case: str) -> None:
+    tamper, expected, deep = TAMPERED[case]
+    tamper()
+    found = ModelRegistry().verify("AAPL", deep=deep)
+    problems = "\n".join(finding.what for finding in found.problems)
+    assert found.problems
+    assert re.search(expected, problems), problems
+    assert all(finding.do for finding in found.findings)
+
+
+def test_a_whole_registry_that_is_gone_is_found_by_the_records(story: Path) -> None:
+    for table in ("tags", "model_version_tags", "registered_model_aliases", "model_versions", "registered_models", "runs"):
+        sql(f"DELETE FROM {table}")
+    found = ModelRegistry().verify()
+    assert len([f for f in found.problems if "was truncated" in f.what]) == 4
+
+
+def fx(*arguments: str) -> tuple[int, str]:
+    """Run a command in this process: starting another one for each would take minutes."""
+    result = CliRunner().invoke(cli, list(arguments))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def test_fx_verify_says_it_on_one_line_each_and_exits_with_four(story: Path) -> None:
+    clean = subprocess.run([FX, "verify", "--deep"], check=False, capture_output=True, text=True)
+    assert (clean.returncode, clean.stdout) == (0, "no problem in 4 decisions about 1 model, read in depth\n")
+    flip(record_of("promote"))
+    code, said = fx("verify", "AAPL")
+    assert code == PROBLEMS
+    assert said.startswith(f"PROBLEM  {NAME} [")
+    assert "What to do: put the sealed one back: a copy is with MLflow's run" in said
+    code, said = fx("verify", "AAPL", "--json")
+    assert code == PROBLEMS
+    assert [finding["level"] for finding in json.loads(said)["findings"]] == ["problem"]
+    code, said = fx("verify", "ZZZ")
+    assert code == 1
+    assert "no version, no decision and no record of it" in said
+
+
+@pytest.mark.parametrize("case", ["alias deleted in MLflow", "a second version in Production", "champion's stage changed"])
+def test_repair_mends_it_and_records_that_as_a_decision(story: Path, case: str) -> None:
+    TAMPERED[case][0]()
+    found = ModelRegistry().verify("AAPL", repair=True)
+    assert found.problems == []
+    last = read_ledger(ModelRegistry().client, NAME).decisions[-1]
+    assert (last.kind, last.result, last.to_version) == ("repair", "repaired", 1)
+    assert ModelRegistry().verify("AAPL", repair=True).decisions == found.decisions  # nothing more to mend, nothing recorded
+
+
+def test_repair_touches_nothing_that_was_edited(story: Path) -> None:
+    flip(record_of("promote"))
+    before = record_of("promote").read_bytes()
+    assert len(ModelRegistry().verify("AAPL", repair=True).problems) == 1
+    assert record_of("promote").read_bytes() == before
+
+
+def test_a_champion_changed_in_mlflow_stays_in_the_history_once_it_was_decided_anew(story: Path) -> None:
+    TAMPERED["champion changed in MLflow"][0]()
+    registry = ModelRegistry()
+    assert "it was changed without a decision" in registry.history("AAPL").doubts[0]
+    registry.transition_stage(NAME, 2, "Production")
+    found = registry.verify("AAPL")
+    assert [finding.level for finding in found.findings] == ["note"]
+    assert "version 2 was champion when this was decided, version 1 before" in found.findings[0].what
+    assert [reign.version for reign in registry.history("AAPL").ledger.reigns()] == [1, 2]
+
+
+def test_a_decision_that_is_at_work_is_a_note_and_one_that_died_is_a_problem(story: Path) -> None:
+    registry = ModelRegistry()
+    decision = begin(registry.client, NAME, "promotion", version=2)
+    (note,) = registry.verify("AAPL").findings
+    assert (note.level, note.decision) == ("note", decision.id)
+    assert "is at work: it has no outcome yet" in note.what
+    gone = process_identity() | {"started": psutil.Process().create_time() - 1000}
+    head = read_ledger(registry.client, NAME).decisions[-2].seal
+    words = {"ledger": NAME, "decision": decision.id, "now": decision.intent.time}
+    died = Entry.after(head, entry="intent", facts=decision.intent.facts | {"process": gone}, **words)
+    with sqlite3.connect("outputs/registry/mlflow.db") as database:
+        database.execute(f"UPDATE tags SET value = ? WHERE {tag(-1, 'intent')}", [died.to_json()])
+    (problem,) = registry.verify("AAPL").problems
+    assert problem.decision == decision.id
+    assert "was interrupted: it has no outcome" in problem.what
+    registry.verify("AAPL", repair=True)
+    found = registry.verify("AAPL")
+    assert found.problems == []
+    assert read_ledger(registry.client, NAME).decisions[-1].result == "interrupted"
+
+
+def test_a_record_of_another_host_that_is_not_on_this_disk_is_a_note(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-machine")
+    for path in Path("outputs/records/AAPL").glob("*.ipynb"):
+        path.unlink()
+    found = ModelRegistry().verify("AAPL", deep=True)
+    assert found.problems == []
+    assert len(found.findings) == 4
+
+
+def test_a_version_of_plain_mlflow_is_a_note(story: Path) -> None:
+    in_mlflow(lambda client: client.create_model_version(NAME, source="file:///nowhere"))()
+    (finding,) = ModelRegistry().verify("AAPL").findings
+    assert (finding.level, finding.what) == ("note", "version 3 was not registered by fxhelpers")
+
+
+def test_the_history_tells_who_was_in_production_on_a_day(story: Path) -> None:
+    registry = ModelRegistry()
+    history = registry.history("AAPL")
+    since = history.ledger.reigns()[0].since
+    assert [reign.version for reign in history.at(since[:10])] == [1]
+    assert [reign.version for reign in history.at(since)] == [1]
+    before = since.replace(since[11:13], f"{(int(since[11:13]) - 1) % 24:02}", 1) if since[11:13] != "00" else "2020-01-01"
+    assert history.at(before) == []
+    assert history.doubts == ()
+    assert list(history.to_frame()["result"]) == ["registered", "promoted", "registered", "refused"]
+    html = history._repr_html_()
+    assert html.count("<a href=") == 4
+    assert fx("history", "AAPL", "--at", since[:10])[1].startswith(f"version 1, from {since} to now, put there by ")
+    whole = json.loads(fx("history", "AAPL", "--json")[1])
+    assert [decision["outcome"]["facts"]["result"] for decision in whole["decisions"]][-1] == "refused"
+    assert len(fx("history", "AAPL", "--csv")[1].splitlines()) == 5
+    assert "version 1" in fx("history", "AAPL")[1]
+    for wrong, message in (("yesterday", "neither a day"), ("2999-01-01", "still to come")):
+        code, said = fx("history", "AAPL", "--at", wrong)
+        assert (code, message in said) == (1, True)
+
+
+def test_a_rollback_and_its_undoing_take_one_command_each(story: Path) -> None:
+    registry = ModelRegistry()
+    with pytest.raises(NoChampionError, match=r"no version was in Production before version 1"):
+        registry.rollback("AAPL", reason="now", apply=True)
+    registry.transition_stage(NAME, 2, "Production")
+    shutil.copytree(ROOT / "notebooks", "notebooks", dirs_exist_ok=True)
+    for expected in (1, 2):
+        done = subprocess.run([FX, "rollback", "AAPL", "--reason", "it drifts"], check=True, capture_output=True, text=True)
+        assert f"champion after  {expected}" in done.stdout
+        champion = registry.get_production_model(NAME)
+        assert champion is not None
+        assert champion.version == expected
+    assert [reign.version for reign in registry.history("AAPL").ledger.reigns()] == [1, 2, 1, 2]
+    assert registry.verify("AAPL", deep=True).findings == ()
+
+
+def test_nothing_known_says_how_to_begin(project: Project) -> None:
+    with pytest.raises(VersionNotFoundError, match=r"nothing was ever decided about .*; register a version"):
+        ModelRegistry().history("AAPL")
+    assert ModelRegistry().verify().findings == ()
