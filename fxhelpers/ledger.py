@@ -46,6 +46,8 @@ class Entry:
         What it says; text, numbers, lists and mappings.
     digest : str
         SHA-256 of all of the above, as the entry itself states it.
+    intact : bool
+        Whether what was read is what its digest says, to the letter.
     """
 
     ledger: str
@@ -56,6 +58,7 @@ class Entry:
     previous: str
     facts: dict[str, Any] = field(hash=False)
     digest: str
+    intact: bool = field(default=True, compare=False)
 
     @classmethod
     def after(
@@ -65,7 +68,7 @@ class Entry:
         time = max(now, head.time) if head else now
         header = {"ledger": ledger, "seq": head.seq + 1 if head else 1, "entry": entry, "decision": decision, "time": time}
         body = {**header, "previous": head.digest if head else GENESIS, "facts": facts}
-        made = cls(**body, digest=_digest(body))  # type: ignore[arg-type]
+        made = cls(**body, digest=_sha256(_canonical(body)))  # type: ignore[arg-type]
         size = len(made.to_json())
         if size > LONGEST_ENTRY:
             msg = (
@@ -79,7 +82,9 @@ class Entry:
         """Read an entry; :class:`LedgerError` where it is none. Whether it is intact is another question."""
         try:
             raw = json.loads(text, parse_constant=_no_number)
-            made = cls(**{key: raw[key] for key in (*_HEADER, "facts", "digest")})
+            stated = raw["digest"]
+            intact = _sha256(text.replace(f'"digest":"{stated}",', "", 1)) == stated  # the text is canonical, or was edited
+            made = cls(**{key: raw[key] for key in (*_HEADER, "facts", "digest")}, intact=intact)
             datetime.fromisoformat(made.time)
         except (ValueError, TypeError, KeyError) as error:
             msg = f"not an entry of a ledger: {type(error).__name__}: {error}"
@@ -89,17 +94,9 @@ class Entry:
             raise LedgerError(msg)
         return made
 
-    @property
-    def intact(self) -> bool:
-        """Whether its content is what its digest says."""
-        return _digest(self._body()) == self.digest
-
     def to_json(self) -> str:
         """Return it as it is kept: canonical JSON."""
-        return _canonical({**self._body(), "digest": self.digest})
-
-    def _body(self) -> dict[str, Any]:
-        return {**{key: getattr(self, key) for key in _HEADER}, "facts": self.facts}
+        return _canonical({key: getattr(self, key) for key in (*_HEADER, "facts", "digest")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -435,5 +432,5 @@ def _canonical(value: Mapping[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _digest(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical(body).encode()).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
