@@ -18,7 +18,11 @@ Each error is an :class:`FxError` and also the builtin that fits, so that
     ├── StageError                 (ValueError)       not a stage that was asked for
     ├── ModelTamperedError         (ValueError)       stored bytes differ from what was registered
     ├── NotComparableError         (ValueError)       two versions cannot be put on one frame
+    ├── PredictionsChangedError (ValueError)       a version forecasts something else than when it was registered
+    ├── NoChampionError        (LookupError)      no version was in Production, or none before this one
     ├── StaleComparisonError       (RuntimeError)     the champion changed since the comparison
+    ├── PromotionRefusedError  (PermissionError)  approval or a reason is missing
+    ├── LedgerError            (ValueError)       not an entry of a ledger, or one that cannot be kept
     ├── NoRecordError              (PermissionError)  acting would leave no record
     └── RunRefusedError            (ValueError)       a notebook was not run at all
 """

@@ -31,7 +31,7 @@ NAME = "MLP_Stock_Predictor_AAPL"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rounds", default=3, type=int, help="races and kills of each kind; make stress asks for hundreds")
+    parser.addoption("--rounds", default=2, type=int, help="races and kills of each kind; make stress asks for hundreds")
 
 
 class Project:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from fxhelpers.records import SUMMARY_MIME, read_summary
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-bar"]
+STEPS = ("train", "evaluate", "register", "compare", "promote", "retain", "history")
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -69,20 +71,24 @@ def test_notebooks_only_call_and_show(path: Path) -> None:
                 assert node.id not in {"mlflow", "sys", "os", "Path", "open"}
 
 
-@pytest.mark.parametrize(("symbol", "inside"), [("MSFT", False), ("IBM", True)])
-def test_the_whole_path_by_papermill_from_either_folder(project: Project, symbol: str, *, inside: bool) -> None:
-    folder = project.folder / "notebooks" if inside else project.folder
-    if inside:  # a real folder: a link would lead back to the repository
-        folder.unlink()
-        folder.mkdir()
-        for path in NOTEBOOKS:
-            (folder / path.name).write_text(path.read_text())
-    for name in ("train", "evaluate", "register", "compare", "promote"):
-        source = f"{name}.ipynb" if inside else f"notebooks/{name}.ipynb"
+def test_from_the_folder_of_the_notebooks_the_project_above_applies(project: Project) -> None:
+    folder = project.folder / "notebooks"
+    folder.unlink()  # a real folder: a link would lead back to the repository
+    shutil.copytree(ROOT / "notebooks", folder)
+    quick = ["-y", "overrides: {max_iter: 5}"]
+    subprocess.run([*PAPERMILL, "train.ipynb", "-", "-p", "symbol", "IBM", *quick], check=True, capture_output=True, cwd=folder)
+    assert len(project.records("IBM")) == 1
+    assert len(list((project.folder / "outputs" / "models").iterdir())) == 2
+
+
+def test_the_whole_path_by_papermill(project: Project) -> None:
+    symbol = "MSFT"
+    for name in STEPS:
         arguments = ["-p", "apply", "True"] if name == "promote" else []
-        subprocess.run([*PAPERMILL, source, "-", "-p", "symbol", symbol, *arguments], check=True, capture_output=True, cwd=folder)
+        source = f"notebooks/{name}.ipynb"
+        subprocess.run([*PAPERMILL, source, "-", "-p", "symbol", symbol, *arguments], check=True, capture_output=True)
     records = project.records(symbol)
-    assert [record.stem.split("-")[1] for record in records] == ["train", "evaluate", "register", "compare", "promote"]
+    assert [record.stem.split("-")[1] for record in records] == list(STEPS)
     notebooks = [json.loads(record.read_text()) for record in records]
     for nb in notebooks:
         outputs = [output for cell in nb["cells"] for output in cell.get("outputs", [])]

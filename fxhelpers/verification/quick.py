@@ -111,7 +111,7 @@ def _gaps(ledger: Ledger) -> Iterator[Finding]:
     settled = max((i for i, d in enumerate(outcomes) if d.moved_at or d.rests_on == "manual"), default=-1)
     for i, decision in enumerate(outcomes):
         before = outcomes[i - 1] if i else None
-        expected = before.to_version if before else None
+        expected = before.to_version if before is not None else None
         if decision.from_version != expected:
             what = f"{named(decision.from_version)} was champion when this was decided, {named(expected)} before: "
             what += "it was changed without a decision"
