@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 REFUSED = 3
 """Exit status of ``fx run --require-promotion`` where the verdict is another."""
 
+_SHOWN = 50
+
 PROBLEMS = 4
 """Exit status of ``fx verify`` where something does not fit."""
 
@@ -78,7 +80,7 @@ def rollback(symbol: str, reason: str, version: int, approved_by: str, *, quiet:
     "--at", metavar="WHEN", help="Who was in Production on that day (2026-11-23) or at that moment (2026-11-23T03:00), UTC."
 )
 @click.option("--json", "form", flag_value="json", help="All of it, with every entry.")
-@click.option("--csv", "form", flag_value="csv", help="The decisions.")
+@click.option("--csv", "form", flag_value="csv", help="The decisions, or who was in Production.")
 def history(symbol: str, at: str | None, form: str | None) -> None:
     """Tell which version of SYMBOL was in Production when, who decided it and why."""
     from fxhelpers.model_registry import ModelRegistry
@@ -91,8 +93,9 @@ def history(symbol: str, at: str | None, form: str | None) -> None:
     elif form:
         click.echo(told.to_json() if form == "json" else told.to_csv(), nl=form == "json")
     else:
-        _print_frame(told.reigns(), f"{symbol}: in Production")
-        _print_frame(told.to_frame(), f"{symbol}: decisions")
+        for frame, title in ((told.reigns(), "in Production"), (told.to_frame(), "decisions")):
+            more = f", the last {_SHOWN} of {len(frame)} (--csv and --json have all)" if len(frame) > _SHOWN else ""
+            _print_frame(frame.tail(_SHOWN), f"{symbol}: {title}{more}")
 
 
 @cli.command()
@@ -162,6 +165,11 @@ def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str,
 def _tell_reigns(reigns: list["Reign"], at: str, form: str | None) -> None:
     if form == "json":
         click.echo(json.dumps([dict(reign) for reign in reigns], indent=2))
+        return
+    if form == "csv":
+        click.echo("version,since,until,decision")
+        for reign in reigns:
+            click.echo(f"{reign.version},{reign.since},{reign.until or ''},{reign.decision or ''}")
         return
     for reign in reigns:
         began = f"by {reign.decision}" if reign.decision else "without a decision"

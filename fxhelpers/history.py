@@ -131,15 +131,15 @@ def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
 def _span(when: str) -> tuple[datetime, datetime]:
     """Return the first moment of a time and the first one after it."""
     try:
-        if len(when) == len("2026-11-23"):
+        if "T" not in when and " " not in when:
             day = datetime.combine(date.fromisoformat(when), datetime.min.time(), UTC)
             return day, day + timedelta(days=1)
         moment = datetime.fromisoformat(when)
-    except ValueError as error:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment, moment + timedelta(microseconds=1)
+    except (ValueError, OverflowError) as error:
         msg = f"at: {when!r} is neither a day such as 2026-11-23 nor a moment such as 2026-11-23T03:00"
         raise ParamsError(msg) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment, moment + timedelta(microseconds=1)
 
 
 def _row(decision: Decision) -> list[Any]:

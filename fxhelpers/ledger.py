@@ -6,7 +6,7 @@ Pure: texts in, facts out. Where the entries are kept is the registry's business
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise, zip_longest
 from typing import Any, Literal, Self
@@ -85,11 +85,12 @@ class Entry:
             stated = raw["digest"]
             intact = _sha256(text.replace(f'"digest":"{stated}",', "", 1)) == stated  # the text is canonical, or was edited
             made = cls(**{key: raw[key] for key in (*_HEADER, "facts", "digest")}, intact=intact)
-            datetime.fromisoformat(made.time)
-        except (ValueError, TypeError, KeyError) as error:
+            zone = datetime.fromisoformat(made.time).tzinfo
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             msg = f"not an entry of a ledger: {type(error).__name__}: {error}"
             raise LedgerError(msg) from error
-        if not (isinstance(made.seq, int) and isinstance(made.facts, dict) and isinstance(made.digest, str)):
+        texts = (made.ledger, made.entry, made.decision, made.previous, made.digest)
+        if not (zone and isinstance(made.seq, int) and isinstance(made.facts, dict) and all(isinstance(t, str) for t in texts)):
             msg = "not an entry of a ledger: its fields are of other types"
             raise LedgerError(msg)
         return made
@@ -225,6 +226,12 @@ class Decision(Keyed):
         )
 
     @property
+    def bundles(self) -> dict[str, str | None]:
+        """Digests of the bundles of the versions that it rests on, by version."""
+        told = self._told("bundles")
+        return dict(told) if isinstance(told, dict) else {}
+
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """Those that there are, in order."""
         return tuple(entry for entry in (self.intent, self.outcome, self.seal) if entry)
@@ -236,11 +243,11 @@ class Decision(Keyed):
 
     def _number(self, key: str) -> int | None:
         told = self._told(key)
-        return int(told) if told is not None else None
+        return told if isinstance(told, int) else None
 
     def _text(self, key: str) -> str | None:
         told = self._told(key)
-        return str(told) if told is not None else None
+        return told if isinstance(told, str) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,11 +281,14 @@ class Fault:
     ----------
     what : str
         In words.
+    do : str
+        What to do.
     decision : str or None
         Id of the decision where it shows.
     """
 
     what: str
+    do: str = "entries change only behind MLflow's back: find out who can write there; records and their copies tell what was"
     decision: str | None = None
 
 
@@ -316,7 +326,7 @@ class Ledger:
                 faults.append(Fault(what=f"run {run_id}: a decision without a readable intent"))
                 continue
             twin = found.get(intent.decision)
-            if twin and twin.intent != intent:
+            if twin and any(entries.get(entry.entry, entry) != entry for entry in twin.entries):
                 faults.append(Fault(what="two different decisions of one id", decision=intent.decision))
             if twin is None or len(twin.entries) < len(entries):
                 found[intent.decision] = Decision(run_id=run_id, **{kind: entries.get(kind) for kind in KINDS})  # type: ignore[arg-type]
@@ -350,6 +360,19 @@ class Ledger:
     def champions(self) -> set[int]:
         """All versions that ever were in Production."""
         return {reign.version for reign in self.reigns() if reign.version is not None}
+
+    @property
+    def lost_champion(self) -> int | None:
+        """The version whose alias went without a decision; None where the last change was decided, or left a champion."""
+        reigns = self.reigns()
+        without = len(reigns) > 1 and reigns[-1].version is None and reigns[-1].decision is None
+        return reigns[-2].version if without else self.champion
+
+    @property
+    def registrations(self) -> dict[int, Decision]:
+        """The decision that registered each version: the first one, since a repeated one takes over what is there."""
+        done = [d for d in reversed(self.outcomes) if d.kind == "registration" and d.result == "registered"]
+        return {d.version: d for d in done if d.version is not None}
 
     @property
     def attempts(self) -> int:
@@ -397,6 +420,7 @@ def _entries(name: str, run_id: str, texts: Mapping[str, str], faults: list[Faul
             continue
         if not entry.intact:
             faults.append(Fault(what=f"entry {entry.seq} ({kind}) was edited: its digest is another", decision=entry.decision))
+            entry = replace(entry, facts={})  # what it says is not believed
         decision = entries["intent"].decision if "intent" in entries else entry.decision
         if (entry.ledger, entry.entry, entry.decision) != (name, kind, decision):
             what = f"entry {entry.seq} is the {entry.entry} of {entry.decision} in {entry.ledger}; it was moved here"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import StageError
-from fxhelpers.params import STAGES, Params, check_symbol, load_params
+from fxhelpers.params import MODEL_PREFIX, STAGES, Params, check_symbol, load_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -314,14 +314,11 @@ class ModelRegistry:
             Mend what is safe first: stages, an alias that is gone, decisions
             that were interrupted. What was mended is logged.
         """
+        from fxhelpers.verification import known_models, verify
         from fxhelpers.verification import repair as mend
-        from fxhelpers.verification import verify
 
         name = self.model_name(symbol) if symbol else None
-        found = verify(self.client, name, deep=deep)
-        if not repair:
-            return found
-        for model in found.models:
+        for model in known_models(self.client, name) if repair else ():
             for what in mend(self.client, model):
                 logger.warning("%s: %s", model, what)
         return verify(self.client, name, deep=deep)
@@ -391,7 +388,7 @@ class ModelRegistry:
     @staticmethod
     def model_name(symbol: str) -> str:
         """Return the registered model of a symbol: ``MLP_Stock_Predictor_{SYMBOL}``."""
-        return f"MLP_Stock_Predictor_{check_symbol(symbol)}"
+        return f"{MODEL_PREFIX}{check_symbol(symbol)}"
 
     @cached_property
     def client(self) -> "RegistryClient":

@@ -8,10 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-_SAME_START = 2.0  # seconds: a process's start is derived from the boot time, which moves when the clock is set
-
 
 def utc_now() -> str:
     """Return the time: ISO 8601, UTC, milliseconds."""
@@ -29,21 +25,39 @@ def actor() -> str:
 
 def process_identity(pid: int | None = None) -> dict[str, Any]:
     """Return what tells a process from all others: machine since its last start, number and start; this one by default."""
-    process = psutil.Process(pid)
-    return {"machine": _machine(), "pid": process.pid, "started": round(process.create_time(), 2)}
+    number = pid or os.getpid()
+    return {"machine": _machine(), "pid": number, "started": _state_and_start(number)[1]}
 
 
-def has_ended(identity: Mapping[str, Any]) -> bool:
-    """Tell whether a process is over for certain; False also where it ran on another machine, of which nothing is known."""
+def has_ended(identity: Mapping[str, Any]) -> bool | None:
+    """Tell whether a process is over; None where it ran on another machine, of which nothing is known."""
     machine = _machine()
     if not machine or identity.get("machine") != machine:
-        return False
+        return None
+    number = int(identity["pid"])
     try:
-        process = psutil.Process(int(identity["pid"]))
-        same = abs(process.create_time() - float(identity["started"])) < _SAME_START
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        state, start = _state_and_start(number)
+    except FileNotFoundError:
+        return not _exists(number)  # it may only be hidden from us
+    return state == "Z" or start != identity["started"]
+
+
+def _state_and_start(pid: int) -> tuple[str, int]:
+    """Return the state of a process, and the ticks from the boot to its start, which no setting of the clock changes."""
+    if not _machine():
+        return "", 0
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    return fields[0], int(fields[19])
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
         return True
+    return True
 
 
 def _machine() -> str:

@@ -1,15 +1,17 @@
 """Records: executed notebooks on disk, and the summary that each of them ends with."""
 
 import json
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.files import sha256
+from fxhelpers.files import create_exclusive, sha256
 from fxhelpers.params import current_journal, current_record
 from fxhelpers.results import rows_html, shown
 
+_FOLDER_ID = ".folder"
 SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
 
 
@@ -77,7 +79,14 @@ def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
         content = (folder / name).read_bytes()
     except OSError:
         return {"record": name, "sha256": None}
-    return {"record": name, "sha256": sha256(content), "bytes": len(content)}
+    create_exclusive(folder / _FOLDER_ID, secrets.token_hex(8).encode())
+    return {"record": name, "sha256": sha256(content), "bytes": len(content), "folder": folder_id(folder)}
+
+
+def folder_id(folder: Path) -> str | None:
+    """Return what tells this folder of records from those on other machines; None where nothing was sealed in it yet."""
+    path = folder / _FOLDER_ID
+    return path.read_text(encoding="ascii") if path.exists() else None
 
 
 def note_decision(model_name: str, run_id: str) -> None:

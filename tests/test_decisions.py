@@ -332,4 +332,5 @@ def test_an_open_run_that_somebody_deleted_in_mlflow_does_not_stop_the_next_deci
     with registry.client.session("delete by hand") as client:
         client.delete_run(open_one.run_id)
     assert promoted(registry).result == "promoted"
-    assert read_ledger(registry.client, NAME).faults == ()
+    (fault,) = read_ledger(registry.client, NAME).faults
+    assert fault.do == f"mlflow runs restore --run-id {open_one.run_id}"

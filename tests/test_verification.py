@@ -1,5 +1,6 @@
 """One story, told by notebooks, and everything that can be done to it behind fxhelpers' back."""
 
+import gc
 import json
 import re
 import shutil
@@ -11,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from click.testing import CliRunner
 from conftest import NAME, ROOT, Project
+from sqlalchemy import Engine
 
 from fxhelpers import ModelRegistry, load_params
 from fxhelpers.cli import PROBLEMS, cli
@@ -64,6 +65,8 @@ def story(told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         there.parent.mkdir(parents=True, exist_ok=True)
         if not there.exists() or there.read_bytes() != path.read_bytes():
             shutil.copyfile(path, there)  # into the same file: MLflow keeps the database open
+    for engine in [found for found in gc.get_objects() if isinstance(found, Engine)]:
+        engine.dispose()  # and SQLite takes a page that it has read for current while the count of changes is the same
 
 
 def record_of(kind: str) -> Path:
@@ -111,6 +114,34 @@ def rewrite_the_ledger() -> None:
     with sqlite3.connect("outputs/registry/mlflow.db") as database:
         for entry in (outcome, seal):
             database.execute(f"UPDATE tags SET value = ? WHERE {tag(-1, entry.entry)}", [entry.to_json()])
+
+
+def rename_the_last_decision() -> None:
+    """Rewrite the last decision under another id and by another person; its record stays as it was."""
+    ledger = read_ledger(ModelRegistry().client, NAME)
+    decision, head = ledger.decisions[-1], ledger.decisions[-2].seal
+    for entry in decision.entries:
+        facts = entry.facts | ({"actor": "mallory@vm"} if entry.entry == "intent" else {})
+        head = Entry.after(head, ledger=NAME, entry=entry.entry, decision="another", now=entry.time, facts=facts)
+        with sqlite3.connect("outputs/registry/mlflow.db") as database:
+            where = f"key = 'fx.{entry.entry}' AND run_uuid = '{decision.run_id}'"
+            database.execute(f"UPDATE tags SET value = ? WHERE {where}", [head.to_json()])
+    sql("UPDATE model_version_tags SET value = 'refused; another' WHERE key = 'fx.decision' AND version = 2")
+
+
+def edit_a_digest_and_register_again() -> None:
+    """A repeated registration takes over what is there: it must not make an edited digest right."""
+    registry = ModelRegistry()
+    registry.client.annotate(NAME, 1, tags={"fx.model_sha256": "0" * 64})
+    (path, _) = sorted(Path("outputs/models").glob("mlp_model_*"))
+    assert registry.register_model(registry.load_model_info(model_path=path)).version == 1
+
+
+def delete_the_run_of_a_version() -> None:
+    run = ModelRegistry().client.version(NAME, 2).run_id
+    for table in ("tags", "params", "latest_metrics", "metrics", "runs"):
+        with sqlite3.connect("outputs/registry/mlflow.db") as database:
+            database.execute(f"DELETE FROM {table} WHERE run_uuid = '{run}'")
 
 
 def in_mlflow(action: Callable[[Any], object]) -> Callable[[], None]:
@@ -183,10 +214,36 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     ),
     "digest of a version edited": (
         in_mlflow(lambda client: client.set_model_version_tag(NAME, "2", "fx.model_sha256", "0" * 64)),
-        r"the tag fx.model_sha256 of version 2 is not the digest that was registered",
+        r"version 2 is not as it was registered: its tag fx.model_sha256 was edited",
         False,
     ),
-    "ledger rewritten with all its digests": (rewrite_the_ledger, r"shows another outcome than the ledger", True),
+    "ledger rewritten with all its digests": (rewrite_the_ledger, r"shows another decision or outcome than the ledger", True),
+    "decision under another name": (rename_the_last_decision, r"shows another decision or outcome", True),
+    "version pointed to other files": (
+        lambda: sql("UPDATE model_versions SET source = (SELECT source FROM model_versions WHERE version = 2) WHERE version = 1"),
+        r"version 1 is not as it was registered: its run or its source was edited",
+        False,
+    ),
+    "download pointed to other files": (
+        lambda: sql(
+            "UPDATE model_versions SET storage_location = (SELECT storage_location FROM model_versions WHERE version = 2) "
+            "WHERE version = 1"
+        ),
+        r"the files of version 1 are whole, but MLflow takes others",
+        True,
+    ),
+    "digest edited and registered again": (edit_a_digest_and_register_again, r"version 1 is not as it was registered", False),
+    "run in MLflow's trash": (
+        in_mlflow(lambda client: client.delete_run(read_ledger(ModelRegistry().client, NAME).decisions[1].run_id)),
+        r"the run of .*-promotion-.* was deleted in MLflow",
+        False,
+    ),
+    "run of a version deleted for good": (delete_the_run_of_a_version, r"the files of version 2 are gone", True),
+    "types that no entry has": (
+        lambda: sql(f'UPDATE tags SET value = replace(value, \'"version":1\', \'"version":"x"\') WHERE {tag(1, "outcome")}'),
+        r"entry 5 \(outcome\) was edited",
+        True,
+    ),
     "model edited": (lambda: flip(artifact("model/model.skops")), r"the files of version . are not those", True),
     "model's description edited": (lambda: flip(artifact("model/MLmodel"), 20), r"the files of version . are not those", True),
     "kept forecasts edited": (lambda: flip(artifact("model/probe.npz")), r"the files of version . are not those", True),
@@ -281,7 +338,7 @@ def test_a_decision_that_is_at_work_is_a_note_and_one_that_died_is_a_problem(sto
     (note,) = registry.verify("AAPL").findings
     assert (note.level, note.decision) == ("note", decision.id)
     assert "is at work: it has no outcome yet" in note.what
-    gone = process_identity() | {"started": psutil.Process().create_time() - 1000}
+    gone = process_identity() | {"started": 1}
     head = read_ledger(registry.client, NAME).decisions[-2].seal
     words = {"ledger": NAME, "decision": decision.id, "now": decision.intent.time}
     died = Entry.after(head, entry="intent", facts=decision.intent.facts | {"process": gone}, **words)
@@ -297,12 +354,18 @@ def test_a_decision_that_is_at_work_is_a_note_and_one_that_died_is_a_problem(sto
 
 
 def test_a_record_of_another_host_that_is_not_on_this_disk_is_a_note(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in Path("outputs/records").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert len(ModelRegistry().verify("AAPL").problems) == 4  # who wrote them on this host deleted all, the folder's mark too
     monkeypatch.setattr(socket, "gethostname", lambda: "another-machine")
-    for path in Path("outputs/records/AAPL").glob("*.ipynb"):
-        path.unlink()
-    found = ModelRegistry().verify("AAPL", deep=True)
-    assert found.problems == []
-    assert len(found.findings) == 4
+    for mark in (None, "another folder's"):
+        if mark:
+            Path("outputs/records/.folder").write_text(mark)
+        found = ModelRegistry().verify("AAPL", deep=True)
+        assert found.problems == []
+        (note,) = found.findings
+        assert "4 records are not in this folder" in note.what
 
 
 def test_a_version_of_plain_mlflow_is_a_note(story: Path) -> None:

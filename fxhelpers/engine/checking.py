@@ -80,7 +80,8 @@ def _refuse_secret(name: str, value: object, secrets: dict[str, str]) -> None:
     """Refuse what looks like a secret, without repeating it: parameters stay in the record for ever."""
     text = json.dumps(value, default=str)
     words = re.findall(r'"([^"]*)":', text)  # the keys of a mapping
-    found = [f"it holds the value of {key}" for key, secret in secrets.items() if secret in text]
+    found = ["its name is that of one"] if looks_secret(name) else []
+    found += [f"it holds the value of {key}" for key, secret in secrets.items() if secret in text]
     found += [f"it has a key {word!r}" for word in words if looks_secret(word)]
     found += ["it has the form of a token, a key or a URI with a password" for _ in _SECRETS.findall(text)]
     if found:

@@ -103,7 +103,11 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
                 from fxhelpers.promotion import seal_record
                 from fxhelpers.registry import RegistryClient
 
-                seal_record(RegistryClient(self.params), taken, self.record, **words)
+                try:
+                    seal_record(RegistryClient(self.params), taken, self.record, **words)
+                except FxError as error:
+                    msg = f"{self.record.name} is kept, but not sealed: {error} (fx verify --repair seals it)"
+                    raise NotRunError(msg) from error
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types

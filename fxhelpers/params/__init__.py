@@ -23,10 +23,11 @@ from fxhelpers.params.sections import (
     PricesParams,
     TrainingParams,
 )
-from fxhelpers.params.words import check_symbol, looks_secret, nearest
+from fxhelpers.params.words import MODEL_PREFIX, check_symbol, looks_secret, nearest
 
 __all__ = [
     "FILE_NAME",
+    "MODEL_PREFIX",
     "NO_TELEMETRY",
     "STAGES",
     "MlpParams",

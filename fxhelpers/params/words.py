@@ -9,6 +9,9 @@ from fxhelpers.errors import ParamsError
 _SECRET = re.compile(
     r"(?:^|[_\W])(?:token|password|passwd|pwd|secret|api_?key|access_?key|private_?key|credentials?)(?:$|[_\W])", re.IGNORECASE
 )
+MODEL_PREFIX = "MLP_Stock_Predictor_"
+"""How the registered model of a symbol begins."""
+
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}")
 
 

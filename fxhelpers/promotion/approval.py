@@ -10,14 +10,14 @@ def approval_missing(registry: RegistryClient, decision: Decision, version: int)
     rule = registry.params.promotion.approval.Production
     if rule.required:
         given = {"approved_by": decision.approved_by, "reason": decision.intent.facts.get("reason")}
-        missing = [name for name, value in given.items() if not value]
+        missing = [name for name, value in given.items() if not (value or "").strip()]
         if missing:
             return f"promotion.approval.Production asks for {' and '.join(missing)}."
     if decision.approved_by and rule.not_author:
         authors = {decision.actor: "promotes"}
-        for other in read_ledger(registry, decision.model_name).decisions:
-            if other.kind == "registration" and other.version == version:
-                authors[other.actor] = f"registered version {version}"
+        registered = read_ledger(registry, decision.model_name).registrations.get(version)
+        if registered:
+            authors[registered.actor] = f"registered version {version}"
         for author, did in authors.items():
             if _user(author) == _user(decision.approved_by):
                 return f"{decision.approved_by} cannot approve: {author} {did}, and promotion.approval asks for somebody else."

@@ -2,17 +2,26 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fxhelpers.errors import FxError, LockLostError, NoRecordError, ParamsError, PromotionRefusedError, StaleComparisonError
+from fxhelpers.errors import (
+    FxError,
+    LockLostError,
+    NoRecordError,
+    ParamsError,
+    PromotionRefusedError,
+    StaleComparisonError,
+    VersionNotFoundError,
+)
 from fxhelpers.ledger import Decision
 from fxhelpers.params import current_record
 from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
-from fxhelpers.registry import ModelVersion, RegistryClient
+from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.client import CHALLENGER, CHAMPION
 from fxhelpers.registry.ledgers import LedgerWriter, OpenDecision, writing
 
@@ -20,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 DECISION_TAG = "fx.decision"
 """Tag of a version: id and result of the last decision about it."""
+
+AT_WORK = timedelta(hours=1)
+"""A decision of another machine that is open for longer was interrupted."""
 
 _LONGEST_REASON = 1000
 _DONE = {"promotion": "promoted", "rollback": "rolled back", "registration": "registered"}
@@ -103,7 +115,10 @@ def act(
     name = decision.model_name
     with writing(registry, name) as ledger:
         if ledger.still_open(decision) is None:
-            msg = f"{decision.id}: this decision was ended by another one, which took it for interrupted; run it again"
+            msg = (
+                f"{decision.id} has its outcome already: it was carried out before, or another decision took it for interrupted; "
+                "nothing was changed: decide anew"
+            )
             raise LockLostError(msg)
         champion = registry.champion(name)
         before = champion.version if champion else None
@@ -115,6 +130,12 @@ def act(
                 "nothing was changed: compare again"
             )
             raise StaleComparisonError(msg)
+        if after is not None and after in (stages or {}):
+            msg = f"{name}: version {after} is the champion by now, and was to leave Production; nothing was changed: decide anew"
+            raise StaleComparisonError(msg)
+        if after is not None and after != before and PRUNED in registry.version(name, after).tags:
+            msg = f"the files of version {after} of {name} were deleted on purpose; nothing was changed"
+            raise VersionNotFoundError(msg)
         if after != before:
             moved = ledger.announce(decision, before, after)
             ledger.lock.confirm()
@@ -133,18 +154,17 @@ def act(
     return done
 
 
-def is_over(decision: Decision) -> bool:
-    """Tell whether the process that took a decision has ended for certain."""
-    return has_ended(decision.intent.facts.get("process", {}))
+def was_interrupted(decision: Decision) -> bool:
+    """Tell whether an unfinished decision is not at work any more: its process has ended, or, elsewhere, it is too long ago."""
+    ended = has_ended(decision.intent.facts.get("process", {}))
+    return datetime.now(UTC) - datetime.fromisoformat(decision.time) > AT_WORK if ended is None else ended
 
 
-def settle(
-    registry: RegistryClient, name: str, ledger: LedgerWriter, *, ended: Callable[[Decision], bool] = is_over
-) -> list[Decision]:
+def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> list[Decision]:
     """End the decisions that were interrupted, and return them: whoever holds the lock knows that no move is under way.
 
-    One whose process has ``ended`` gets its outcome and its seal. One that
-    had begun to move the champion gets the outcome that the alias shows.
+    One that was interrupted gets its outcome and its seal. One that had begun
+    to move the champion gets the outcome that the alias shows.
     """
     settled = []
     for still in ledger.open:
@@ -152,14 +172,16 @@ def settle(
         if decision.seal:  # killed after its last entry
             ledger.end(decision)
             continue
-        over = ended(decision)
+        over = was_interrupted(decision)
         if decision.outcome is None:
             if not over and still.moving is None:
                 continue  # at work somewhere
             if ledger.is_twin(decision):
                 ledger.end(decision, failed=True)
                 continue
-            decision = ledger.conclude(decision, ending(registry, still, "interrupted", "Interrupted; nothing was changed."))
+            decision = ledger.conclude(
+                decision, ending(registry, still, "interrupted", "Interrupted; the champion was not moved.")
+            )
         if over:
             facts = record_facts(registry.params.paths.records, decision.record)
             decision = ledger.seal(decision, {**facts, "status": "interrupted", "late": True})
@@ -171,10 +193,10 @@ def settle(
     return settled
 
 
-def settle_now(registry: RegistryClient, name: str, *, ended: Callable[[Decision], bool] = is_over) -> list[Decision]:
+def settle_now(registry: RegistryClient, name: str) -> list[Decision]:
     """Take the lock of a model in order to :func:`settle` it."""
     with writing(registry, name) as ledger:
-        return settle(registry, name, ledger, ended=ended)
+        return settle(registry, name, ledger)
 
 
 def ending(registry: RegistryClient, still: OpenDecision, result: str, reason: str) -> dict[str, Any]:
@@ -194,7 +216,7 @@ def mirror_champion(registry: RegistryClient, name: str) -> list[ModelVersion]:
     champion = next((version for version in versions if version.stage == "Production"), None)
     if champion is None:
         return []
-    mended = [v for v in versions if (v.mirror == "Production") != (v.version == champion.version)]
+    mended = [v for v in versions if v.mirror_lags]
     retired = "Archived" if registry.params.model_registry.auto_archive else "Staging"
     for version in sorted(mended, key=lambda v: v.version != champion.version):
         registry.set_stage(name, version.version, "Production" if version.version == champion.version else retired)

@@ -133,6 +133,7 @@ def _enter(registry: RegistryClient, decision: Decision, version: ModelVersion, 
         "stage": wanted,
         "bundles": {str(number): version.tags[BUNDLE_DIGEST]},
         "model_sha256": version.tags.get(MODEL_DIGEST),
+        "run_id": version.run_id,
     }
     if wanted == "Production":
         if version.stage != "Production":

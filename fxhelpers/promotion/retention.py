@@ -1,5 +1,6 @@
 """Retention: Staging versions that are past their time are archived; their files go only where that is asked for."""
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -7,8 +8,9 @@ import pandas as pd
 
 from fxhelpers.ledger import Decision, Ledger
 from fxhelpers.promotion.deciding import act, begin, failing, refuse_unrecorded, settle_now
-from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
+from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.lock import ModelLock
 from fxhelpers.registry.storage import delete_files, stored_bytes
 
 AT_ONCE = 200
@@ -65,31 +67,41 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
     days = registry.params.model_registry.retention_days
     decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)
     with failing(registry, decision):
-        for number in gone:
-            version = registry.version(name, number)
-            if version.stage != "Production":  # it may have become champion since the plan was made
-                delete_files(registry, version, decision.id)
+        versions = [registry.version(name, number) for number in gone]
+        with ModelLock(registry, name):  # after this nobody makes one of them champion
+            versions = [v for v in versions if registry.version(name, v.version).stage != "Production"]
+            for version in versions:
+                registry.annotate(name, version.version, tags={PRUNED: decision.id})
+        for version in versions:
+            delete_files(registry, version)
         why = [f"In Staging for more than {days} days: {len(archive)} archived."] if archive else []
         why += [f"Files of {len(gone)} archived versions deleted, {found.bytes_pruned} bytes."] if gone else []
-        facts = {"result": "archived", "reason": " ".join(why), "archived": archive, "pruned": gone, "bytes": found.bytes_pruned}
+        pruned = [version.version for version in versions]
+        told = {"archived": archive, "pruned": pruned, "bytes": found.bytes_pruned}
+        facts = {"result": "archived", "reason": " ".join(why), **told}
         stages = dict.fromkeys(archive, "Archived")
         return Retention(versions=found.versions, decision=act(registry, decision, facts=facts, stages=stages))
 
 
 def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion], *, prune: bool) -> pd.DataFrame:
     days, now, named = registry.params.model_registry.retention_days, datetime.now(UTC), _named(ledger)
+    shared = Counter(version.run_id for version in versions)
     rows, left = [], AT_ONCE
     for version in reversed(versions):
         due = version.archive_due(days)
-        past = due is not None and due <= now and left > 0
+        late = past = due is not None and due <= now
         size = stored_bytes(registry, version) if past or version.stage == "Archived" else 0
         why = named.get(version.version, "")
-        gone = prune and not why and size > 0 and (past or version.stage == "Archived") and left > 0
+        if MODEL_DIGEST not in version.tags or shared[version.run_id] > 1:
+            why = why or "its files are not ours alone"
+        gone = prune and not why and size > 0 and (past or version.stage == "Archived")
+        if (past or gone) and left == 0:
+            past, gone, why = False, False, f"more than {AT_ONCE} at once: run it again"
         if PRUNED in version.tags and not size:
             why = "its files were deleted before"
         left -= past or gone
         what = " and ".join(word for word, doing in (("archive", past), ("prune", gone)) if doing) or "keep"
-        if past or version.stage == "Archived":
+        if late or version.stage == "Archived":
             times = [f"{version.created:%Y-%m-%d %H:%M}", f"{due:%Y-%m-%d}" if due else ""]
             rows.append([version.version, version.stage, *times, size, what, why])
     return pd.DataFrame(rows, columns=["version", "stage", "registered", "due", "bytes", "what", "why"])
@@ -101,7 +113,6 @@ def _named(ledger: Ledger) -> dict[int, str]:
     for decision in ledger.decisions:
         if decision.kind not in _KINDS_THAT_KEEP:
             continue
-        compared = decision.outcome.facts.get("bundles", {}) if decision.outcome else {}
-        numbers = {decision.version, decision.from_version, decision.to_version, *map(int, compared)}
+        numbers = {decision.version, decision.from_version, decision.to_version, *map(int, decision.bundles)}
         named |= {number: f"named by {decision.id}" for number in numbers if number is not None}
     return named | dict.fromkeys(ledger.champions, "was in Production")

@@ -16,15 +16,17 @@ def roll_back(
 ) -> Decision:
     """Make the previous champion, or a given version, the champion again; without ``apply``, check it and say so."""
     ledger = read_ledger(registry, name)
-    target = version or ledger.previous_champion
+    champion = registry.champion(name)
+    before = champion.version if champion else None
+    mover = any(d.outcome is None and d.version == before for d in ledger.decisions)  # interrupted after its move
+    changed_outside = before != ledger.champion and not mover
+    target = version or (ledger.champion if changed_outside else ledger.previous_champion)
     if target is None:
         msg = (
             f"{name}: no version was in Production before {named(ledger.champion)}, as the ledger at {registry.uri} has it; "
             f"name one: fx rollback {symbol} --version N --reason TEXT"
         )
         raise NoChampionError(msg)
-    champion = registry.champion(name)
-    before = champion.version if champion else None
     facts: dict[str, Any] = {"version": target, "rests_on": "manual"}
     if not apply:
         facts |= {"reason": _checked(registry, name, target), "from": before, "to": before}

@@ -17,6 +17,7 @@ from fxhelpers.registry.models import (
     check_tags,
     create_version,
     load_version,
+    misdirected,
     stored_digest,
 )
 from fxhelpers.registry.version import ModelVersion
@@ -31,5 +32,6 @@ __all__ = [
     "check_tags",
     "create_version",
     "load_version",
+    "misdirected",
     "stored_digest",
 ]

@@ -33,6 +33,8 @@ _SQLITE = "sqlite:///"
 _FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
 _CALM = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
 """Where the user chose nothing: no bars in reports, and not MLflow's seven retries, which keep silent for four minutes."""
+_URGENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "8", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+"""Seconds and tries that end before a lock does."""
 
 
 class RegistryClient:
@@ -56,10 +58,12 @@ class RegistryClient:
         return self.params.mlflow.tracking_uri
 
     @contextmanager
-    def session(self, doing: str, name: str = "") -> Iterator[MlflowClient]:
+    def session(self, doing: str, name: str = "", *, urgent: bool = False) -> Iterator[MlflowClient]:
         """Lend the MLflow client, and credentials with it, for some calls; its errors become ours.
 
-        ``doing`` and ``name`` say in an error what was tried.
+        ``doing`` and ``name`` say in an error what was tried. ``urgent`` calls
+        are made under a lock that expires: one that is sent again late does
+        harm.
         """
         what = f"{doing} {name}".strip()
         missing = self.params.registry_missing
@@ -68,7 +72,7 @@ class RegistryClient:
             raise RegistryUnavailableError(msg)
         try:
             calm = {name: value for name, value in _CALM.items() if name not in os.environ}
-            with _environment({**calm, **self.params.credentials}), warnings.catch_warnings():
+            with _environment({**calm, **(_URGENT if urgent else {}), **self.params.credentials}), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
                 yield self._open(what)
         except FxError:
@@ -143,12 +147,12 @@ class RegistryClient:
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version."""
-        with self.session(f"set alias {alias} of", name) as client:
+        with self.session(f"set alias {alias} of", name, urgent=True) as client:
             client.set_registered_model_alias(name, alias, str(version))
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Remove an alias, if it is there."""
-        with self.session(f"drop alias {alias} of", name) as client:
+        with self.session(f"drop alias {alias} of", name, urgent=True) as client:
             client.delete_registered_model_alias(name, alias)
 
     def annotate(self, name: str, version: int, *, tags: dict[str, str], description: str | None = None) -> None:

@@ -10,14 +10,14 @@ import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run, RunTag, ViewType
 
-from fxhelpers.ledger import KINDS, Decision, Entry, Ledger
+from fxhelpers.ledger import KINDS, Decision, Entry, Fault, Ledger
 from fxhelpers.processes import utc_now
 from fxhelpers.registry.client import RegistryClient, quoted
 from fxhelpers.registry.lock import ModelLock
@@ -95,14 +95,19 @@ class LedgerWriter:
     def seal(self, decision: Decision, facts: dict[str, Any]) -> Decision:
         """Append a decision's seal, and end its run."""
         entry = self._append("seal", decision, facts)
-        self.end(decision, failed=decision.result in {"failed", "interrupted"})
-        return Decision(run_id=decision.run_id, intent=decision.intent, outcome=decision.outcome, seal=entry)
+        sealed = Decision(run_id=decision.run_id, intent=decision.intent, outcome=decision.outcome, seal=entry)
+        self.end(sealed, failed=decision.result in {"failed", "interrupted"})
+        return sealed
 
     def end(self, decision: Decision, *, failed: bool = False) -> None:
-        """End a decision's run."""
-        self._last_end = max(_milliseconds(), self._last_end + 1)
+        """End a decision's run: later than all others where it holds the last entry, and earlier where it does not."""
+        if self.head and any(entry.seq == self.head.seq for entry in decision.entries):
+            time = self._last_end = max(int(datetime.now(UTC).timestamp() * 1000), self._last_end + 1)
+        else:
+            time = max(1, self._last_end - 1)
+        self.lock.check_time()
         with self._registry.session("write the ledger of", self._name) as client:
-            client.set_terminated(decision.run_id, "FAILED" if failed else "FINISHED", end_time=self._last_end)
+            client.set_terminated(decision.run_id, "FAILED" if failed else "FINISHED", end_time=time)
 
     def announce(self, decision: Decision, before: int | None, after: int | None) -> str:
         """Write down that the champion is about to be moved, and return the time; the chain does not hold this."""
@@ -124,6 +129,7 @@ class LedgerWriter:
         return entry
 
     def _next(self, kind: Any, decision: str, facts: dict[str, Any]) -> Entry:  # noqa: ANN401 (one of KINDS)
+        self.lock.check_time()
         return Entry.after(self.head, ledger=self._name, entry=kind, decision=decision, now=utc_now(), facts=facts)
 
 
@@ -136,15 +142,16 @@ def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
 
 def read_ledger(registry: RegistryClient, name: str) -> Ledger:
     """Return the ledger of a registered model; an empty one where nothing was decided."""
-    return Ledger.read(name, map(_texts, _search(registry, name)))
+    return _ledger(name, _search(registry, name))
 
 
 def read_ledgers(registry: RegistryClient) -> dict[str, Ledger]:
     """Return all ledgers, by registered model."""
     runs: dict[str, list[Run]] = {}
     for run in _search(registry, None):
-        runs.setdefault(run.data.tags.get(_MODEL, ""), []).append(run)
-    return {name: Ledger.read(name, map(_texts, found)) for name, found in sorted(runs.items())}
+        if _MODEL in run.data.tags:
+            runs.setdefault(run.data.tags[_MODEL], []).append(run)
+    return {name: _ledger(name, found) for name, found in sorted(runs.items())}
 
 
 def attach(registry: RegistryClient, name: str, run_id: str, path: Path, folder: str) -> None:
@@ -156,10 +163,23 @@ def attach(registry: RegistryClient, name: str, run_id: str, path: Path, folder:
             client.log_artifact(run_id, str(path), folder)
 
 
-def fetch(registry: RegistryClient, decision: Decision, file: str, to: Path) -> bytes:
-    """Return a file that is stored with a decision's run, such as ``evidence/frame.csv``."""
+def fetch(registry: RegistryClient, decision: Decision, file: str, to: Path) -> bytes | None:
+    """Return a file that is stored with a decision's run, such as ``evidence/frame.csv``; None where it is not there."""
     with registry.session("read the files of a decision about", decision.model_name) as client:
+        if file not in {entry.path for entry in client.list_artifacts(decision.run_id, file.rpartition("/")[0])}:
+            return None
         return Path(client.download_artifacts(decision.run_id, file, str(to))).read_bytes()
+
+
+def _ledger(name: str, runs: list[Run]) -> Ledger:
+    ledger = Ledger.read(name, map(_texts, runs))
+    deleted = {run.info.run_id for run in runs if run.info.lifecycle_stage == "deleted"}
+    faults = [
+        Fault(what=f"the run of {d.id} was deleted in MLflow", do=f"mlflow runs restore --run-id {d.run_id}", decision=d.id)
+        for d in ledger.decisions
+        if d.run_id in deleted
+    ]
+    return replace(ledger, faults=(*ledger.faults, *faults))
 
 
 def _search(
@@ -169,7 +189,7 @@ def _search(
     experiment = registry.find_experiment(EXPERIMENT)
     if experiment is None:
         return []
-    conditions = [f"tags.`{_MODEL}` = {quoted(name)}"] if name else []
+    conditions = [f"tags.`{_MODEL}` = {quoted(name)}"] if name is not None else []
     text = " and ".join([*conditions, condition]) if condition else "".join(conditions)
     found: list[Run] = []
     token = None
@@ -186,7 +206,3 @@ def _search(
 
 def _texts(run: Run) -> tuple[str, dict[str, str]]:
     return run.info.run_id, {kind: run.data.tags[tag] for kind, tag in _TAGS.items() if tag in run.data.tags}
-
-
-def _milliseconds() -> int:
-    return int(datetime.now(UTC).timestamp() * 1000)

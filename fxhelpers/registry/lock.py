@@ -15,13 +15,13 @@ import secrets
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from fxhelpers.errors import LockedError, LockLostError
+from fxhelpers.errors import LockedError, LockLostError, RegistryError
 from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.registry.client import RegistryClient, quoted
 
@@ -33,12 +33,16 @@ HOLD_SECONDS = 30.0
 """After this the owner changes nothing any more."""
 
 EXPIRY_SECONDS = 60.0
-"""After this others take the lock. That it is longer than the owner's time allows for clocks that disagree."""
+"""Who has seen a lock of the same owner for this long takes it. It is longer than the owner's time, by a wide margin."""
+
+LONG_AGO_SECONDS = 600.0
+"""A lock that expired so long ago is taken at once; clocks that disagree by more are hopeless."""
 
 WAIT_SECONDS = 90.0
 """How long to wait for another owner."""
 
 _KEPT_SECONDS = 3600.0
+_PATIENCE = 20  # tries with a database that is busy; one that cannot be written is not waited for
 _LONGEST_NAME = 200
 
 
@@ -76,6 +80,8 @@ class ModelLock:
         self._hold, self._expiry, self._wait = hold, expiry, wait
         self._ends = (0.0, 0.0)
         self._owner = "nobody"
+        self._seen = ("", 0.0)  # another owner's token, and since when by our own clock
+        self._refused = 0
 
     def __enter__(self) -> Self:
         start = told = time.monotonic()
@@ -99,6 +105,12 @@ class ModelLock:
         if self._remaining() < self._hold - self._expiry:
             logger.warning("%s: its lock expired before it was released", self._model)
             return
+        try:
+            self._release()
+        except RegistryError as failed:  # what was decided is decided, and the lock expires
+            logger.warning("%s", failed)
+
+    def _release(self) -> None:
         with self._registry.session("release the lock of", self._model) as client:
             for _ in range(10):
                 if _rename(client, self.name, self._tomb(self._token)):
@@ -109,16 +121,25 @@ class ModelLock:
                     return  # stolen
                 time.sleep(0.1)  # the database was busy
 
+    def check_time(self) -> None:
+        """Raise :class:`LockLostError` where the owner has no time left to change anything."""
+        if self._remaining() <= 0:
+            self._lost()
+
     def confirm(self) -> None:
         """Raise :class:`LockLostError` unless this is the owner still, with time left to act."""
         with self._registry.session("confirm the lock of", self._model) as client:
             found = _read(client, self.name)
-        if found is None or found.tags.get("fx.token") != self._token or self._remaining() <= 0:
-            msg = (
-                f"{self._model}: its lock was held for more than {self._hold:.0f} s, and may be somebody else's by now; "
-                "nothing was changed: run it again"
-            )
-            raise LockLostError(msg)
+        self.check_time()
+        if found is None or found.tags.get("fx.token") != self._token:
+            self._lost()
+
+    def _lost(self) -> NoReturn:
+        msg = (
+            f"{self._model}: its lock was held for more than {self._hold:.0f} s, and may be somebody else's by now; "
+            "nothing more was changed: run it again"
+        )
+        raise LockLostError(msg)
 
     def _remaining(self) -> float:
         """Return the owner's seconds, by the clock that is never set and by the one that goes on while a machine sleeps."""
@@ -141,40 +162,41 @@ class ModelLock:
                 if error.error_code not in {"RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST", "TEMPORARILY_UNAVAILABLE"}:
                     raise
                 found = _read(client, self.name)
+                self._refused = self._refused + 1 if found is None and error.error_code == "TEMPORARILY_UNAVAILABLE" else 0
+                if self._refused > _PATIENCE:
+                    raise
                 if found is None:
-                    self._owner = f"nobody any more: {error.message}"
                     return False
                 if found.tags.get("fx.token") == self._token:  # ours: the answer to its creation was lost
                     return True
                 self._owner = found.tags.get("fx.owner", "somebody")
-                if _is_over(found, self._expiry):
+                if self._is_over(found):
                     self._steal(client, found.tags)
                 return False
         return True
+
+    def _is_over(self, lock: RegisteredModel) -> bool:
+        """Tell whether a lock's owner is dead for certain, or was seen for too long, or expired long ago."""
+        token = lock.tags.get("fx.token", "")
+        if self._seen[0] != token:
+            self._seen = (token, time.monotonic())
+        try:
+            long_ago = time.time() > float(lock.tags["fx.expires"]) + LONG_AGO_SECONDS
+            dead = has_ended(json.loads(lock.tags["fx.process"]))
+        except (KeyError, ValueError, TypeError):  # made by hand: it says nothing
+            long_ago = dead = False
+        return bool(dead) or long_ago or time.monotonic() - self._seen[1] > self._expiry
 
     def _steal(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
         if _rename(client, self.name, self._tomb(tags.get("fx.token", "unknown"))):
             logger.warning("%s: took the lock of %s, who did not release it", self._model, self._owner)
         for old in client.search_registered_models(f"name LIKE {quoted(self.name + '.%')}"):
-            if old.name.startswith(f"{self.name}.") and _age(old) > _KEPT_SECONDS:
+            buried = float(old.last_updated_timestamp or old.creation_timestamp) / 1000  # a rename counts as an update
+            if old.name.startswith(f"{self.name}.") and time.time() - buried > _KEPT_SECONDS:
                 _delete(client, old.name)
 
     def _tomb(self, token: str) -> str:
         return f"{self.name}.{token}"
-
-
-def _is_over(lock: RegisteredModel, expiry: float) -> bool:
-    """Tell whether a lock's owner is dead for certain, or its time is over."""
-    try:
-        if has_ended(json.loads(lock.tags["fx.process"])):
-            return True
-        return time.time() > float(lock.tags["fx.expires"])
-    except (KeyError, ValueError, TypeError):  # made by hand: it says nothing, and gets the usual time
-        return _age(lock) > expiry
-
-
-def _age(lock: RegisteredModel) -> float:
-    return time.time() - float(lock.creation_timestamp) / 1000
 
 
 def _read(client: MlflowClient, name: str) -> RegisteredModel | None:

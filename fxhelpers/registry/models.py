@@ -29,7 +29,7 @@ PRUNED = "fx.pruned"
 """Tag of a version whose files were deleted: the decision that did so."""
 
 _OWN_TAGS = ("model_family", "task", "target", "symbol", "version_timestamp")
-_ARTIFACT, _FILES = "model", "artifacts"
+_ARTIFACT, _FILES = FOLDERS = ("model", "artifacts")
 _PROBE = "probe.npz"
 _PROBED = 256  # forecasts kept with a version
 _SAME = 1e-9  # returns: what another processor's arithmetic may add up to, and no other model could stay within
@@ -110,12 +110,13 @@ def create_version(
     own = dict(zip(_OWN_TAGS, ("MLP", "regression", "stock_returns", bundle.symbol, bundle.timestamp), strict=True))
     run_id, digest = _store(registry, bundle, name, {**tags, **own})
     digests = {BUNDLE_DIGEST: bundle.digest, MODEL_DIGEST: digest}
-    with ModelLock(registry, name), registry.session("register", name) as client:
+    with ModelLock(registry, name) as lock, registry.session("register", name) as client:
         existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
         if existing:  # somebody registered the same bundle at the same time
             return existing, False
         with suppress_existing():
             client.create_registered_model(name)
+        lock.confirm()
         created = client.create_model_version(
             name,
             source=f"runs:/{run_id}/{_ARTIFACT}",
@@ -187,10 +188,21 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
 
 def stored_digest(registry: RegistryClient, version: ModelVersion) -> str | None:
     """Return the SHA-256 of a version's stored pipeline; None where its files are gone."""
-    with tempfile.TemporaryDirectory(prefix="fx-digest-") as folder, registry.session("read", version.name) as client:
-        if not version.run_id or not client.list_artifacts(version.run_id, _ARTIFACT):
-            return None
-        return folder_digest(Path(client.download_artifacts(version.run_id, _ARTIFACT, folder)))
+    try:
+        with tempfile.TemporaryDirectory(prefix="fx-digest-") as folder, registry.session("read", version.name) as client:
+            if not version.run_id or not client.list_artifacts(version.run_id, _ARTIFACT):
+                return None
+            return folder_digest(Path(client.download_artifacts(version.run_id, _ARTIFACT, folder)))
+    except VersionNotFoundError:  # its run is gone for good
+        return None
+
+
+def misdirected(registry: RegistryClient, version: ModelVersion) -> str | None:
+    """Return where MLflow takes a version's files from, if that is not the run that it was registered with."""
+    with registry.session("find the files of", version.name) as client:
+        taken = str(client.get_model_version_download_uri(version.name, str(version.version)))
+        known = f"{client.get_run(version.run_id).info.artifact_uri}/{_ARTIFACT}"
+    return None if taken in {known, f"runs:/{version.run_id}/{_ARTIFACT}"} else taken
 
 
 def _save(bundle: Bundle, folder: Path) -> None:

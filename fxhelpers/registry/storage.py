@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from fxhelpers.registry.client import RegistryClient
-from fxhelpers.registry.models import PRUNED
+from fxhelpers.registry.models import FOLDERS
 from fxhelpers.registry.version import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -17,16 +17,16 @@ logger = logging.getLogger(__name__)
 def stored_bytes(registry: RegistryClient, version: ModelVersion) -> int:
     """Return how many bytes a version's files take; 0 where they are gone."""
     with registry.session(f"measure version {version.version} of", version.name) as client:
-        return sum(_sizes(client, version.run_id, ""))
+        return sum(size for folder in FOLDERS for size in _sizes(client, version.run_id, folder))
 
 
-def delete_files(registry: RegistryClient, version: ModelVersion, decision: str) -> None:
-    """Delete a version's files, after tagging it with the decision that wants this; the version itself stays."""
-    registry.annotate(version.name, version.version, tags={PRUNED: decision})
+def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
+    """Delete the files that a registration stored; the version, its run and whatever else lies there stay."""
     with registry.session(f"delete the files of version {version.version} of", version.name) as client:
         repository = get_artifact_repository(client.get_run(version.run_id).info.artifact_uri)
         for entry in client.list_artifacts(version.run_id):
-            repository.delete_artifacts(entry.path)  # type: ignore[no-untyped-call]
+            if entry.path in FOLDERS:
+                repository.delete_artifacts(entry.path)  # type: ignore[no-untyped-call]
 
 
 def registered_models(registry: RegistryClient) -> list[str]:

@@ -28,6 +28,8 @@ class ModelVersion(Keyed):
         MLflow's: READY where it can be used.
     run_id : str
         MLflow run that holds its files.
+    source : str
+        Where MLflow says that they come from.
     creation_timestamp, last_updated_timestamp : int
         Milliseconds since 1970, UTC.
     description : str
@@ -42,6 +44,7 @@ class ModelVersion(Keyed):
     mirror: str
     status: str
     run_id: str
+    source: str
     creation_timestamp: int
     last_updated_timestamp: int
     description: str
@@ -51,6 +54,11 @@ class ModelVersion(Keyed):
     def created(self) -> datetime:
         """When it was registered, UTC."""
         return datetime.fromtimestamp(self.creation_timestamp / 1000, UTC)
+
+    @property
+    def mirror_lags(self) -> bool:
+        """Whether MLflow's stage and the alias disagree about Production."""
+        return (self.mirror == "Production") != (self.stage == "Production")
 
     def archive_due(self, retention_days: int) -> datetime | None:
         """Return when a Staging version is due for archiving, UTC; None for any other stage."""
@@ -68,6 +76,7 @@ def as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersi
         mirror=mirror,
         status=found.status,
         run_id=found.run_id or "",
+        source=found.source or "",
         creation_timestamp=found.creation_timestamp,
         last_updated_timestamp=found.last_updated_timestamp or found.creation_timestamp,
         description=found.description or "",

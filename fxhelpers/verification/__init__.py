@@ -1,16 +1,20 @@
 """Verification: whether registry, ledger, records and evidence still tell one story."""
 
+import time
+
 from fxhelpers.errors import VersionNotFoundError
-from fxhelpers.ledger import Ledger
+from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger, read_ledgers
 from fxhelpers.registry.storage import registered_models
 from fxhelpers.verification.deep import deep_findings
-from fxhelpers.verification.quick import OURS, quick_findings
+from fxhelpers.verification.quick import quick_findings
 from fxhelpers.verification.repair import repair
 from fxhelpers.verification.report import Finding, Verification
 
-__all__ = ["Finding", "Verification", "repair", "verify"]
+__all__ = ["Finding", "Verification", "known_models", "repair", "verify"]
+
+_SECOND_LOOK = 1.0  # seconds: what a decision that is at work leaves between two writes is over by then
 
 
 def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = False) -> Verification:
@@ -35,25 +39,46 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
     VersionNotFoundError
         Nothing at all is known of the model.
     """
-    ledgers = {name: read_ledger(registry, name)} if name else _all_ledgers(registry)
+    models, decisions = known_models(registry, name), 0
     findings: list[Finding] = []
-    records = registry.params.paths.records
-    for ledger in ledgers.values():
-        versions = registry.versions(ledger.name)
-        findings += quick_findings(ledger, versions, records)
-        findings += deep_findings(registry, ledger, versions) if deep else ()
-        if name and not (versions or ledger.decisions or findings):
-            msg = f"{name}: no version, no decision and no record of it at {registry.uri} or in {records}"
+    for model in models:
+        count, found = _look(registry, model)
+        if any(finding.level == "problem" for finding in found):
+            time.sleep(_SECOND_LOOK)
+            count, again = _look(registry, model)
+            found = [finding for finding in again if finding in found]
+        found += _look_deep(registry, model) if deep else []
+        if name and not (count or found or registry.versions(name)):
+            msg = f"{name}: no version, no decision and no record of it at {registry.uri} or in {registry.params.paths.records}"
             raise VersionNotFoundError(msg)
+        findings += found
+        decisions += count
     findings.sort(key=lambda finding: finding.level == "note")
-    decisions = sum(len(ledger.decisions) for ledger in ledgers.values())
-    return Verification(models=tuple(ledgers), decisions=decisions, deep=deep, findings=tuple(findings))
+    return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings))
 
 
-def _all_ledgers(registry: RegistryClient) -> dict[str, Ledger]:
-    """Return all ledgers, and empty ones for models and for records that have lost theirs."""
-    ledgers = read_ledgers(registry)
-    records = registry.params.paths.records
-    known = [name for name in registered_models(registry) if name.startswith(OURS)]
-    known += [f"{OURS}{folder.name}" for folder in records.glob("*") if folder.is_dir()]
-    return ledgers | {name: Ledger(name=name) for name in sorted(set(known) - set(ledgers))}
+def known_models(registry: RegistryClient, name: str | None = None) -> list[str]:
+    """Return the registered models that have a ledger, or that have lost it; only the given one where there is one.
+
+    Parameters
+    ----------
+    registry : RegistryClient
+        The connection.
+    name : str, optional
+        Registered model.
+    """
+    if name:
+        return [name]
+    known = {model for model in registered_models(registry) if model.startswith(MODEL_PREFIX)}
+    known |= {f"{MODEL_PREFIX}{folder.name}" for folder in registry.params.paths.records.glob("*") if folder.is_dir()}
+    return sorted(known | set(read_ledgers(registry)))
+
+
+def _look(registry: RegistryClient, name: str) -> tuple[int, list[Finding]]:
+    ledger = read_ledger(registry, name)
+    found = list(quick_findings(ledger, registry.versions(name), registry.params.paths.records))
+    return len(ledger.decisions), found
+
+
+def _look_deep(registry: RegistryClient, name: str) -> list[Finding]:
+    return list(deep_findings(registry, read_ledger(registry, name), registry.versions(name)))

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.comparison import EvaluationFrame, compare
-from fxhelpers.errors import RegistryError, RegistryUnavailableError
 from fxhelpers.files import sha256
 from fxhelpers.ledger import Decision, Ledger
 from fxhelpers.promotion import EVIDENCE, RECORD_FOLDER
 from fxhelpers.records import read_summary
-from fxhelpers.registry import MODEL_DIGEST, ModelVersion, RegistryClient, stored_digest
+from fxhelpers.registry import MODEL_DIGEST, ModelVersion, RegistryClient, misdirected, stored_digest
 from fxhelpers.registry.ledgers import fetch
 from fxhelpers.verification.report import Finding
 
@@ -23,33 +22,30 @@ _SAME = 1e-12  # relative: what another processor's arithmetic may change in a m
 def deep_findings(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
     """Yield what does not fit in the files behind a ledger; slow, because it reads all of them."""
     for decision in ledger.decisions:
-        for what, do in (*_evidence(registry, decision), *_record(registry, decision)):
+        for what, do in (*_evidence(registry, decision), *_record(registry, decision, ledger)):
             yield Finding(model=ledger.name, level="problem", what=what, do=do, decision=decision.id)
     pruned = {number: d for d in ledger.decisions for number in d.intent.facts.get("prune", [])}
-    digests = _registered_digests(ledger)
-    for version in versions:
-        if MODEL_DIGEST not in version.tags:
-            continue
-        stored = stored_digest(registry, version)
-        if stored is None and version.version in pruned:
+    for version in (version for version in versions if MODEL_DIGEST in version.tags):
+        stored, who = stored_digest(registry, version), f"the files of version {version.version}"
+        registered = ledger.registrations.get(version.version)
+        digest = registered.outcome.facts.get("model_sha256") if registered and registered.outcome else version.tags[MODEL_DIGEST]
+        taken = misdirected(registry, version) if stored else None
+        if stored is None and version.version in pruned and version.stage != "Production":
             decision = pruned[version.version]
-            what = f"the files of version {version.version} were deleted on purpose"
+            what = f"{who} were deleted on purpose"
             yield Finding(model=ledger.name, level="note", what=what, do="nothing", decision=decision.id)
         elif stored is None:
-            what = f"the files of version {version.version} are gone: nobody decided to delete them"
+            what = f"{who} are gone" + ("" if version.version in pruned else ": nobody decided to delete them")
             yield Finding(model=ledger.name, level="problem", what=what, do=_ANOTHER)
-        elif stored != digests.get(version.version, version.tags[MODEL_DIGEST]):
-            what = f"the files of version {version.version} are not those that were registered"
+        elif stored != digest:
+            yield Finding(model=ledger.name, level="problem", what=f"{who} are not those that were registered", do=_ANOTHER)
+        elif taken:
+            what = f"{who} are whole, but MLflow takes others, from {taken}"
             yield Finding(model=ledger.name, level="problem", what=what, do=_ANOTHER)
 
 
 _ANOTHER = "do not serve it: promote or roll back to another version, and restore the files or register its bundle anew"
 _EVIDENCE = "the verdict cannot be proved any more from what is stored; its record shows what was seen then"
-
-
-def _registered_digests(ledger: Ledger) -> dict[int | None, Any]:
-    found = [d for d in ledger.decisions if d.kind == "registration" and d.result == "registered" and d.outcome]
-    return {d.version: d.outcome.facts.get("model_sha256") for d in found if d.outcome}
 
 
 def _evidence(registry: RegistryClient, decision: Decision) -> Iterator[tuple[str, str]]:
@@ -74,7 +70,7 @@ def _evidence(registry: RegistryClient, decision: Decision) -> Iterator[tuple[st
             yield "the measures computed from the stored forecasts are not those that were judged", _EVIDENCE
 
 
-def _record(registry: RegistryClient, decision: Decision) -> Iterator[tuple[str, str]]:
+def _record(registry: RegistryClient, decision: Decision, ledger: Ledger) -> Iterator[tuple[str, str]]:
     """Check the copy of the record, and what the record itself says of the outcome."""
     facts = decision.seal.facts if decision.seal else {}
     if not facts.get("sha256") or facts.get("late"):
@@ -83,24 +79,18 @@ def _record(registry: RegistryClient, decision: Decision) -> Iterator[tuple[str,
     if content is None:
         yield "the copy of its record in the registry is gone", "the record on the disk is the only one left: keep it well"
     elif sha256(content) != facts["sha256"]:
-        yield (
-            "the copy of its record in the registry was edited: its SHA-256 is not that of the seal",
-            "trust the one on the disk",
-        )
+        what = "the copy of its record in the registry was edited: its SHA-256 is not that of the seal"
+        yield what, "trust the record on the disk"
     else:
         told = read_summary(json.loads(content)) or {}
-        if told.get("decision") == decision.id and told.get("outcome_sha256") != decision.outcome_sha256:
-            yield "its record shows another outcome than the ledger: the ledger was rewritten", "trust the record"
+        known = {d.id: d.outcome_sha256 for d in ledger.decisions if d.record == decision.record}
+        if told.get("decision") and known.get(told["decision"]) != told.get("outcome_sha256"):
+            yield "its record shows another decision or outcome than the ledger: the ledger was rewritten", "trust the record"
 
 
 def _fetched(registry: RegistryClient, decision: Decision, file: str) -> bytes | None:
     with tempfile.TemporaryDirectory(prefix="fx-verify-") as folder:
-        try:
-            return fetch(registry, decision, file, Path(folder))
-        except RegistryUnavailableError:
-            raise
-        except RegistryError:
-            return None
+        return fetch(registry, decision, file, Path(folder))
 
 
 def _same(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) -> bool:

@@ -2,22 +2,16 @@
 
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from fxhelpers.files import sha256
-from fxhelpers.ledger import Decision, Ledger
-from fxhelpers.promotion.deciding import is_over, named
-from fxhelpers.records import decisions_of
+from fxhelpers.ledger import Ledger
+from fxhelpers.params import MODEL_PREFIX
+from fxhelpers.promotion.deciding import DECISION_TAG, named, was_interrupted
+from fxhelpers.records import decisions_of, folder_id
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion
 from fxhelpers.verification.report import Finding
-
-AT_WORK = timedelta(hours=1)
-"""A decision of another machine that is open for longer was interrupted."""
-
-OURS = "MLP_Stock_Predictor_"
-"""How the registered models begin that fxhelpers names."""
 
 _REPAIR = "fx verify --repair"
 _WHO = "find out who can write there"
@@ -36,8 +30,7 @@ def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path) 
         Folder of records.
     """
     for fault in ledger.faults:
-        do = f"entries change only behind MLflow's back: {_WHO}, and compare with the records and their copies"
-        yield _problem(ledger, fault.what, do, fault.decision)
+        yield _problem(ledger, fault.what, fault.do, fault.decision)
     yield from _unfinished(ledger)
     yield from _champion(ledger, versions)
     yield from _gaps(ledger)
@@ -50,17 +43,7 @@ def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path) 
 def symbol_of(ledger: Ledger) -> str:
     """Return the symbol that a ledger's model forecasts: as its decisions say, or else as its name does."""
     told = (decision.intent.facts.get("symbol") for decision in ledger.decisions)
-    return next((str(symbol) for symbol in told if symbol), ledger.name.removeprefix(OURS))
-
-
-def stages_off(versions: list[ModelVersion]) -> list[ModelVersion]:
-    """Return the versions whose stage in MLflow contradicts the alias."""
-    return [v for v in versions if (v.mirror == "Production") != (v.stage == "Production")]
-
-
-def was_interrupted(decision: Decision) -> bool:
-    """Tell whether an unfinished decision is not at work any more: its process is over, or it is too long ago."""
-    return is_over(decision) or datetime.now(UTC) - datetime.fromisoformat(decision.time) > AT_WORK
+    return next((str(symbol) for symbol in told if symbol), ledger.name.removeprefix(MODEL_PREFIX))
 
 
 def _unfinished(ledger: Ledger) -> Iterator[Finding]:
@@ -108,7 +91,8 @@ def _way_back(ledger: Ledger, known: int | None) -> str:
 def _gaps(ledger: Ledger) -> Iterator[Finding]:
     """Find champions that came without a decision; once somebody has decided about Production again, they are history."""
     outcomes = ledger.outcomes
-    settled = max((i for i, d in enumerate(outcomes) if d.moved_at or d.rests_on == "manual"), default=-1)
+    anew = [d.moved_at is not None or (d.rests_on == "manual" and d.version == d.to_version) for d in outcomes]
+    settled = max((i for i, decided in enumerate(anew) if decided), default=-1)
     for i, decision in enumerate(outcomes):
         before = outcomes[i - 1] if i else None
         expected = before.to_version if before is not None else None
@@ -125,37 +109,45 @@ def _stages(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
         twins = ", ".join(str(v.version) for v in versions if v.mirror == "Production")
         yield _problem(ledger, f"MLflow has several versions in stage Production: {twins}", f"{_REPAIR} keeps the champion", None)
         return
-    for version in stages_off(versions):
+    for version in (version for version in versions if version.mirror_lags):
         what = f"MLflow's stage of version {version.version} is {version.mirror}, by the alias it is {version.stage}"
         yield _problem(ledger, what, f"{_REPAIR} sets it", None)
 
 
 def _registrations(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
-    registered = {d.version: d for d in ledger.decisions if d.kind == "registration" and d.result == "registered"}
+    registered = ledger.registrations
+    known = {decision.id for decision in ledger.decisions}
+    at_work = {d.intent.facts.get("bundle") for d in ledger.decisions if not d.outcome and not was_interrupted(d)}
     for version in versions:
+        who = f"version {version.version}"
         decision = registered.pop(version.version, None)
+        last = version.tags.get(DECISION_TAG, "").rpartition("; ")[2]
+        if last and last not in known:
+            what = f"{who} names the decision {last}, which the ledger lacks: the ledger was truncated"
+            yield _problem(ledger, what, "restore the registry from a backup", None)
         if decision is None or decision.outcome is None:
-            if BUNDLE_DIGEST in version.tags:
-                what = f"version {version.version} has no registration in the ledger: it was interrupted, or its entries are gone"
-                yield _problem(ledger, what, "register the same bundle again; it stays the same version", None)
-            else:
-                what = f"version {version.version} was not registered by fxhelpers"
+            if BUNDLE_DIGEST not in version.tags:
+                what = f"{who} was not registered by fxhelpers"
                 yield Finding(model=ledger.name, level="note", what=what, do="nothing: it is never loaded or promoted by policy")
+            elif version.tags[BUNDLE_DIGEST] not in at_work:
+                what = f"{who} has no registration in the ledger: it was interrupted, or its entries are gone"
+                yield _problem(ledger, what, "register the same bundle again; it stays the same version", None)
             continue
         facts = decision.outcome.facts
-        for tag, expected in (
-            (BUNDLE_DIGEST, facts.get("bundles", {}).get(str(version.version))),
-            (MODEL_DIGEST, facts.get("model_sha256")),
-        ):
-            if version.tags.get(tag) != expected:
-                what = f"the tag {tag} of version {version.version} is not the digest that was registered"
-                yield _problem(ledger, what, f"the version cannot be trusted: {_WHO}, and register its bundle anew", decision.id)
+        expected = {BUNDLE_DIGEST: decision.bundles.get(str(version.version)), MODEL_DIGEST: facts.get("model_sha256")}
+        edited = [f"its tag {tag}" for tag, digest in expected.items() if version.tags.get(tag) != digest]
+        run = facts.get("run_id")
+        edited += ["its run or its source"] if run and (version.run_id, version.source) != (run, f"runs:/{run}/model") else []
+        if edited:
+            what = f"{who} is not as it was registered: {' and '.join(edited)} was edited"
+            yield _problem(ledger, what, f"the version cannot be trusted: {_WHO}; do not serve it", decision.id)
     for number, decision in registered.items():
         what = f"version {number} was registered, and is not there any more: it was deleted in MLflow"
         yield _problem(ledger, what, "register its bundle again, as a new version", decision.id)
 
 
 def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
+    here, elsewhere = folder_id(records), []
     for decision in ledger.decisions:
         facts = decision.seal.facts if decision.seal else {}
         name, digest = facts.get("record"), facts.get("sha256")
@@ -167,11 +159,13 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
             if sha256(path.read_bytes()) != digest:
                 what = f"the record {name} was edited: its SHA-256 is not that of its seal"
                 yield _problem(ledger, what, f"put the sealed one back: {copy}", decision.id)
-        elif decision.actor.rpartition("@")[2] == socket.gethostname():
+        elif here == facts.get("folder") or (here is None and decision.actor.endswith(f"@{socket.gethostname()}")):
             yield _problem(ledger, f"the record {name} was deleted or moved", f"put it back: {copy}", decision.id)
         else:
-            what = f"the record {name} is not on this disk; it was written on {decision.actor.rpartition('@')[2]}"
-            yield Finding(model=ledger.name, level="note", what=what, do=copy, decision=decision.id)
+            elsewhere.append(decision.actor.rpartition("@")[2])
+    if elsewhere:
+        what = f"{len(elsewhere)} records are not in this folder, but in another one, on {', '.join(sorted(set(elsewhere)))}"
+        yield Finding(model=ledger.name, level="note", what=what, do="verify there; copies are with MLflow's runs (--deep)")
 
 
 def _orphans(ledger: Ledger, records: Path) -> Iterator[Finding]:

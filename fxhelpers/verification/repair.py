@@ -3,7 +3,6 @@
 from fxhelpers.promotion.deciding import Move, act, begin, failing, settle_now
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.verification.quick import stages_off, was_interrupted
 
 
 def repair(registry: RegistryClient, name: str) -> list[str]:
@@ -13,11 +12,11 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     says, and an alias that is gone is set to the champion that the ledger
     knows. Nothing that was edited or deleted is touched.
     """
-    mended = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name, ended=was_interrupted)]
-    known, versions = read_ledger(registry, name).champion, registry.versions(name)
+    mended = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name)]
+    known, versions = read_ledger(registry, name).lost_champion, registry.versions(name)
     champion = next((v.version for v in versions if v.stage == "Production"), None)
     lost = known if champion is None and known in {v.version for v in versions} else None
-    off = stages_off(versions)
+    off = [v for v in versions if v.mirror_lags]
     if lost is None and not off:
         return mended
     what = [f"set the alias champion to version {lost} again"] if lost is not None else []
