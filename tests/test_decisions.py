@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, text
 from fxhelpers import ModelRegistry
 from fxhelpers.comparison import EvaluationFrame, compare
 from fxhelpers.errors import (
+    LockLostError,
     ModelTamperedError,
     NoRecordError,
     NotComparableError,
@@ -25,8 +26,10 @@ from fxhelpers.errors import (
 )
 from fxhelpers.files import folder_digest
 from fxhelpers.ledger import Decision
-from fxhelpers.registry import MODEL_DIGEST
-from fxhelpers.registry.ledgers import fetch, read_ledger
+from fxhelpers.processes import process_identity
+from fxhelpers.promotion.deciding import act, begin
+from fxhelpers.registry import MODEL_DIGEST, create_version
+from fxhelpers.registry.ledgers import fetch, read_ledger, writing
 
 Register = Callable[..., int]
 
@@ -98,6 +101,7 @@ def test_the_intent_is_written_before_anything_is_evaluated(registered: Register
     [
         ({"required": True}, {}, "asks for approved_by and reason"),
         ({"required": True}, {"approved_by": "bob"}, "asks for reason"),
+        ({"required": True}, {"approved_by": " ", "reason": " "}, "asks for approved_by and reason"),
         ({"required": True}, {"approved_by": "Ann@corp.example", "reason": "weekly"}, "cannot approve: ann@"),
         ({"required": False}, {"approved_by": "ann"}, "cannot approve: ann@"),
         ({"required": True}, {"approved_by": "bob", "reason": "weekly"}, None),
@@ -300,6 +304,9 @@ def test_files_are_pruned_only_where_asked_for_and_of_no_version_that_a_decision
     assert files_of(registry, 1).exists()
     with pytest.raises(VersionNotFoundError, match=f"were deleted on purpose, by decision {done.decision.id}"):
         registry.rollback("AAPL", unneeded, reason="why not", apply=True)
+    with pytest.raises(VersionNotFoundError, match="were deleted on purpose; nothing was changed"):
+        registry.transition_stage(NAME, unneeded, "Production")
+    assert champion(registry) == 3
     found = registry.verify("AAPL", deep=True)
     assert found.problems == []
     assert any("were deleted on purpose" in finding.what for finding in found.findings)
@@ -324,8 +331,6 @@ def test_a_creation_that_was_sent_twice_is_one_decision(registered: Register, pr
 def test_an_open_run_that_somebody_deleted_in_mlflow_does_not_stop_the_next_decision(
     registered: Register, project: Project
 ) -> None:
-    from fxhelpers.promotion.deciding import begin
-
     registered("regularised")
     registry = ModelRegistry()
     open_one = begin(registry.client, NAME, "promotion", version=1)
@@ -334,3 +339,126 @@ def test_an_open_run_that_somebody_deleted_in_mlflow_does_not_stop_the_next_deci
     assert promoted(registry).result == "promoted"
     (fault,) = read_ledger(registry.client, NAME).faults
     assert fault.do == f"mlflow runs restore --run-id {open_one.run_id}"
+
+
+@pytest.fixture
+def dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every decision look as if its process had ended."""
+    monkeypatch.setattr("fxhelpers.promotion.deciding.process_identity", lambda _pid=None: process_identity() | {"started": 1})
+
+
+def test_ending_an_old_run_does_not_hide_the_last_entry_from_the_next_decision(
+    registered: Register, project: Project, dead: None
+) -> None:
+    """It once was taken for the run that ended last: the next entry forked the chain."""
+    registry = ModelRegistry()
+    registered("regularised", stage="Production")
+    first = last(registry)
+    registered("lighter")
+    with registry.client.session("send again, and be killed before a run was ended") as client:
+        kept = client.get_run(first.run_id)
+        tags = {key: kept.data.tags[key] for key in ("fx.model", "fx.decision", "fx.intent")}
+        client.create_run(kept.info.experiment_id, tags=tags)
+        client.update_run(first.run_id, "RUNNING")
+    assert registry.verify("AAPL", repair=True).problems == []
+    registry.transition_stage(NAME, 2, "Archived")
+    assert read_ledger(registry.client, NAME).faults == ()
+    assert registry.verify("AAPL").problems == []
+
+
+def test_a_run_of_somebody_else_among_the_ledgers_is_left_alone(registered: Register, project: Project, dead: None) -> None:
+    registered("regularised")
+    registry = ModelRegistry()
+    begin(registry.client, NAME, "promotion", version=1)
+    with registry.client.session("run by hand") as client:
+        client.create_run(registry.client.experiment("fx-ledger"))
+    found = registry.verify(repair=True)
+    assert (found.models, found.problems) == ((NAME,), [])
+    assert read_ledger(registry.client, NAME).decisions[-1].result == "interrupted"
+
+
+def test_a_writer_that_slept_too_long_writes_nothing_more(registered: Register, project: Project) -> None:
+    registered("regularised")
+    registry = ModelRegistry()
+    with writing(registry.client, NAME) as ledger:
+        ledger.lock._ends = (0.0, 0.0)
+        with pytest.raises(LockLostError):
+            ledger.begin("promotion", {})
+    with registry.client.session("unlock by hand") as client:  # it was not released: it could be somebody else's
+        client.delete_registered_model(f"fx-lock.{NAME}")
+    assert len(read_ledger(registry.client, NAME).decisions) == 1
+
+
+def test_files_that_are_not_ours_are_never_pruned(registered: Register, project: Project) -> None:
+    registered("regularised", stage="Production")
+    registry = ModelRegistry()
+    (project.folder / "weights.txt").write_text("1 2 3")
+    with registry.client.session("register by hand") as client:
+        run = client.create_run("0")
+        client.log_artifact(run.info.run_id, str(project.folder / "weights.txt"), "model")
+        client.create_model_version(NAME, source=f"runs:/{run.info.run_id}/model", run_id=run.info.run_id)
+        client.transition_model_version_stage(NAME, "2", "Archived")
+    shown = registry.retain("AAPL", apply=True, prune=True)
+    assert (shown.due("prune"), list(shown.versions["why"])) == ([], ["its files are not ours alone"])
+
+
+def test_a_rollback_after_a_change_in_mlflow_goes_to_the_champion_before_it(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    for model in ("original", "regularised"):
+        registered(model, stage="Production")
+    registered("lighter")
+    registry.client.set_alias(NAME, "champion", 3)  # as MLflow's pages do
+    assert registry.rollback("AAPL", reason="who was that?", apply=True).to_version == 2
+
+
+def test_an_unrelated_decision_does_not_acknowledge_a_change_in_mlflow(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    for model in ("original", "regularised"):
+        registered(model, stage="Production")
+    third = registered("lighter")
+    registry.client.set_alias(NAME, "champion", 1)
+    registry.transition_stage(NAME, third, "Archived")
+    assert any("changed without a decision" in finding.what for finding in registry.verify("AAPL").problems)
+    registry.rollback("AAPL", 2, reason="back to what was decided", apply=True)
+    assert registry.verify("AAPL").problems == []
+
+
+def test_repair_sets_a_lost_alias_also_after_another_decision(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("regularised", stage="Production")
+    registry.client.drop_alias(NAME, "champion")
+    registered("lighter")
+    assert registry.verify("AAPL", repair=True).problems == []
+    assert champion(registry) == 1
+    registry.transition_stage(NAME, 1, "Archived")  # this was decided
+    registry.verify("AAPL", repair=True)
+    assert champion(registry) is None
+
+
+def test_a_stage_is_not_set_on_a_version_that_became_champion_meanwhile(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("regularised")
+    decision = begin(registry.client, NAME, "stage change", version=1)
+    registry.transition_stage(NAME, 1, "Production")
+    with pytest.raises(StaleComparisonError, match="version 1 is the champion by now"):
+        act(registry.client, decision, facts={"result": "moved"}, stages={1: "Archived"})
+    assert registry.client.version(NAME, 1).mirror == "Production"
+
+
+def test_a_proposal_is_carried_out_once(registered: Register, project: Project) -> None:
+    registered("regularised")
+    registry = ModelRegistry()
+    proposal = registry.propose("AAPL", apply=True)
+    registry.promote(proposal)
+    with pytest.raises(LockLostError, match="has its outcome already"):
+        registry.promote(proposal)
+    assert registry.verify("AAPL").problems == []
+
+
+def test_a_registration_that_is_at_work_is_no_problem(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("regularised")
+    bundle = project.bundle()
+    begin(registry.client, NAME, "registration", bundle=bundle.digest)
+    create_version(registry.client, bundle, NAME, description=None, tags={})
+    assert [finding.level for finding in registry.verify("AAPL").findings] == ["note"]

@@ -31,7 +31,7 @@ def notebook(project: Project) -> Path:
     """A notebook of ours that does what its parameter says."""
     parameters = new_code_cell(
         'symbol: str = "AAPL"  # ticker\ncount: int = 1  # a number\nshare: float = 0.5\napply: bool = False\n'
-        'action: str = ""\nextra: dict = {}'
+        'action: str = ""\nextra: dict = {}\napi_token: str = ""'
     )
     parameters.metadata["tags"] = ["parameters"]
     cells = [
@@ -249,6 +249,7 @@ def test_outside_a_repository_there_is_no_commit(notebook: Path, project: Projec
         ("action", "ghp_0123456789abcdefghijABCDEFGHIJ456789", "the form of a token"),
         ("action", "password=hunter2hunter2", "the form of a token"),
         ("extra", {"api_key": "0123456789"}, "it has a key 'api_key'"),
+        ("api_token", "whatever it is", "its name is that of one"),
     ],
 )
 def test_a_secret_among_the_parameters_is_refused_and_not_repeated(
