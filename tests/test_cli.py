@@ -15,10 +15,11 @@ FX = str(Path(sys.executable).with_name("fx"))
 
 
 def fx(*arguments: str, code: int = 0) -> str:
-    done = subprocess.run([FX, *arguments], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
+    """Run a command in this process: starting another one for each takes seconds."""
+    result = CliRunner().invoke(cli, list(arguments))
+    assert result.exit_code == code, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return str(result.output)
 
 
 def test_a_run_prints_its_summary_and_where_it_was_saved(project: Project) -> None:
@@ -70,6 +71,13 @@ def test_a_password_in_the_registrys_uri_is_in_no_record(project: Project, monke
     assert "s3cret" not in project.records()[0].read_text()
 
 
+def test_the_command_itself_prints_and_exits_so_too(project: Project) -> None:
+    done = subprocess.run([FX, "run", "register", "--quiet"], check=False, capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "Error: BundleNotFoundError: No model files found for AAPL" in done.stderr
+    assert "saved as  outputs/records/AAPL/" in done.stdout
+
+
 def test_a_killed_kernel_is_one_line_and_leaves_its_record(project: Project) -> None:
     nb = json.loads((ROOT / "notebooks" / "train.ipynb").read_text())
     nb["cells"][2]["source"] = ["import os, signal\n", "os.kill(os.getpid(), signal.SIGKILL)"]
@@ -85,7 +93,6 @@ def test_a_killed_kernel_is_one_line_and_leaves_its_record(project: Project) -> 
         (["run", "promte"], "no notebook 'promte' (did you mean 'promote'?)"),
         (["run", "train", "-p", "symbol", "FB"], "PriceDataError: FB (sample): 196 days"),
         (["run", "train", "-p", "symbl", "IBM"], "unknown parameter 'symbl' (did you mean 'symbol'?)"),
-        (["run", "register"], "BundleNotFoundError: No model files found for AAPL"),
     ],
 )
 def test_errors_are_one_line_and_exit_with_one(project: Project, arguments: list[str], message: str) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from conftest import NAME, ROOT, Project
 from sqlalchemy import Engine
+from test_cli import fx
 
 from fxhelpers import ModelRegistry, load_params
-from fxhelpers.cli import PROBLEMS, cli
+from fxhelpers.cli import PROBLEMS
 from fxhelpers.engine import run_notebook
 from fxhelpers.errors import NoChampionError, VersionNotFoundError
 from fxhelpers.ledger import Entry
@@ -281,27 +281,16 @@ def test_a_whole_registry_that_is_gone_is_found_by_the_records(story: Path) -> N
     assert len([f for f in found.problems if "was truncated" in f.what]) == 4
 
 
-def fx(*arguments: str) -> tuple[int, str]:
-    """Run a command in this process: starting another one for each would take minutes."""
-    result = CliRunner().invoke(cli, list(arguments))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.output
-
-
 def test_fx_verify_says_it_on_one_line_each_and_exits_with_four(story: Path) -> None:
     clean = subprocess.run([FX, "verify", "--deep"], check=False, capture_output=True, text=True)
     assert (clean.returncode, clean.stdout) == (0, "no problem in 4 decisions about 1 model, read in depth\n")
     flip(record_of("promote"))
-    code, said = fx("verify", "AAPL")
-    assert code == PROBLEMS
+    said = fx("verify", "AAPL", code=PROBLEMS)
     assert said.startswith(f"PROBLEM  {NAME} [")
     assert "What to do: put the sealed one back: a copy is with MLflow's run" in said
-    code, said = fx("verify", "AAPL", "--json")
-    assert code == PROBLEMS
+    said = fx("verify", "AAPL", "--json", code=PROBLEMS)
     assert [finding["level"] for finding in json.loads(said)["findings"]] == ["problem"]
-    code, said = fx("verify", "ZZZ")
-    assert code == 1
-    assert "no version, no decision and no record of it" in said
+    assert "no version, no decision and no record of it" in fx("verify", "ZZZ", code=1)
 
 
 @pytest.mark.parametrize("case", ["alias deleted in MLflow", "a second version in Production", "champion's stage changed"])
@@ -386,14 +375,13 @@ def test_the_history_tells_who_was_in_production_on_a_day(story: Path) -> None:
     assert list(history.to_frame()["result"]) == ["registered", "promoted", "registered", "refused"]
     html = history._repr_html_()
     assert html.count("<a href=") == 4
-    assert fx("history", "AAPL", "--at", since[:10])[1].startswith(f"version 1, from {since} to now, put there by ")
-    whole = json.loads(fx("history", "AAPL", "--json")[1])
+    assert fx("history", "AAPL", "--at", since[:10]).startswith(f"version 1, from {since} to now, put there by ")
+    whole = json.loads(fx("history", "AAPL", "--json"))
     assert [decision["outcome"]["facts"]["result"] for decision in whole["decisions"]][-1] == "refused"
-    assert len(fx("history", "AAPL", "--csv")[1].splitlines()) == 5
-    assert "version 1" in fx("history", "AAPL")[1]
+    assert len(fx("history", "AAPL", "--csv").splitlines()) == 5
+    assert "version 1" in fx("history", "AAPL")
     for wrong, message in (("yesterday", "neither a day"), ("2999-01-01", "still to come")):
-        code, said = fx("history", "AAPL", "--at", wrong)
-        assert (code, message in said) == (1, True)
+        assert message in fx("history", "AAPL", "--at", wrong, code=1)
 
 
 def test_a_rollback_and_its_undoing_take_one_command_each(story: Path) -> None:
@@ -403,8 +391,7 @@ def test_a_rollback_and_its_undoing_take_one_command_each(story: Path) -> None:
     registry.transition_stage(NAME, 2, "Production")
     shutil.copytree(ROOT / "notebooks", "notebooks", dirs_exist_ok=True)
     for expected in (1, 2):
-        done = subprocess.run([FX, "rollback", "AAPL", "--reason", "it drifts"], check=True, capture_output=True, text=True)
-        assert f"champion after  {expected}" in done.stdout
+        assert f"champion after  {expected}" in fx("rollback", "AAPL", "--reason", "it drifts")
         champion = registry.get_production_model(NAME)
         assert champion is not None
         assert champion.version == expected
