@@ -19,7 +19,7 @@ from fxhelpers.records import SUMMARY_MIME, read_summary
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-bar"]
-STEPS = ("train", "evaluate", "register", "compare", "promote", "retain", "history")
+STEPS = ("train", "evaluate", "register", "compare", "promote", "rollback", "retain", "history")
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

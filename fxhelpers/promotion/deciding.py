@@ -69,11 +69,11 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
         if len(text) > _LONGEST_REASON or not text.replace("\n", "").isprintable():
             msg = f"{word}: at most {_LONGEST_REASON} printable characters are kept, found {len(text)}; nothing was changed"
             raise ParamsError(msg)
-    record = current_record()
+    record, parent = current_record(), os.getppid()
     who = {
         "actor": actor(),
-        # the kernel of a recorded run ends before its record does: its parent is who keeps that
-        "process": process_identity(os.getppid() if record else None),
+        # the kernel of a recorded run ends before its record does: its parent keeps that, if it is not dead already
+        "process": process_identity(parent if record and parent > 1 else None),
         "record": record_name(record) if record else None,
     }
     with writing(registry, name) as ledger:

@@ -26,6 +26,8 @@ def roll_back(
             f"{name}: no version was in Production before {named(ledger.champion)}, as the ledger at {registry.uri} has it; "
             f"name one: fx rollback {symbol} --version N --reason TEXT"
         )
+        if not apply:
+            return shown(name, "rollback", {"reason": msg, "from": before, "to": before})
         raise NoChampionError(msg)
     facts: dict[str, Any] = {"version": target, "rests_on": "manual"}
     if not apply:

@@ -1,0 +1,10 @@
+"""The ledger of one registered model: its entries in a chain, the decisions that they make up, and who reigned when.
+
+Pure: texts in, facts out. Where the entries are kept is the registry's business.
+"""
+
+from fxhelpers.ledger.chain import Fault, Ledger, Reign
+from fxhelpers.ledger.decision import Decision
+from fxhelpers.ledger.entry import KINDS, LONGEST_ENTRY, Entry, EntryKind
+
+__all__ = ["KINDS", "LONGEST_ENTRY", "Decision", "Entry", "EntryKind", "Fault", "Ledger", "Reign"]

@@ -1,0 +1,209 @@
+"""A whole ledger: decisions in order, who reigned when, and what is wrong with the chain."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import pairwise, zip_longest
+from typing import Self
+
+from fxhelpers.errors import LedgerError
+from fxhelpers.ledger.decision import Decision
+from fxhelpers.ledger.entry import GENESIS, KINDS, Entry
+from fxhelpers.results import Keyed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reign(Keyed):
+    """A time during which one version, or none, was in Production.
+
+    Attributes
+    ----------
+    version : int or None
+        None: there was no champion.
+    since : str
+        ISO 8601, UTC.
+    until : str or None
+        None: to this day.
+    decision : str or None
+        Id of the decision that began it; None: there is none, and it began
+        before ``since``.
+    """
+
+    version: int | None
+    since: str
+    until: str | None
+    decision: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something in a ledger that cannot have come about by appending to it.
+
+    Attributes
+    ----------
+    what : str
+        In words.
+    do : str
+        What to do.
+    decision : str or None
+        Id of the decision where it shows.
+    """
+
+    what: str
+    do: str = "entries change only behind MLflow's back: find out who can write there; records and their copies tell what was"
+    decision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """All decisions about one registered model, in the order of their intents.
+
+    Attributes
+    ----------
+    name : str
+        Registered model.
+    decisions : tuple of Decision
+    faults : tuple of Fault
+        What is wrong with the chain; empty where it is whole.
+    """
+
+    name: str
+    decisions: tuple[Decision, ...] = ()
+    faults: tuple[Fault, ...] = ()
+
+    @classmethod
+    def read(cls, name: str, runs: Iterable[tuple[str, Mapping[str, str]]]) -> Self:
+        """Put a ledger together from the runs that keep it: their ids, and entry kind to text.
+
+        Nothing is raised for what is broken; ``faults`` has it. A decision
+        that is there twice, word for word, is one whose creation was sent
+        twice.
+        """
+        faults: list[Fault] = []
+        found: dict[str, Decision] = {}
+        for run_id, texts in runs:
+            entries = _entries(name, run_id, texts, faults)
+            intent = entries.get("intent")
+            if intent is None:
+                faults.append(Fault(what=f"run {run_id}: a decision without a readable intent"))
+                continue
+            twin = found.get(intent.decision)
+            if twin and any(entries.get(entry.entry, entry) != entry for entry in twin.entries):
+                faults.append(Fault(what="two different decisions of one id", decision=intent.decision))
+            if twin is None or len(twin.entries) < len(entries):
+                found[intent.decision] = Decision(run_id=run_id, **{kind: entries.get(kind) for kind in KINDS})  # type: ignore[arg-type]
+        decisions = tuple(sorted(found.values(), key=lambda d: d.intent.seq))
+        faults += _chain_faults([entry for decision in decisions for entry in decision.entries])
+        return cls(name=name, decisions=decisions, faults=tuple(faults))
+
+    @property
+    def head(self) -> Entry | None:
+        """The last entry."""
+        return max((entry for d in self.decisions for entry in d.entries), key=lambda entry: entry.seq, default=None)
+
+    @property
+    def outcomes(self) -> list[Decision]:
+        """The decisions that have an outcome, in the order of these."""
+        return sorted((d for d in self.decisions if d.outcome), key=lambda d: d.outcome.seq if d.outcome else 0)
+
+    @property
+    def champion(self) -> int | None:
+        """The version in Production, as the last outcome has it."""
+        outcomes = self.outcomes
+        return outcomes[-1].to_version if outcomes else None
+
+    @property
+    def previous_champion(self) -> int | None:
+        """The version that was in Production before the present one; None where there was none."""
+        before = [reign.version for reign in self.reigns() if reign.version is not None]
+        return next((version for version in reversed(before) if version != self.champion), None)
+
+    @property
+    def champions(self) -> set[int]:
+        """All versions that ever were in Production."""
+        return {reign.version for reign in self.reigns() if reign.version is not None}
+
+    @property
+    def lost_champion(self) -> int | None:
+        """The version whose alias went without a decision; None where the last change was decided, or left a champion."""
+        reigns = self.reigns()
+        without = len(reigns) > 1 and reigns[-1].version is None and reigns[-1].decision is None
+        return reigns[-2].version if without else self.champion
+
+    @property
+    def registrations(self) -> dict[int, Decision]:
+        """The decision that registered each version: the first one, since a repeated one takes over what is there."""
+        done = [d for d in reversed(self.outcomes) if d.kind == "registration" and d.result == "registered"]
+        return {d.version: d for d in done if d.version is not None}
+
+    @property
+    def attempts(self) -> int:
+        """How many promotions were begun, whatever came of them."""
+        return sum(d.kind == "promotion" for d in self.decisions)
+
+    def reigns(self) -> list[Reign]:
+        """Return who was in Production from when to when, in order; nothing before the first champion.
+
+        A champion that came without a decision, in MLflow's own pages say,
+        reigns from the first outcome that found it.
+        """
+        changes: list[tuple[int | None, str, str | None]] = []
+        now: int | None = None
+        for decision in self.outcomes:
+            if decision.from_version != now:
+                changes.append((decision.from_version, decision.time, None))
+            if decision.moved_at:
+                changes.append((decision.to_version, decision.moved_at, decision.id))
+            now = decision.to_version
+        ends = [since for _, since, _ in changes[1:]]
+        return [
+            Reign(version=version, since=since, until=end, decision=decision)
+            for (version, since, decision), end in zip_longest(changes, ends)
+        ]
+
+    def during(self, start: datetime, end: datetime) -> list[Reign]:
+        """Return the reigns that overlap a time, from ``start`` to just before ``end``, both with a time zone."""
+        spans = [
+            (r, datetime.fromisoformat(r.since), datetime.fromisoformat(r.until) if r.until else None) for r in self.reigns()
+        ]
+        return [r for r, since, until in spans if since < end and (until is None or until > start)]
+
+
+def _entries(name: str, run_id: str, texts: Mapping[str, str], faults: list[Fault]) -> dict[str, Entry]:
+    """Read the entries that one run keeps, and say which of them cannot be right."""
+    entries: dict[str, Entry] = {}
+    for kind in KINDS:
+        if kind not in texts:
+            continue
+        try:
+            entry = Entry.read(texts[kind])
+        except LedgerError as error:
+            faults.append(Fault(what=f"run {run_id}: its {kind} is {error}"))
+            continue
+        if not entry.intact:
+            faults.append(Fault(what=f"entry {entry.seq} ({kind}) was edited: its digest is another", decision=entry.decision))
+            entry = replace(entry, facts={})  # what it says is not believed
+        decision = entries["intent"].decision if "intent" in entries else entry.decision
+        if (entry.ledger, entry.entry, entry.decision) != (name, kind, decision):
+            what = f"entry {entry.seq} is the {entry.entry} of {entry.decision} in {entry.ledger}; it was moved here"
+            faults.append(Fault(what=what, decision=decision))
+        entries[kind] = entry
+    return entries
+
+
+def _chain_faults(entries: list[Entry]) -> list[Fault]:
+    ordered = sorted(entries, key=lambda entry: entry.seq)
+    faults = []
+    if ordered and (ordered[0].seq, ordered[0].previous) != (1, GENESIS):
+        faults.append(Fault(what=f"the ledger begins with entry {ordered[0].seq}: what came before is gone"))
+    for before, after in pairwise(ordered):
+        if after.seq == before.seq:
+            what = f"the chain is forked: entry {after.seq} is there twice, also in {before.decision}"
+        elif after.seq > before.seq + 1:
+            what = f"the chain is broken: entries {before.seq + 1} to {after.seq - 1} are gone"
+        elif after.previous != before.digest:
+            what = f"the chain is broken: entry {after.seq} does not follow from entry {before.seq}"
+        else:
+            continue
+        faults.append(Fault(what=what, decision=after.decision))
+    return faults

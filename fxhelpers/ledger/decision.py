@@ -1,0 +1,157 @@
+"""One decision: its intent, its outcome and its seal, and what they say."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fxhelpers.ledger.entry import Entry
+from fxhelpers.results import Keyed, rows_html
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision(Keyed):
+    """One decision about a registered model: what was meant, what came of it, and the seal on its record.
+
+    Attributes
+    ----------
+    run_id : str
+        MLflow run that keeps it; "" for one that was only shown.
+    intent : Entry
+        Written before anything was evaluated.
+    outcome : Entry or None
+        None: open, or interrupted.
+    seal : Entry or None
+        None: not sealed yet.
+    """
+
+    run_id: str
+    intent: Entry = field(repr=False)
+    outcome: Entry | None = field(default=None, repr=False)
+    seal: Entry | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> str:
+        """Its name in the ledger: time, kind and four random bytes."""
+        return self.intent.decision
+
+    @property
+    def model_name(self) -> str:
+        """Registered model."""
+        return self.intent.ledger
+
+    @property
+    def kind(self) -> str:
+        """registration, promotion, rollback, stage change, archiving or repair."""
+        return str(self.intent.facts.get("kind"))
+
+    @property
+    def version(self) -> int | None:
+        """Version that it is about."""
+        return self._number("version")
+
+    @property
+    def result(self) -> str | None:
+        """What came of it, such as promoted, refused, stale or failed; None while it is open."""
+        return self.outcome.facts.get("result") if self.outcome else None
+
+    @property
+    def verdict(self) -> str | None:
+        """Of the policy: promote, keep or inconclusive; None where none was asked."""
+        return self._text("verdict")
+
+    @property
+    def reason(self) -> str:
+        """Why, in words: the rule's reason, and in quotes that of whoever acted."""
+        own = str(self.outcome.facts.get("reason") or "") if self.outcome else ""
+        given = self.intent.facts.get("reason")
+        return f'{own} "{given}"'.strip() if given else own
+
+    @property
+    def rests_on(self) -> str | None:
+        """``compared``, ``not compared`` or ``manual``; None where it moves no champion."""
+        return self._text("rests_on")
+
+    @property
+    def from_version(self) -> int | None:
+        """Champion before."""
+        return self._number("from")
+
+    @property
+    def to_version(self) -> int | None:
+        """Champion afterwards."""
+        return self._number("to")
+
+    @property
+    def applied(self) -> bool:
+        """Whether the champion was moved."""
+        return bool(self.run_id) and self.moved_at is not None
+
+    @property
+    def moved_at(self) -> str | None:
+        """When the champion was moved, ISO 8601, UTC; None where it was not."""
+        return self._text("moved")
+
+    @property
+    def actor(self) -> str:
+        """Who acted: user@host."""
+        return str(self.intent.facts.get("actor", ""))
+
+    @property
+    def approved_by(self) -> str | None:
+        """Who agreed."""
+        return self.intent.facts.get("approved_by") or None
+
+    @property
+    def outcome_sha256(self) -> str | None:
+        """Digest of the outcome: a record that shows it is a witness of the ledger."""
+        return self.outcome.digest if self.outcome and self.run_id else None
+
+    @property
+    def time(self) -> str:
+        """When it was decided, or begun where it is open: ISO 8601, UTC."""
+        return (self.outcome or self.intent).time
+
+    @property
+    def record(self) -> str | None:
+        """Its record below the folder of records, ``AAPL/….ipynb``; None where it was taken outside a recorded run."""
+        return self._text("record")
+
+    def _repr_html_(self) -> str:
+        rests_on = {"compared": "a comparison on the same days"}.get(str(self.rests_on), self.rests_on)
+        return rows_html(
+            {
+                "decision": self.id or "none: this only shows what would be done",
+                "result": self.result,
+                "verdict": self.verdict,
+                "reason": self.reason,
+                "rests on": rests_on,
+                "champion before": self.from_version or "none",
+                "champion now": self.to_version or "none",
+                "by": self.actor,
+                "approved by": self.approved_by,
+                "time (UTC)": self.time,
+            }
+        )
+
+    @property
+    def bundles(self) -> dict[str, str | None]:
+        """Digests of the bundles of the versions that it rests on, by version."""
+        told = self._told("bundles")
+        return dict(told) if isinstance(told, dict) else {}
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Those that there are, in order."""
+        return tuple(entry for entry in (self.intent, self.outcome, self.seal) if entry)
+
+    def _told(self, key: str) -> Any:  # noqa: ANN401 (facts differ in type)
+        """Return a fact of the outcome, or else of the intent."""
+        facts = self.outcome.facts if self.outcome else {}
+        return facts.get(key, self.intent.facts.get(key))
+
+    def _number(self, key: str) -> int | None:
+        told = self._told(key)
+        return told if isinstance(told, int) else None
+
+    def _text(self, key: str) -> str | None:
+        told = self._told(key)
+        return told if isinstance(told, str) else None
