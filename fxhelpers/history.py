@@ -93,7 +93,10 @@ class History:
         for row, decision in zip(table.index, self.ledger.decisions, strict=True):
             if decision.record:
                 there = quote(Path(os.path.relpath(self.records / decision.record, base)).as_posix())
-                table.loc[row, "record"] = f'<a href="{there}">{html.escape(Path(decision.record).name)}</a>'
+                short = Path(decision.record).stem.partition("-")[2]  # the time stands in the first column
+                table.loc[row, "record"] = f'<a href="{there}">{html.escape(short)}</a>'
+        if not table["approved by"].any():
+            table = table.drop(columns="approved by")
         doubts = "".join(f"<p><b>{html.escape(doubt)}</b></p>" for doubt in self.doubts)
         return doubts + left_aligned(table.to_html(index=False, escape=False))
 
