@@ -31,8 +31,12 @@ ENTERED = "fx.entered"
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
 _SQLITE = "sqlite:///"
 _FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
-_CALM = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
-"""Where the user chose nothing: no bars in reports, and not MLflow's seven retries, which keep silent for four minutes."""
+_CALM = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+}
+"""Where the user chose nothing: no bars and addresses in reports, and not seven retries, which are silent for four minutes."""
 _URGENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "8", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 """Seconds and tries that end before a lock does."""
 
