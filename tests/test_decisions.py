@@ -54,7 +54,7 @@ def files_of(registry: ModelRegistry, version: int) -> Path:
 
 
 def test_a_promotion_holds_who_when_why_and_on_what_evidence(
-    registered: Register, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOGNAME", "ann")
     registry = ModelRegistry()
@@ -73,10 +73,10 @@ def test_a_promotion_holds_who_when_why_and_on_what_evidence(
     assert facts["window"]["days"] == 768
     assert [gate["result"] for gate in facts["gates"]] == ["pass", "pass", "pass"]
     frame = EvaluationFrame.from_csv(
-        fetch(registry.client, kept, "evidence/frame.csv", tmp_path).decode(), symbol="AAPL", challenger=new, champion=old
+        fetch(registry.client, kept, "evidence/frame.csv").decode(), symbol="AAPL", challenger=new, champion=old
     )
     assert frame.digest == facts["frame_sha256"]
-    measures = json.loads(fetch(registry.client, kept, "evidence/measures.json", tmp_path))
+    measures = json.loads(fetch(registry.client, kept, "evidence/measures.json"))
     assert measures == compare(frame).measures_json()
     assert f"promoted (promotion), {kept.time[:16].replace('T', ' ')}" in registry.client.version(NAME, new).tags["fx.decision"]
 

@@ -141,6 +141,10 @@ class Ledger:
         """How many promotions were begun, whatever came of them."""
         return sum(d.kind == "promotion" for d in self.decisions)
 
+    def mover(self, champion: int | None) -> Decision | None:
+        """Return the open decision that may have made a version champion, before it was interrupted."""
+        return next((d for d in self.decisions if d.outcome is None and d.version == champion), None)
+
     def reigns(self) -> list[Reign]:
         """Return who was in Production from when to when, in order; nothing before the first champion.
 

@@ -21,7 +21,7 @@ from fxhelpers.ledger import Decision
 from fxhelpers.params import current_record
 from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
-from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
+from fxhelpers.registry import PRUNED, RegistryClient, in_production
 from fxhelpers.registry.client import CHALLENGER, CHAMPION
 from fxhelpers.registry.ledgers import LedgerWriter, OpenDecision, writing
 
@@ -210,17 +210,15 @@ def ending(registry: RegistryClient, still: OpenDecision, result: str, reason: s
     return {"result": result, "reason": reason, "from": now, "to": now}
 
 
-def mirror_champion(registry: RegistryClient, name: str) -> list[ModelVersion]:
-    """Let MLflow's stages say what the alias says, and return the versions that had to be mended."""
+def mirror_champion(registry: RegistryClient, name: str) -> None:
+    """Let MLflow's stages say what the alias says: the champion is in Production, and nobody else."""
     versions = registry.versions(name)
-    champion = next((version for version in versions if version.stage == "Production"), None)
+    champion = in_production(versions)
     if champion is None:
-        return []
-    mended = [v for v in versions if v.mirror_lags]
+        return
     retired = "Archived" if registry.params.model_registry.auto_archive else "Staging"
-    for version in sorted(mended, key=lambda v: v.version != champion.version):
+    for version in sorted((v for v in versions if v.mirror_lags), key=lambda v: v.version != champion.version):
         registry.set_stage(name, version.version, "Production" if version.version == champion.version else retired)
-    return mended
 
 
 def check_by_hand(registry: RegistryClient) -> None:

@@ -18,8 +18,7 @@ def roll_back(
     ledger = read_ledger(registry, name)
     champion = registry.champion(name)
     before = champion.version if champion else None
-    mover = any(d.outcome is None and d.version == before for d in ledger.decisions)  # interrupted after its move
-    changed_outside = before != ledger.champion and not mover
+    changed_outside = before != ledger.champion and ledger.mover(before) is None
     target = version or (ledger.champion if changed_outside else ledger.previous_champion)
     if target is None:
         msg = (

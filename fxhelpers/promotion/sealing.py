@@ -36,8 +36,8 @@ def seal_record(
     error : str or None
         What ended it.
     """
+    facts = {**record_facts(record.parent.parent, record_name(record)), "status": status}
     for name, run_id in decisions:
-        facts = {**record_facts(record.parent.parent, record_name(record)), "status": status}
         attach(registry, name, run_id, record, RECORD_FOLDER)
         sealed = _seal(registry, name, run_id, facts, why=error or "The run ended without an outcome.")
         if sealed and sealed.version is not None:

@@ -20,7 +20,7 @@ from fxhelpers.registry.models import (
     misdirected,
     stored_digest,
 )
-from fxhelpers.registry.version import ModelVersion
+from fxhelpers.registry.version import ModelVersion, in_production
 
 __all__ = [
     "BUNDLE_DIGEST",
@@ -31,6 +31,7 @@ __all__ = [
     "RegistryClient",
     "check_tags",
     "create_version",
+    "in_production",
     "load_version",
     "misdirected",
     "stored_digest",

@@ -8,6 +8,7 @@ ledger is. Whoever writes holds the model's lock.
 
 import json
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -163,12 +164,13 @@ def attach(registry: RegistryClient, name: str, run_id: str, path: Path, folder:
             client.log_artifact(run_id, str(path), folder)
 
 
-def fetch(registry: RegistryClient, decision: Decision, file: str, to: Path) -> bytes | None:
+def fetch(registry: RegistryClient, decision: Decision, file: str) -> bytes | None:
     """Return a file that is stored with a decision's run, such as ``evidence/frame.csv``; None where it is not there."""
-    with registry.session("read the files of a decision about", decision.model_name) as client:
+    doing = "read the files of a decision about"
+    with tempfile.TemporaryDirectory(prefix="fx-fetch-") as to, registry.session(doing, decision.model_name) as client:
         if file not in {entry.path for entry in client.list_artifacts(decision.run_id, file.rpartition("/")[0])}:
             return None
-        return Path(client.download_artifacts(decision.run_id, file, str(to))).read_bytes()
+        return Path(client.download_artifacts(decision.run_id, file, to)).read_bytes()
 
 
 def _ledger(name: str, runs: list[Run]) -> Ledger:

@@ -1,5 +1,6 @@
 """One version of a registered model, as we see it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -63,6 +64,11 @@ class ModelVersion(Keyed):
     def archive_due(self, retention_days: int) -> datetime | None:
         """Return when a Staging version is due for archiving, UTC; None for any other stage."""
         return self.created + timedelta(days=retention_days) if self.stage == "Staging" else None
+
+
+def in_production(versions: Iterable[ModelVersion]) -> ModelVersion | None:
+    """Return the champion among versions; None where it is not there."""
+    return next((version for version in versions if version.stage == "Production"), None)
 
 
 def as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersion:

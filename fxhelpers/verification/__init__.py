@@ -3,8 +3,9 @@
 import time
 
 from fxhelpers.errors import VersionNotFoundError
+from fxhelpers.ledger import Ledger
 from fxhelpers.params import MODEL_PREFIX
-from fxhelpers.registry import RegistryClient
+from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger, read_ledgers
 from fxhelpers.registry.storage import registered_models
 from fxhelpers.verification.deep import deep_findings
@@ -42,17 +43,17 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
     models, decisions = known_models(registry, name), 0
     findings: list[Finding] = []
     for model in models:
-        count, found = _look(registry, model)
+        ledger, versions, found = _look(registry, model)
         if any(finding.level == "problem" for finding in found):
             time.sleep(_SECOND_LOOK)
-            count, again = _look(registry, model)
+            ledger, versions, again = _look(registry, model)
             found = [finding for finding in again if finding in found]
-        found += _look_deep(registry, model) if deep else []
-        if name and not (count or found or registry.versions(name)):
+        found += deep_findings(registry, ledger, versions) if deep else ()
+        if name and not (ledger.decisions or versions or found):
             msg = f"{name}: no version, no decision and no record of it at {registry.uri} or in {registry.params.paths.records}"
             raise VersionNotFoundError(msg)
         findings += found
-        decisions += count
+        decisions += len(ledger.decisions)
     findings.sort(key=lambda finding: finding.level == "note")
     return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings))
 
@@ -74,11 +75,6 @@ def known_models(registry: RegistryClient, name: str | None = None) -> list[str]
     return sorted(known | set(read_ledgers(registry)))
 
 
-def _look(registry: RegistryClient, name: str) -> tuple[int, list[Finding]]:
-    ledger = read_ledger(registry, name)
-    found = list(quick_findings(ledger, registry.versions(name), registry.params.paths.records))
-    return len(ledger.decisions), found
-
-
-def _look_deep(registry: RegistryClient, name: str) -> list[Finding]:
-    return list(deep_findings(registry, read_ledger(registry, name), registry.versions(name)))
+def _look(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:
+    ledger, versions = read_ledger(registry, name), registry.versions(name)
+    return ledger, versions, list(quick_findings(ledger, versions, registry.params.paths.records))

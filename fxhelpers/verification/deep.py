@@ -2,7 +2,6 @@
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,15 @@ _SAME = 1e-12  # relative: what another processor's arithmetic may change in a m
 
 def deep_findings(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
     """Yield what does not fit in the files behind a ledger; slow, because it reads all of them."""
+    outcomes = {(d.record, d.id): d.outcome_sha256 for d in ledger.decisions}
     for decision in ledger.decisions:
-        for what, do in (*_evidence(registry, decision), *_record(registry, decision, ledger)):
+        for what, do in (*_evidence(registry, decision), *_record(registry, decision, outcomes)):
             yield Finding(model=ledger.name, level="problem", what=what, do=do, decision=decision.id)
     pruned = {number: d for d in ledger.decisions for number in d.intent.facts.get("prune", [])}
+    registrations = ledger.registrations
     for version in (version for version in versions if MODEL_DIGEST in version.tags):
         stored, who = stored_digest(registry, version), f"the files of version {version.version}"
-        registered = ledger.registrations.get(version.version)
+        registered = registrations.get(version.version)
         digest = registered.outcome.facts.get("model_sha256") if registered and registered.outcome else version.tags[MODEL_DIGEST]
         taken = misdirected(registry, version) if stored else None
         if stored is None and version.version in pruned and version.stage != "Production":
@@ -53,7 +54,7 @@ def _evidence(registry: RegistryClient, decision: Decision) -> Iterator[tuple[st
     facts = decision.outcome.facts if decision.outcome else {}
     files = {}
     for name, digest in facts.get("evidence", {}).items():
-        content = _fetched(registry, decision, f"{EVIDENCE}/{name}")
+        content = fetch(registry, decision, f"{EVIDENCE}/{name}")
         if content is None:
             yield f"the stored {name} is gone", _EVIDENCE
         elif sha256(content) != digest:
@@ -70,12 +71,14 @@ def _evidence(registry: RegistryClient, decision: Decision) -> Iterator[tuple[st
             yield "the measures computed from the stored forecasts are not those that were judged", _EVIDENCE
 
 
-def _record(registry: RegistryClient, decision: Decision, ledger: Ledger) -> Iterator[tuple[str, str]]:
+def _record(
+    registry: RegistryClient, decision: Decision, outcomes: dict[tuple[str | None, str], str | None]
+) -> Iterator[tuple[str, str]]:
     """Check the copy of the record, and what the record itself says of the outcome."""
     facts = decision.seal.facts if decision.seal else {}
     if not facts.get("sha256") or facts.get("late"):
         return
-    content = _fetched(registry, decision, f"{RECORD_FOLDER}/{Path(facts['record']).name}")
+    content = fetch(registry, decision, f"{RECORD_FOLDER}/{Path(facts['record']).name}")
     if content is None:
         yield "the copy of its record in the registry is gone", "the record on the disk is the only one left: keep it well"
     elif sha256(content) != facts["sha256"]:
@@ -83,14 +86,8 @@ def _record(registry: RegistryClient, decision: Decision, ledger: Ledger) -> Ite
         yield what, "trust the record on the disk"
     else:
         told = read_summary(json.loads(content)) or {}
-        known = {d.id: d.outcome_sha256 for d in ledger.decisions if d.record == decision.record}
-        if told.get("decision") and known.get(told["decision"]) != told.get("outcome_sha256"):
+        if told.get("decision") and outcomes.get((decision.record, told["decision"])) != told.get("outcome_sha256"):
             yield "its record shows another decision or outcome than the ledger: the ledger was rewritten", "trust the record"
-
-
-def _fetched(registry: RegistryClient, decision: Decision, file: str) -> bytes | None:
-    with tempfile.TemporaryDirectory(prefix="fx-verify-") as folder:
-        return fetch(registry, decision, file, Path(folder))
 
 
 def _same(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) -> bool:

@@ -10,7 +10,7 @@ from fxhelpers.ledger import Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.promotion.deciding import DECISION_TAG, named, was_interrupted
 from fxhelpers.records import decisions_of, folder_id
-from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion
+from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, in_production
 from fxhelpers.verification.report import Finding
 
 _REPAIR = "fx verify --repair"
@@ -64,11 +64,11 @@ def _unfinished(ledger: Ledger) -> Iterator[Finding]:
 
 
 def _champion(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
-    champion = next((v.version for v in versions if v.stage == "Production"), None)
-    known = ledger.champion
+    found = in_production(versions)
+    champion, known = found.version if found else None, ledger.champion
     if champion == known:
         return
-    mover = next((d for d in ledger.decisions if d.outcome is None and d.version == champion), None)
+    mover = ledger.mover(champion)
     if mover:
         what = f"the champion is {named(champion)}, the last outcome says {named(known)}: {mover.id} was interrupted in between"
         yield _problem(ledger, what, f"run it again, or {_REPAIR}", mover.id)
@@ -82,10 +82,8 @@ def _champion(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]
 
 
 def _way_back(ledger: Ledger, known: int | None) -> str:
-    keep = "or keep it: ModelRegistry().transition_stage(name, version, 'Production')"
-    return (
-        f"go back: fx rollback {symbol_of(ledger)} --version {known} --reason TEXT, {keep}" if known else keep.removeprefix("or ")
-    )
+    keep = "keep it: ModelRegistry().transition_stage(name, version, 'Production')"
+    return f"go back: fx rollback {symbol_of(ledger)} --version {known} --reason TEXT, or {keep}" if known else keep
 
 
 def _gaps(ledger: Ledger) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Mending what is safe to mend."""
 
 from fxhelpers.promotion.deciding import Move, act, begin, failing, settle_now
-from fxhelpers.registry import RegistryClient
+from fxhelpers.registry import RegistryClient, in_production
 from fxhelpers.registry.ledgers import read_ledger
 
 
@@ -14,8 +14,7 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     """
     mended = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name)]
     known, versions = read_ledger(registry, name).lost_champion, registry.versions(name)
-    champion = next((v.version for v in versions if v.stage == "Production"), None)
-    lost = known if champion is None and known in {v.version for v in versions} else None
+    lost = known if in_production(versions) is None and known in {v.version for v in versions} else None
     off = [v for v in versions if v.mirror_lags]
     if lost is None and not off:
         return mended
