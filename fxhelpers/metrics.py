@@ -1,12 +1,17 @@
 """Measures of a forecast of daily returns.
 
 Each says in its first line which direction is better. Mean absolute
-percentage error is not here on purpose: returns are often almost zero, and
-dividing by them gives numbers such as 1.8e13.
+percentage error is not here on purpose (see ``measures.REFUSED``).
 """
 
 import numpy as np
 import pandas as pd
+from scipy.stats import linregress, spearmanr
+
+DAYS_A_YEAR = 252
+"""Trading days."""
+
+_TWO = 2  # different values, at least, or there is nothing to correlate
 
 
 def rmse(y_true: pd.Series, y_pred: pd.Series) -> float:
@@ -113,6 +118,148 @@ def r2(y_true: pd.Series, y_pred: pd.Series) -> float:
     error = _errors(y_true, y_pred)
     total = float(np.sum(y_true**2))
     return 1 - float(np.sum(error**2)) / total if total else float("nan")
+
+
+def information_coefficient(y_true: pd.Series, y_pred: pd.Series) -> float:
+    """Spearman's rank correlation of forecasts and returns; higher is better.
+
+    Computed by :func:`scipy.stats.spearmanr`.
+
+    Parameters
+    ----------
+    y_true, y_pred : Series of shape (n_days,)
+        Next-day simple returns, as fractions, on one index.
+
+    Returns
+    -------
+    float in [-1, 1]
+        NaN where either is the same on every day.
+
+    Raises
+    ------
+    ValueError
+        Empty, not on one index, or not finite.
+    """
+    _errors(y_true, y_pred)
+    if y_true.nunique() < _TWO or y_pred.nunique() < _TWO:
+        return float("nan")
+    return float(spearmanr(y_true, y_pred).statistic)
+
+
+def mincer_zarnowitz(y_true: pd.Series, y_pred: pd.Series) -> tuple[float, float]:
+    """Slope and intercept of the regression of returns on forecasts; a slope nearer to 1 is better.
+
+    At a slope of 1 and an intercept of 0 a forecast of one per cent means
+    one per cent: Mincer and Zarnowitz (1969), in Economic Forecasts and
+    Expectations, NBER. Computed by :func:`scipy.stats.linregress`.
+
+    Parameters
+    ----------
+    y_true, y_pred : Series of shape (n_days,)
+        Next-day simple returns, as fractions, on one index.
+
+    Returns
+    -------
+    slope : float
+        NaN where the forecast is the same on every day.
+    intercept : float
+        As a fraction of return; NaN with it.
+
+    Raises
+    ------
+    ValueError
+        Empty, not on one index, or not finite.
+
+    Examples
+    --------
+    >>> forecast = pd.Series([0.01, -0.01, 0.02])
+    >>> slope, intercept = mincer_zarnowitz(forecast * 3, forecast)
+    >>> round(slope, 9), abs(round(intercept, 9))
+    (3.0, 0.0)
+    """
+    _errors(y_true, y_pred)
+    if y_pred.nunique() < _TWO:
+        return float("nan"), float("nan")
+    line = linregress(y_pred, y_true)
+    return float(line.slope), float(line.intercept)
+
+
+def sign_strategy(y_true: pd.Series, y_pred: pd.Series, *, cost: float = 0.0) -> pd.DataFrame:
+    """Hold the share while a rise is forecast, sell it short while a fall is: what each day earns.
+
+    Parameters
+    ----------
+    y_true, y_pred : Series of shape (n_days,)
+        Next-day simple returns, as fractions, on one index.
+    cost : float
+        Of trading, as a fraction of the value traded.
+
+    Returns
+    -------
+    DataFrame of shape (n_days, 3)
+        ``position`` (1, -1 or 0), ``traded`` (fraction of the capital that
+        had to be bought or sold, at most 2) and ``net`` (return after costs,
+        as a fraction).
+
+    Raises
+    ------
+    ValueError
+        Empty, not on one index, or not finite.
+    """
+    _errors(y_true, y_pred)
+    position = np.sign(y_pred)
+    traded = position.diff().fillna(position.iloc[0]).abs()
+    return pd.DataFrame({"position": position, "traded": traded, "net": position * y_true - cost * traded})
+
+
+def annual_return(net: pd.Series) -> float:
+    """Mean daily return times 252; higher is better.
+
+    Parameters
+    ----------
+    net : Series of shape (n_days,)
+        Daily returns, as fractions.
+
+    Returns
+    -------
+    float
+        As a fraction a year, without compounding.
+    """
+    return float(net.mean() * DAYS_A_YEAR)
+
+
+def sharpe(net: pd.Series) -> float:
+    """Mean daily return by its standard deviation, times the root of 252; higher is better.
+
+    Parameters
+    ----------
+    net : Series of shape (n_days,)
+        Daily returns, as fractions.
+
+    Returns
+    -------
+    float
+        A year's; NaN where the returns do not vary.
+    """
+    deviation = float(net.std(ddof=1)) if len(net) > 1 else 0.0
+    return float(net.mean()) / deviation * DAYS_A_YEAR**0.5 if deviation > 0 else float("nan")
+
+
+def drawdown(net: pd.Series) -> pd.Series:
+    """How far the capital lies below its highest value so far, day by day; lower is better.
+
+    Parameters
+    ----------
+    net : Series of shape (n_days,)
+        Daily returns, as fractions.
+
+    Returns
+    -------
+    Series of shape (n_days,)
+        Fractions in [0, 1]; the capital before the first day counts too.
+    """
+    capital = (1 + net).cumprod()
+    return 1 - capital / capital.cummax().clip(lower=1.0)
 
 
 def _errors(y_true: pd.Series, y_pred: pd.Series) -> pd.Series:

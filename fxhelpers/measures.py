@@ -1,0 +1,67 @@
+"""The measures by name: which direction is better, what people call them, how they are shown.
+
+Directions live here, with the measure; nobody has to state them in a policy.
+The formulas are in :mod:`fxhelpers.metrics`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What is known of a measure before anything is measured.
+
+    Attributes
+    ----------
+    label : str
+        As people call it.
+    better : {"lower", "higher", "nearer to 1"}
+    form : str
+        Format of one value.
+    of_zero : bool
+        Whether forecasting zero has it: it has no direction and takes no
+        position.
+    of_files : bool
+        Measured on the stored model and this machine, not on the days.
+    """
+
+    label: str
+    better: Literal["lower", "higher", "nearer to 1"]
+    form: str
+    of_zero: bool = True
+    of_files: bool = False
+
+    @property
+    def heading(self) -> str:
+        """Label and direction, for the head of a column."""
+        return f"{self.label} ({self.better} is better)"
+
+
+MEASURES = {
+    "rmse": Measure(label="RMSE", better="lower", form="{:.3%}"),
+    "mae": Measure(label="MAE", better="lower", form="{:.3%}"),
+    "r2": Measure(label="R² against zero", better="higher", form="{:+.4f}"),
+    "rmse_to_zero": Measure(label="RMSE as a ratio to that of zero", better="lower", form="{:.4f}"),
+    "rmse_to_mean": Measure(label="RMSE as a ratio to that of the mean", better="lower", form="{:.4f}"),
+    "hit_rate": Measure(label="hit rate", better="higher", form="{:.1%}", of_zero=False),
+    "hit_rate_up": Measure(label="hit rate of rises", better="higher", form="{:.1%}", of_zero=False),
+    "hit_rate_down": Measure(label="hit rate of falls", better="higher", form="{:.1%}", of_zero=False),
+    "information_coefficient": Measure(label="information coefficient", better="higher", form="{:+.3f}", of_zero=False),
+    "mincer_zarnowitz_slope": Measure(label="Mincer-Zarnowitz slope", better="nearer to 1", form="{:+.3f}", of_zero=False),
+    "strategy_return": Measure(label="return a year of the sign strategy", better="higher", form="{:+.1%}", of_zero=False),
+    "sharpe": Measure(label="Sharpe ratio of the sign strategy", better="higher", form="{:+.2f}", of_zero=False),
+    "max_drawdown": Measure(label="drawdown of the sign strategy", better="lower", form="{:.1%}", of_zero=False),
+    "turnover": Measure(label="turnover a day of the sign strategy", better="lower", form="{:.2f}", of_zero=False),
+    "artifact_bytes": Measure(label="bytes of the stored model", better="lower", form="{:,.0f}", of_zero=False, of_files=True),
+    "load_memory": Measure(label="bytes of memory to load it", better="lower", form="{:,.0f}", of_zero=False, of_files=True),
+    "latency": Measure(label="seconds to forecast one day", better="lower", form="{:.6f}", of_zero=False, of_files=True),
+}
+
+REFUSED = {
+    "mape": (
+        "a percentage of a return means nothing: daily returns are often almost zero, and dividing by them gives numbers such as "
+        "1.8e13; use rmse or mae"
+    ),
+}
+"""What people ask for and do not get, and why."""
