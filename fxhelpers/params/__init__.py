@@ -3,6 +3,7 @@
 Nothing else in the package reads YAML or environment variables.
 """
 
+from fxhelpers.params.promotion import EvaluationParams, GateParams, PromotionParams
 from fxhelpers.params.reading import (
     current_journal,
     current_record,
@@ -30,11 +31,14 @@ __all__ = [
     "MODEL_PREFIX",
     "NO_TELEMETRY",
     "STAGES",
+    "EvaluationParams",
+    "GateParams",
     "MlpParams",
     "ModelRegistryParams",
     "Params",
     "PathsParams",
     "PricesParams",
+    "PromotionParams",
     "TrainingParams",
     "check_symbol",
     "current_journal",

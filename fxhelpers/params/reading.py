@@ -172,6 +172,6 @@ def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
 def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (annotations have no common type)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in {dict, list, Union, UnionType}:
+    if get_origin(annotation) in {dict, list, tuple, Union, UnionType}:
         return next(filter(None, map(_model_in, get_args(annotation))), None)
     return None

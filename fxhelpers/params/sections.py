@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from fxhelpers.params.promotion import PromotionParams, Section
 from fxhelpers.params.words import check_symbol, unknown_key
 
 FILE_NAME = "params.yaml"
@@ -18,11 +19,7 @@ STAGES = ("None", "Staging", "Production", "Archived")
 Stage = Literal["None", "Staging", "Production", "Archived"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class PricesParams(_Section):
+class PricesParams(Section):
     """Where daily prices come from."""
 
     source: Literal["sample", "csv", "yfinance"] = "sample"
@@ -31,10 +28,10 @@ class PricesParams(_Section):
     end: date | None = None
 
 
-class MlpParams(_Section):
+class MlpParams(Section):
     """Hyperparameters of one kind of model, named as in scikit-learn's ``MLPRegressor``."""
 
-    hidden_layer_sizes: list[int] = [16]
+    hidden_layer_sizes: list[int] = Field(default=[16])
     activation: Literal["identity", "logistic", "tanh", "relu"] = "relu"
     solver: Literal["adam", "sgd", "lbfgs"] = "adam"
     alpha: float = Field(default=1e-4, ge=0)
@@ -45,7 +42,7 @@ class MlpParams(_Section):
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     n_iter_no_change: int = Field(default=10, ge=1)
     standardise_target: bool = True
-    candidates: dict[str, list[Any]] = {}
+    candidates: dict[str, list[Any]] = Field(default={})
 
     @field_validator("hidden_layer_sizes")
     @classmethod
@@ -70,7 +67,7 @@ class MlpParams(_Section):
         return self
 
 
-class TrainingParams(_Section):
+class TrainingParams(Section):
     """How days are split, and which models exist."""
 
     validation_size: float = Field(default=0.15, gt=0, lt=0.5)
@@ -78,7 +75,7 @@ class TrainingParams(_Section):
     embargo_days: int = Field(default=1, ge=0)
     random_state: int = Field(default=42, ge=0, lt=2**32)
     model: str = "regularised"
-    models: dict[str, MlpParams] = {"regularised": MlpParams(alpha=100.0)}
+    models: dict[str, MlpParams] = Field(default={"regularised": MlpParams(alpha=100.0)})
 
     @model_validator(mode="after")
     def _model_is_defined(self) -> "TrainingParams":
@@ -88,7 +85,7 @@ class TrainingParams(_Section):
         return self
 
 
-class ModelRegistryParams(_Section):
+class ModelRegistryParams(Section):
     """What is kept with a version, and what a promotion needs."""
 
     track_experiments: bool = True
@@ -104,26 +101,7 @@ class ModelRegistryParams(_Section):
         return "None" if stage is None else stage
 
 
-class ApprovalParams(_Section):
-    """Whether a second person has to agree."""
-
-    required: bool = False
-    not_author: bool = True
-
-
-class StageApprovals(_Section):
-    """The stages that can ask for an approval."""
-
-    Production: ApprovalParams = ApprovalParams()
-
-
-class PromotionParams(_Section):
-    """What a promotion needs beyond a good comparison."""
-
-    approval: StageApprovals = StageApprovals()
-
-
-class MlflowParams(_Section):
+class MlflowParams(Section):
     """Where the registry is."""
 
     enabled: bool = True
@@ -133,7 +111,7 @@ class MlflowParams(_Section):
     experiment_name: str = Field(default="MLP_Stock_Prediction", min_length=1)
 
 
-class PathsParams(_Section):
+class PathsParams(Section):
     """Folders; relative ones start at the folder of ``params.yaml``."""
 
     models: Path = Path("outputs/models")
@@ -143,7 +121,7 @@ class PathsParams(_Section):
     records: Path = Path("outputs/records")
 
 
-class Params(_Section):
+class Params(Section):
     """All of ``params.yaml``, checked, with absolute paths.
 
     Credentials are not among the fields, and ``mlflow.tracking_uri`` is
