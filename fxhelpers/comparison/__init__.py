@@ -1,0 +1,27 @@
+"""From one evaluation frame to measures and tests: every forecast on the same days."""
+
+from fxhelpers.comparison.comparing import STANDARD, VERSUS, Comparison, compare, measure, measures_json
+from fxhelpers.comparison.drift import population_stability
+from fxhelpers.comparison.frame import MEAN, TARGET, ZERO, EvaluationFrame, column
+from fxhelpers.comparison.significance import MOST_RESAMPLES, RESAMPLES, SEED, Answer, Question, TestName
+
+__all__ = [
+    "MEAN",
+    "MOST_RESAMPLES",
+    "RESAMPLES",
+    "SEED",
+    "STANDARD",
+    "TARGET",
+    "VERSUS",
+    "ZERO",
+    "Answer",
+    "Comparison",
+    "EvaluationFrame",
+    "Question",
+    "TestName",
+    "column",
+    "compare",
+    "measure",
+    "measures_json",
+    "population_stability",
+]

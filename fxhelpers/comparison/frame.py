@@ -1,0 +1,86 @@
+"""The evaluation frame: the days on which versions are compared, and every forecast of them."""
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+TARGET = "target"
+ZERO = "zero return"
+MEAN = "mean training return"
+
+
+def column(version: int) -> str:
+    """Return the name that a version's forecasts have in an evaluation frame."""
+    return f"version {version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EvaluationFrame:
+    """The common days, the target and every forecast of it.
+
+    Attributes
+    ----------
+    symbol : str
+        Ticker.
+    challenger : int
+        Version that wants to be champion.
+    champion : int or None
+        Version in Production, where there is another one.
+    others : tuple of int
+        Further challengers, compared at the same time.
+    days : DataFrame of shape (n_days, 4 or more)
+        Index: Date, increasing. Columns: ``target``, ``zero return``,
+        ``mean training return`` (the challenger's) and one ``version N``
+        each; next-day returns as fractions.
+    facts : dict of int to dict
+        What each version's training recorded, with ``seen``: the last day
+        that it was trained or chosen on, and how that is known.
+    replayed : dict of int to int
+        How many stored forecasts of real days each version gave again; 0
+        where none were stored.
+    drift : DataFrame
+        By feature of the challenger: ``psi`` and its ``threshold``. Empty
+        where it was not measured.
+    footprint : DataFrame
+        By version: ``artifact_bytes``, ``load_memory`` (bytes) and
+        ``latency`` (seconds). Empty where it was not measured.
+    """
+
+    symbol: str
+    challenger: int
+    champion: int | None
+    others: tuple[int, ...] = ()
+    days: pd.DataFrame
+    facts: dict[int, dict[str, Any]]
+    replayed: dict[int, int] = field(default_factory=dict)
+    drift: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["psi", "threshold"], dtype=float))
+    footprint: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of roles, days and values: the same comparison, the same digest."""
+        days = self.days.index.to_numpy().astype("datetime64[D]").astype("<i8")
+        values = np.ascontiguousarray(self.days.to_numpy(), dtype="<f8")
+        roles = f"{self.symbol} {self.challenger} {self.champion} {self.others}"
+        names = "\n".join([roles, *self.days.columns]).encode()
+        return hashlib.sha256(names + days.tobytes() + values.tobytes()).hexdigest()
+
+    @property
+    def challengers(self) -> list[str]:
+        """Columns of all challengers, the one that is judged first."""
+        return [column(version) for version in (self.challenger, *self.others)]
+
+    def to_csv(self) -> str:
+        """Return the days as CSV with every digit, so that :meth:`from_csv` gives the same frame."""
+        return self.days.rename_axis("Date").to_csv(date_format="%Y-%m-%d")
+
+    @classmethod
+    def from_csv(cls, text: str, *, symbol: str, challenger: int, champion: int | None, others: tuple[int, ...] = ()) -> Self:
+        """Read a frame that was written by :meth:`to_csv`; what is known of the versions beside it is not in it."""
+        days = pd.read_csv(io.StringIO(text), dtype=str).set_index("Date").astype(float)  # every digit counts
+        days.index = pd.to_datetime(days.index, format="%Y-%m-%d")
+        return cls(symbol=symbol, challenger=challenger, champion=champion, others=others, days=days, facts={})
