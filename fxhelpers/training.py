@@ -23,6 +23,7 @@ from fxhelpers.params import MlpParams, TrainingParams, nearest
 from fxhelpers.prices import prices_digest
 
 _MINIMUM_WINDOW = 30
+_KEPT_FORECASTS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -170,6 +171,7 @@ def train_model(
         "metrics": {**_metrics(best, scaler, features, target, windows), "iterations": iterations, "training_time": best.seconds},
         "config": {**best.hyper, "model": chosen, "iterations": iterations, "random_state": params.random_state},
         **_provenance(features, target, prices, windows, embargo_days=params.embargo_days, source=source),
+        "forecasts": _some_forecasts(best, scaler, features),
     }
     tried = pd.DataFrame([{**{name: fit.hyper[name] for name in settings.candidates}, "val_rmse": fit.val_rmse} for fit in fits])
     return TrainedModel(
@@ -205,6 +207,13 @@ def _metrics(
         "val_rmse_mean": rmse(actual, actual * 0 + float(seen.mean())),
         "train_rmse": rmse(seen, inside),
     }
+
+
+def _some_forecasts(fit: _Fit, scaler: StandardScaler, features: pd.DataFrame) -> dict[str, list[Any]]:
+    """Forecast some days of the whole span, so that anybody can see later whether prices were restated."""
+    days = features.iloc[np.linspace(0, len(features) - 1, _KEPT_FORECASTS).round().astype(int)]
+    values = fit.estimator.predict(scaler.transform(days))
+    return {"days": [f"{day:%Y-%m-%d}" for day in days.index], "values": [float(value) for value in values]}
 
 
 def _provenance(

@@ -248,7 +248,7 @@ def test_a_skops_file_of_another_type_is_not_loaded(bundle: Bundle, paths: Paths
 def test_a_foreign_bundle_cannot_be_evaluated_here_and_says_why(foresightx: Callable[..., Path]) -> None:
     bundle = load_bundle(PathsParams(), model_path=foresightx())
     with pytest.raises(
-        NotComparableError, match="8 of its 8 features cannot be computed from prices here, the first is 'Close_Lag_1'"
+        NotComparableError, match="8 of its 8 features are not among the 45 that are at hand, the first is 'Close_Lag_1'"
     ):
         evaluate_bundle(bundle, load_prices("AAPL", load_params().prices))
 

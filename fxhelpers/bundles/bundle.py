@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from fxhelpers.results import Keyed, rows_html
+
+STAMP = r"\d{8}_\d{6}"
+"""Time of training in a file name, as a pattern."""
 
 FORMAT_VERSION = 1
 """Version of the metadata that this fxhelpers writes; newer ones are refused."""
@@ -34,6 +38,9 @@ class Bundle(Keyed):
         The whole metadata file.
     test_metrics : dict
         The evaluation's ``test_metrics``; empty without an evaluation.
+    forecasts : Series
+        What it forecast for real days, by date, as fractions of return: as
+        the training stored it, else as the evaluation did; may be empty.
     digest : str
         SHA-256 over model, scaler and metadata: the identity of the bundle.
     """
@@ -48,6 +55,7 @@ class Bundle(Keyed):
     scaler_object: Any = field(repr=False)
     metadata: dict[str, Any] = field(repr=False)
     test_metrics: dict[str, Any] = field(repr=False)
+    forecasts: pd.Series = field(repr=False)
     digest: str
 
     @property
@@ -85,6 +93,12 @@ class Bundle(Keyed):
         """Validation metrics of the training and test metrics of the evaluation, those that are numbers."""
         merged = {**self.metadata.get("metrics", {}), **self.test_metrics}
         return {k: v for k, v in merged.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+    @property
+    def typical(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each raw feature in training, as the scaler has them."""
+        scaler, ones = self.scaler_object, np.ones(self.features_count)
+        return (ones * 0 if scaler.mean_ is None else scaler.mean_), (ones if scaler.scale_ is None else scaler.scale_)
 
     def pipeline(self) -> Pipeline:
         """Return scaler and model as one estimator that predicts from raw features, named and in order."""

@@ -7,15 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
+from fxhelpers.bundles.bundle import FORMAT_VERSION, STAMP, Bundle
+from fxhelpers.bundles.tables import latest_features, stored_forecasts
 from fxhelpers.errors import BundleError, BundleNotFoundError
 from fxhelpers.estimators import load_estimator
 from fxhelpers.files import sha256
 from fxhelpers.params import PathsParams, check_symbol
 
-_STAMP = r"\d{8}_\d{6}"
 _KINDS = {"feature_names": list, "features_count": int, "architecture": list, "metrics": dict, "config": dict, "files": dict}
-_MODEL_NAME = re.compile(rf"mlp_model_(?P<symbol>.+?)(?:_(?P<stamp>{_STAMP}))?\.(?:skops|pkl)")
+_KINDS |= {"windows": dict, "target": dict, "forecasts": dict}
+_MODEL_NAME = re.compile(rf"mlp_model_(?P<symbol>.+?)(?:_(?P<stamp>{STAMP}))?\.(?:skops|pkl)")
 
 
 def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: str | Path | None = None) -> Bundle:
@@ -66,11 +67,12 @@ def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: st
         scaler_path=scaler,
         metadata_path=metadata_path,
         evaluation_path=evaluation_path,
-        features_path=_latest_features(paths.features, owner),
+        features_path=latest_features(paths.features, owner),
         model_object=model_object,
         scaler_object=scaler_object,
         metadata=metadata,
         test_metrics=test_metrics,
+        forecasts=stored_forecasts(metadata, metadata_path, evaluation_path),
         digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
     )
 
@@ -109,7 +111,7 @@ def _models_of(paths: PathsParams, symbol: str) -> Iterator[tuple[str, Path]]:
 def _stamp_in(stats: Path) -> str:
     """Return the training time that a metadata file names, in the form of file names; "" where it names none."""
     written = str(_read_json(stats.read_bytes(), stats).get("timestamp", "")) if stats.is_file() else ""
-    if re.fullmatch(_STAMP, written):
+    if re.fullmatch(STAMP, written):
         return written
     try:
         return f"{datetime.fromisoformat(written):%Y%m%d_%H%M%S}"
@@ -185,7 +187,7 @@ def _check_widths(metadata: dict[str, Any], path: Path, estimators: dict[Path, A
 
 
 def _latest_evaluation(folders: list[Path], metadata: dict[str, Any]) -> tuple[Path | None, dict[str, Any]]:
-    pattern = re.compile(rf"evaluation_metrics_{re.escape(metadata['symbol'])}(?:_{_STAMP})?\.json")
+    pattern = re.compile(rf"evaluation_metrics_{re.escape(metadata['symbol'])}(?:_{STAMP})?\.json")
     found = []
     for path in {path for folder in folders for path in folder.glob("evaluation_metrics_*.json")}:
         if not pattern.fullmatch(path.name):
@@ -198,8 +200,3 @@ def _latest_evaluation(folders: list[Path], metadata: dict[str, Any]) -> tuple[P
         if of.get("training_timestamp") == metadata["timestamp"]:
             found.append((str(value.get("evaluation_timestamp", "")), path, measured))
     return max(found, key=lambda item: item[:2])[1:] if found else (None, {})
-
-
-def _latest_features(folder: Path, symbol: str) -> Path | None:
-    pattern = re.compile(rf"features_{re.escape(symbol)}(?:_{_STAMP})?\.csv")
-    return max((path for path in folder.glob("features_*.csv") if pattern.fullmatch(path.name)), default=None)

@@ -18,6 +18,7 @@ from fxhelpers.estimators import TRUSTED_TYPES, load_estimator
 from fxhelpers.files import folder_digest
 from fxhelpers.registry.client import RegistryClient, log_values, suppress_existing
 from fxhelpers.registry.lock import ModelLock
+from fxhelpers.registry.probe import Probe, read_probe, write_probe
 from fxhelpers.registry.version import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ PRUNED = "fx.pruned"
 
 _OWN_TAGS = ("model_family", "task", "target", "symbol", "version_timestamp")
 _ARTIFACT, _FILES = FOLDERS = ("model", "artifacts")
-_PROBE = "probe.npz"
-_PROBED = 256  # forecasts kept with a version
 _SAME = 1e-9  # returns: what another processor's arithmetic may add up to, and no other model could stay within
 
 
@@ -48,14 +47,17 @@ class RegisteredModel:
     facts : dict
         The bundle's metadata when it was registered, with all its metrics:
         symbol, feature_names, target, windows, prices, ….
-    probe : tuple of ndarray or None
-        Raw features of typical days, and what was forecast from them.
+    probe : Probe or None
+        What it forecast when it was registered.
+    content : bytes
+        Of the stored estimator.
     """
 
     version: ModelVersion
     pipeline: Any = field(repr=False)
     facts: dict[str, Any] = field(repr=False)
-    probe: tuple[np.ndarray, np.ndarray] | None = field(repr=False)
+    probe: Probe | None = field(repr=False)
+    content: bytes = field(repr=False)
 
     def replay(self) -> int:
         """Forecast again what was forecast when this was registered, and return how many forecasts came out the same.
@@ -71,9 +73,8 @@ class RegisteredModel:
         if self.probe is None:
             msg = f"{who} was registered without forecasts to compare with; transition_stage can move it by hand"
             raise NotComparableError(msg)
-        inputs, expected = self.probe
-        found = self.pipeline.predict(pd.DataFrame(inputs, columns=self.facts["feature_names"]))
-        off = np.abs(found - expected)
+        found = self.pipeline.predict(pd.DataFrame(self.probe.inputs, columns=self.facts["feature_names"]))
+        off = np.abs(found - self.probe.forecasts)
         if not (off <= _SAME).all():
             changed = int((~(off <= _SAME)).sum())
             msg = (
@@ -180,10 +181,11 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
                 "they changed since, and were not loaded. Promote or roll back to another version, and find out who wrote there."
             )
             raise ModelTamperedError(msg)
-        pipeline = load_estimator((local / "model.skops").read_bytes(), f"version {version} of {name}: model.skops")
+        content = (local / "model.skops").read_bytes()
         facts = dict(Model.load(str(local)).metadata or {})
-        probe = _read_probe(local / _PROBE)
-    return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe)
+        probe = read_probe(local)
+    pipeline = load_estimator(content, f"version {version} of {name}: model.skops")
+    return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe, content=content)
 
 
 def stored_digest(registry: RegistryClient, version: ModelVersion) -> str | None:
@@ -208,6 +210,7 @@ def misdirected(registry: RegistryClient, version: ModelVersion) -> str | None:
 def _save(bundle: Bundle, folder: Path) -> None:
     pipeline = bundle.pipeline()
     example = _example(bundle)
+    facts = {key: value for key, value in bundle.metadata.items() if key != "forecasts"}  # these are in the probe
     libraries = [f"{library}=={installed(library)}" for library in ("mlflow", "scikit-learn", "skops", "numpy", "pandas")]
     mlflow.sklearn.save_model(
         pipeline,
@@ -217,31 +220,9 @@ def _save(bundle: Bundle, folder: Path) -> None:
         pip_requirements=libraries,
         serialization_format="skops",
         skops_trusted_types=list(TRUSTED_TYPES),
-        metadata={**bundle.metadata, "metrics": bundle.metrics, "libraries": libraries},
+        metadata={**facts, "metrics": bundle.metrics, "libraries": libraries},
     )
-    inputs = _typical_days(bundle)
-    np.savez_compressed(
-        folder / _PROBE, inputs=inputs, forecasts=pipeline.predict(pd.DataFrame(inputs, columns=bundle.feature_names))
-    )
-
-
-def _typical_days(bundle: Bundle) -> np.ndarray:
-    """Draw raw features as the scaler saw them in training: the same ones for the same bundle."""
-    drawn = np.random.default_rng(0).standard_normal((_PROBED, bundle.features_count))
-    mean, scale = _scale(bundle)
-    return np.asarray(mean + scale * drawn)
-
-
-def _scale(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
-    scaler, ones = bundle.scaler_object, np.ones(bundle.features_count)
-    return (ones * 0 if scaler.mean_ is None else scaler.mean_), (ones if scaler.scale_ is None else scaler.scale_)
-
-
-def _read_probe(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    if not path.exists():
-        return None
-    with np.load(path, allow_pickle=False) as stored:
-        return stored["inputs"], stored["forecasts"]
+    write_probe(bundle, pipeline, folder)
 
 
 def _example(bundle: Bundle) -> pd.DataFrame:
@@ -255,7 +236,7 @@ def _example(bundle: Bundle) -> pd.DataFrame:
             finite = days.replace([np.inf, -np.inf], np.nan).dropna().tail(2)
             if len(finite):
                 return finite
-    mean, scale = _scale(bundle)
+    mean, scale = bundle.typical
     return pd.DataFrame([mean, mean + scale], columns=bundle.feature_names)  # an average day, and one above it in everything
 
 

@@ -1,0 +1,69 @@
+"""Tables that lie beside a bundle: ForesightX's features, and forecasts of real days."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fxhelpers.bundles.bundle import STAMP
+from fxhelpers.errors import BundleError
+
+
+def latest_features(folder: Path, symbol: str) -> Path | None:
+    """Return the latest features file that ForesightX left for a symbol; None where there is none."""
+    pattern = re.compile(rf"features_{re.escape(symbol)}(?:_{STAMP})?\.csv")
+    return max((path for path in folder.glob("features_*.csv") if pattern.fullmatch(path.name)), default=None)
+
+
+def read_features(path: Path) -> pd.DataFrame:
+    """Read a features file of ForesightX's.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV with a column Date, one a feature, and perhaps
+        ``Target_Return``.
+
+    Returns
+    -------
+    DataFrame of shape (n_days, n_columns)
+        Index: Date, increasing. What is not a finite number is NaN.
+
+    Raises
+    ------
+    BundleError
+        No dates, or not in order.
+    """
+    try:
+        table = pd.read_csv(path)
+        days = pd.to_datetime(table.pop("Date").astype(str).str[:10], format="%Y-%m-%d")
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{path}: a column Date, written as YYYY-MM-DD, and one column a feature are expected: {error}"
+        raise BundleError(msg) from error
+    if not days.is_monotonic_increasing or not days.is_unique:
+        msg = f"{path}: its dates are repeated or out of order; write it again"
+        raise BundleError(msg)
+    numbers: pd.DataFrame = table.apply(pd.to_numeric, errors="coerce").astype(float)
+    return numbers.replace([np.inf, -np.inf], np.nan).set_axis(pd.DatetimeIndex(days, name="Date"), axis=0)
+
+
+def stored_forecasts(metadata: dict[str, Any], path: Path, evaluation_path: Path | None) -> pd.Series:
+    """Return the forecasts of real days that came with a bundle."""
+    stored = metadata.get("forecasts")
+    if stored is None and evaluation_path is not None:
+        path = evaluation_path.with_name(
+            evaluation_path.name.replace("evaluation_metrics_", "predictions_", 1).replace(".json", ".csv")
+        )
+    try:
+        if stored is None:
+            if evaluation_path is None or not path.is_file():
+                return pd.Series(dtype=float)
+            table = pd.read_csv(path, usecols=["Date", "Predicted"])
+            stored = {"days": table["Date"].astype(str).str[:10], "values": table["Predicted"]}
+        days = pd.DatetimeIndex(pd.to_datetime(pd.Series(stored["days"], dtype=str), format="%Y-%m-%d"))
+        return pd.Series(np.asarray(stored["values"], dtype=float), index=days)
+    except (ValueError, TypeError, KeyError) as error:
+        msg = f"{path}: its forecasts cannot be read (days and values are expected): {error}; write or copy it again"
+        raise BundleError(msg) from error
