@@ -128,13 +128,13 @@ def forecast_days(
     Raises
     ------
     NotComparableError
-        A feature cannot be computed from prices.
+        A feature is not at hand.
     """
     foreign = [name for name in feature_names if name not in features]
     if foreign:
         msg = (
-            f"{len(foreign)} of its {len(feature_names)} features cannot be computed from prices here, the first is "
-            f"{foreign[0]!r}: the model was trained elsewhere. It can be registered and served, but not compared."
+            f"{len(foreign)} of its {len(feature_names)} features are not among the {features.shape[1]} that are at hand, the "
+            f"first is {foreign[0]!r}: the model was trained on others. It can be registered and served, but not compared."
         )
         raise NotComparableError(msg)
     table = features[feature_names].assign(target=target).dropna()
