@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from fxhelpers.errors import ParamsError, VersionNotFoundError
-from fxhelpers.ledger import Decision, Ledger, Reign
+from fxhelpers.ledger import AGAINST, Decision, Ledger, Reign
 from fxhelpers.params import current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -74,8 +74,11 @@ class History:
 
     def reigns(self) -> pd.DataFrame:
         """Return one row a time during which one version, or none, was in Production, oldest first."""
-        rows = [[_named(reign), _minute(reign.since), _minute(reign.until), reign.decision] for reign in self.ledger.reigns()]
-        return pd.DataFrame(rows, columns=["in Production", "since (UTC)", "until (UTC)", "decision"])
+        rows = [
+            [_named(r), _minute(r.since), _minute(r.until), AGAINST if r.rests_on == "override" else r.rests_on or "", r.decision]
+            for r in self.ledger.reigns()
+        ]
+        return pd.DataFrame(rows, columns=["in Production", "since (UTC)", "until (UTC)", "rests on", "decision"])
 
     def to_json(self) -> str:
         """Return all of it as JSON: reigns, decisions with all their entries, and doubts."""
@@ -152,7 +155,7 @@ def _row(decision: Decision) -> list[Any]:
         decision.time[:19].replace("T", " "),
         decision.kind,
         decision.version or "",
-        decision.result or "open",
+        f"{decision.result}, {AGAINST}" if decision.overridden else decision.result or "open",
         moved if decision.outcome else "",
         decision.actor,
         decision.approved_by or "",

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fxhelpers.ledger import Decision
     from fxhelpers.promotion import Proposal, Registration, Retention
     from fxhelpers.registry import ModelVersion, RegisteredModel, RegistryClient
+    from fxhelpers.scoring import Selection
     from fxhelpers.verification import Verification
 
 logger = logging.getLogger(__name__)
@@ -169,7 +171,17 @@ class ModelRegistry:
         result = self.register_model(self.load_model_info(model_path=model_path, symbol=symbol), stage=stage)
         return replace(result, duration_seconds=time.perf_counter() - start)
 
-    def compare(self, symbol: str, version: int | None = None) -> "Proposal":
+    def compare(
+        self,
+        symbol: str,
+        version: int | None = None,
+        *,
+        champion: int | None = None,
+        challengers: Sequence[int] = (),
+        start: str = "",
+        end: str = "",
+        training_end: str = "",
+    ) -> "Proposal":
         """Compare a version with the champion and the baselines, and let the policy judge; nothing is changed or written.
 
         Parameters
@@ -178,19 +190,47 @@ class ModelRegistry:
             Ticker.
         version : int, optional
             By default the challenger: the version registered last, as long as
-            it is neither champion nor archived.
+            it is neither champion nor archived. With ``challengers`` the best
+            of these.
+        champion : int, optional
+            By default the version in Production.
+        challengers : sequence of int
+            Versions to test at once; p is adjusted for their number.
+        start, end : str
+            Evaluation window, YYYY-MM-DD; by default all common days that no
+            version has seen.
+        training_end : str
+            Last training day of versions that do not say it; by default it is
+            derived.
 
         Raises
         ------
         NotComparableError
             The versions cannot be put on one frame.
+        PredictionsChangedError
+            A version does not give its stored forecasts again, as after
+            prices were restated.
         """
         from fxhelpers.promotion import propose
 
-        return propose(self.client, self.model_name(symbol), symbol, version)
+        words = {"start": start, "end": end, "training_end": training_end}
+        chosen = _selection(version, champion, challengers, **words)
+        return propose(self.client, self.model_name(symbol), symbol, chosen)
 
     def propose(
-        self, symbol: str, version: int | None = None, *, apply: bool = False, reason: str = "", approved_by: str = ""
+        self,
+        symbol: str,
+        version: int | None = None,
+        *,
+        champion: int | None = None,
+        challengers: Sequence[int] = (),
+        start: str = "",
+        end: str = "",
+        training_end: str = "",
+        apply: bool = False,
+        override: bool = False,
+        reason: str = "",
+        approved_by: str = "",
     ) -> "Proposal":
         """Compare a version in order to promote it; with ``apply``, the intent is in the ledger before anything is evaluated.
 
@@ -198,10 +238,14 @@ class ModelRegistry:
         ----------
         symbol : str
             Ticker.
-        version : int, optional
-            As in ``compare``.
+        version, champion, challengers, start, end, training_end
+            As in ``compare``. A champion that is not in Production can be
+            looked at, but not acted on.
         apply : bool
             False: only a look, which ``promote`` will not act on.
+        override : bool
+            Promote against the verdict; needs a reason, and is marked
+            wherever the decision is shown.
         reason : str, optional
             Why now; kept beside the policy's own.
         approved_by : str, optional
@@ -211,15 +255,19 @@ class ModelRegistry:
         ------
         NoRecordError
             ``apply`` in a notebook that nobody keeps as a record.
-        NotComparableError
-            The versions cannot be put on one frame. Nothing is compared where
+        NotComparableError, PredictionsChangedError
+            As in ``compare``. Nothing is compared where
             ``model_registry.compare_metrics`` is false.
+        StaleComparisonError
+            ``champion`` is not in Production.
         """
         from fxhelpers.promotion import propose
 
         compared = self.params.model_registry.compare_metrics
-        words = {"reason": reason, "approved_by": approved_by}
-        return propose(self.client, self.model_name(symbol), symbol, version, apply=apply, compared=compared, **words)
+        days = {"start": start, "end": end, "training_end": training_end}
+        chosen = _selection(version, champion, challengers, **days)
+        options: dict[str, Any] = {"apply": apply, "override": override, "compared": compared, "reason": reason}
+        return propose(self.client, self.model_name(symbol), symbol, chosen, approved_by=approved_by, **options)
 
     def promote(self, proposal: "Proposal") -> "Decision":
         """Carry out a proposal's verdict: move the champion, or refuse; show what would be done where it was only a look.
@@ -396,3 +444,10 @@ class ModelRegistry:
         from fxhelpers.registry import RegistryClient
 
         return RegistryClient(self.params)
+
+
+def _selection(version: int | None, champion: int | None, challengers: Sequence[int], **days: str) -> "Selection":
+    """Return what is to be compared; a notebook's 0 means that it was left out."""
+    from fxhelpers.scoring import Selection
+
+    return Selection(version=version or None, champion=champion or None, challengers=tuple(challengers), **days)

@@ -27,12 +27,15 @@ class Reign(Keyed):
     decision : str or None
         Id of the decision that began it; None: there is none, and it began
         before ``since``.
+    rests_on : str or None
+        ``compared``, ``override``, …, as that decision has it.
     """
 
     version: int | None
     since: str
     until: str | None
     decision: str | None
+    rests_on: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,13 +140,29 @@ class Ledger:
         return {d.version: d for d in done if d.version is not None}
 
     @property
-    def attempts(self) -> int:
-        """How many promotions were begun, whatever came of them."""
-        return sum(d.kind == "promotion" for d in self.decisions)
+    def attempts(self) -> list[str]:
+        """Every distinct comparison made in order to promote, in the order of the intents: frame digests.
+
+        One that was abandoned, so that nobody knows what was seen, is an
+        attempt of its own and stands here by its id. Where nothing could be
+        compared, or the challenger was the champion already, nothing was
+        tried.
+        """
+        return list(dict.fromkeys(key for key in map(_attempt, self.decisions) if key))
+
+    def attempt(self, frame_sha256: str, before: Decision | None = None) -> int:
+        """Return the how-manieth distinct attempt a comparison is; the same comparison again is no new one.
+
+        ``before`` is the decision that it is made for; what was begun later
+        does not count.
+        """
+        seq = before.intent.seq if before is not None else None
+        earlier = Ledger(name=self.name, decisions=tuple(d for d in self.decisions if seq is None or d.intent.seq < seq)).attempts
+        return earlier.index(frame_sha256) + 1 if frame_sha256 in earlier else len(earlier) + 1
 
     def mover(self, champion: int | None) -> Decision | None:
         """Return the open decision that may have made a version champion, before it was interrupted."""
-        return next((d for d in self.decisions if d.outcome is None and d.version == champion), None)
+        return next((d for d in self.decisions if d.outcome is None and champion in (d.version, *d.challengers)), None)
 
     def reigns(self) -> list[Reign]:
         """Return who was in Production from when to when, in order; nothing before the first champion.
@@ -151,18 +170,24 @@ class Ledger:
         A champion that came without a decision, in MLflow's own pages say,
         reigns from the first outcome that found it.
         """
-        changes: list[tuple[int | None, str, str | None]] = []
+        changes: list[tuple[int | None, str, Decision | None]] = []
         now: int | None = None
         for decision in self.outcomes:
             if decision.from_version != now:
                 changes.append((decision.from_version, decision.time, None))
             if decision.moved_at:
-                changes.append((decision.to_version, decision.moved_at, decision.id))
+                changes.append((decision.to_version, decision.moved_at, decision))
             now = decision.to_version
         ends = [since for _, since, _ in changes[1:]]
         return [
-            Reign(version=version, since=since, until=end, decision=decision)
-            for (version, since, decision), end in zip_longest(changes, ends)
+            Reign(
+                version=version,
+                since=since,
+                until=end,
+                decision=by.id if by is not None else None,
+                rests_on=by.rests_on if by is not None else None,
+            )
+            for (version, since, by), end in zip_longest(changes, ends)
         ]
 
     def during(self, start: datetime, end: datetime) -> list[Reign]:
@@ -171,6 +196,15 @@ class Ledger:
             (r, datetime.fromisoformat(r.since), datetime.fromisoformat(r.until) if r.until else None) for r in self.reigns()
         ]
         return [r for r, since, until in spans if since < end and (until is None or until > start)]
+
+
+def _attempt(decision: Decision) -> str | None:
+    """Return what tells one attempt from another; None where a decision was none."""
+    if decision.kind != "promotion" or decision.result == "unchanged" or decision.rests_on == "not compared":
+        return None
+    if decision.frame_sha256:
+        return decision.frame_sha256
+    return None if decision.result in {"failed", "stale"} else decision.id
 
 
 def _entries(name: str, run_id: str, texts: Mapping[str, str], faults: list[Fault]) -> dict[str, Entry]:

@@ -6,6 +6,9 @@ from typing import Any
 from fxhelpers.ledger.entry import Entry
 from fxhelpers.results import Keyed, rows_html
 
+AGAINST = "AGAINST THE VERDICT"
+"""How a promotion by override is marked, wherever it is shown."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Keyed):
@@ -67,8 +70,24 @@ class Decision(Keyed):
 
     @property
     def rests_on(self) -> str | None:
-        """``compared``, ``not compared`` or ``manual``; None where it moves no champion."""
+        """``compared``, ``not compared``, ``override`` or ``manual``; None where it moves no champion."""
         return self._text("rests_on")
+
+    @property
+    def overridden(self) -> bool:
+        """Whether the champion was moved against the verdict."""
+        return self.rests_on == "override" and self.result == "promoted"
+
+    @property
+    def frame_sha256(self) -> str | None:
+        """Digest of the evaluation frame that was judged; None where none was."""
+        return self._text("frame_sha256")
+
+    @property
+    def challengers(self) -> list[int]:
+        """All versions that were tested at once in order to promote one of them."""
+        told = self._told("challengers")
+        return [number for number in told if isinstance(number, int)] if isinstance(told, list) else []
 
     @property
     def from_version(self) -> int | None:
@@ -116,7 +135,8 @@ class Decision(Keyed):
         return self._text("record")
 
     def _repr_html_(self) -> str:
-        rests_on = {"compared": "a comparison on the same days"}.get(str(self.rests_on), self.rests_on)
+        words = {"compared": "a comparison on the same days", "override": f"an override: {AGAINST}, {self.verdict}"}
+        rests_on = words.get(str(self.rests_on), self.rests_on)
         return rows_html(
             {
                 "decision": self.id or "none: this only shows what would be done",

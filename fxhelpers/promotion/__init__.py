@@ -1,7 +1,7 @@
 """Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
 
 from fxhelpers.promotion.deciding import DECISION_TAG
-from fxhelpers.promotion.proposals import EVIDENCE, Proposal, promote, propose
+from fxhelpers.promotion.proposals import Proposal, promote, propose
 from fxhelpers.promotion.registration import Registration, register, transition
 from fxhelpers.promotion.retention import Retention, retain
 from fxhelpers.promotion.rollback import roll_back
@@ -9,7 +9,6 @@ from fxhelpers.promotion.sealing import RECORD_FOLDER, seal_record, seal_run
 
 __all__ = [
     "DECISION_TAG",
-    "EVIDENCE",
     "RECORD_FOLDER",
     "Proposal",
     "Registration",

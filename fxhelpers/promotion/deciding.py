@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from fxhelpers.errors import (
     StaleComparisonError,
     VersionNotFoundError,
 )
-from fxhelpers.ledger import Decision
+from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.params import current_record
 from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
@@ -84,8 +84,8 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
 
 
 @contextmanager
-def failing(registry: RegistryClient, decision: Decision) -> Iterator[None]:
-    """Give a decision that ends in an error its outcome: stale, refused, failed or interrupted."""
+def failing(registry: RegistryClient, decision: Decision, facts: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Give a decision that ends in an error its outcome, beside the facts known so far: stale, refused, failed or interrupted."""
     try:
         yield
     except BaseException as error:
@@ -93,7 +93,7 @@ def failing(registry: RegistryClient, decision: Decision) -> Iterator[None]:
             with writing(registry, decision.model_name) as ledger:
                 still = ledger.still_open(decision)
                 if still:
-                    _conclude(ledger, decision, ending(registry, still, *_result_of(error)))
+                    _conclude(ledger, decision, {**(facts or {}), **ending(registry, still, *_result_of(error))})
         except FxError as second:
             logger.warning("%s: its outcome could not be written: %s", decision.id, second)
         raise
@@ -235,7 +235,8 @@ def check_by_hand(registry: RegistryClient) -> None:
 def note_on_version(registry: RegistryClient, decision: Decision) -> None:
     """Tag the version that a decision is about with its id and result."""
     if decision.version is not None:
-        note = f"{decision.result} ({decision.kind}), {decision.time[:16].replace('T', ' ')}; {decision.id}"
+        how = f"{decision.kind}, {AGAINST}" if decision.overridden else decision.kind
+        note = f"{decision.result} ({how}), {decision.time[:16].replace('T', ' ')}; {decision.id}"
         registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: note})
 
 

@@ -1,29 +1,23 @@
 """Promotions: propose, judge, and let the champion be moved only where the policy says so."""
 
-import json
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
 
 from fxhelpers import policy
-from fxhelpers.comparison import Comparison, compare
-from fxhelpers.errors import VersionNotFoundError
-from fxhelpers.files import sha256
-from fxhelpers.ledger import Decision, Entry
+from fxhelpers.comparison import SEED, Comparison, compare
+from fxhelpers.errors import ParamsError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.ledger import AGAINST, Decision, Entry
 from fxhelpers.policy import Verdict
-from fxhelpers.prices import load_prices
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
-from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded
+from fxhelpers.promotion.deciding import Move, act, begin, failing, named, refuse_unrecorded
+from fxhelpers.promotion.evidence import keep_evidence
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import attach
-from fxhelpers.scoring import evaluation_frame
-
-EVIDENCE = "evidence"
-"""Folder of a decision's run that holds what it rests on."""
+from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.scoring import Selection, evaluation_frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,13 +33,18 @@ class Proposal:
     challenger : ModelVersion
         Version that wants to be champion.
     champion : ModelVersion or None
-        Version in Production when this was made.
+        Version that it was compared with: the one in Production when this
+        was made, unless another one was asked for.
     comparison : Comparison or None
         None where ``model_registry.compare_metrics`` is false.
     verdict : Verdict
         Of the policy.
+    policy : dict
+        The policy that was applied.
     decision : Decision or None
         The intent to act on it; None for a look.
+    override : bool
+        Promote against the verdict.
     """
 
     name: str
@@ -54,7 +53,9 @@ class Proposal:
     champion: ModelVersion | None
     comparison: Comparison | None
     verdict: Verdict
+    policy: dict[str, Any]
     decision: Decision | None = None
+    override: bool = False
 
     def to_frame(self) -> pd.DataFrame:
         """Return the measures of all forecasts, or one line that says why there are none."""
@@ -62,26 +63,46 @@ class Proposal:
             return pd.DataFrame({"comparison": [self.verdict.reason]})
         return self.comparison.to_frame()
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
+        table = self.to_frame()
+        return {"text/plain": table.to_string(), "text/html": table.to_html(), "application/json": self.to_json()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return measures, tests, gates, verdict and policy, as JSON can hold them."""
+        verdict = {"outcome": self.verdict.outcome, "reason": self.verdict.reason, "attempt": self.verdict.attempt}
+        gates = [{**gate.to_json(), "rule": gate.rule, "said": gate.said} for gate in self.verdict.gates]
+        told = self.comparison.to_json() if self.comparison else {}
+        return {**told, "verdict": verdict, "gates": gates, "policy": self.policy}
+
 
 def propose(
     registry: RegistryClient,
     name: str,
     symbol: str,
-    version: int | None = None,
+    selection: Selection | None = None,
     *,
     apply: bool = False,
     compared: bool = True,
     reason: str = "",
     approved_by: str = "",
+    override: bool = False,
 ) -> Proposal:
     """Compare a version with the champion and let the policy judge; with ``apply``, after writing the intent to act on it."""
+    chosen = selection or Selection()
+    if override and not reason.strip():
+        msg = "override: to promote against the verdict needs a reason; nothing was changed"
+        raise ParamsError(msg)
     if not apply:
-        return _judged(registry, name, symbol, version, compared=compared)
-    chosen = _challenger(registry, name, symbol, version, registry.champion(name)).version
-    refuse_unrecorded(f"fx run promote -p symbol {symbol} -p version {chosen} -p apply true")
-    decision = begin(registry, name, "promotion", version=chosen, symbol=symbol, reason=reason, approved_by=approved_by)
+        return replace(_judged(registry, name, symbol, chosen, compared=compared), override=override)
+    if chosen.version is None and not chosen.challengers:
+        chosen = replace(chosen, version=_challenger(registry, name, symbol, registry.champion(name)).version)
+    refuse_unrecorded(f"fx run promote -p symbol {symbol} -p version {chosen.version or 0} -p apply true")
+    about_it = {"version": chosen.version, "symbol": symbol, **chosen.told(), **({"override": True} if override else {})}
+    decision = begin(registry, name, "promotion", reason=reason, approved_by=approved_by, **about_it)
     with failing(registry, decision):
-        return replace(_judged(registry, name, symbol, chosen, compared=compared), decision=decision)
+        _check_champion(registry, name, chosen)
+        judged = _judged(registry, name, symbol, chosen, compared=compared, decision=decision)
+    return replace(judged, decision=decision, override=override)
 
 
 def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
@@ -89,14 +110,19 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
     facts, version = _facts(proposal), proposal.challenger.version
     before = proposal.champion.version if proposal.champion else None
     decision = proposal.decision
+    against = proposal.override and proposal.verdict.outcome != "promote" and before != version
+    if against:
+        facts.update(rests_on="override", reason=f"{AGAINST} ({proposal.verdict.outcome}): {proposal.verdict.reason}")
     if decision is None:
-        return shown(proposal.name, "promotion", {**facts, "from": before, "to": before})
-    with failing(registry, decision):
+        champion = registry.champion(proposal.name)
+        now = champion.version if champion else None
+        return shown(proposal.name, "promotion", {**facts, "from": now, "to": now})
+    with failing(registry, decision, facts):
         missing = approval_missing(registry, decision, version)
         move = None
         if before == version:
             facts["result"] = "unchanged"
-        elif proposal.verdict.outcome != "promote":
+        elif proposal.verdict.outcome != "promote" and not against:
             facts["result"] = "refused"
         elif missing:
             facts.update(result="refused", reason=f"Refused: {missing} {proposal.verdict.reason}")
@@ -104,34 +130,70 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
             facts["result"] = "promoted"
             move = Move(to=version, compared_with=before)
         if proposal.comparison:
-            facts["evidence"] = _keep_evidence(registry, decision, proposal.comparison)
+            facts["evidence"] = keep_evidence(registry, decision, proposal.comparison.frame, proposal.to_json())
         return act(registry, decision, facts=facts, move=move)
 
 
-def _judged(registry: RegistryClient, name: str, symbol: str, version: int | None, *, compared: bool) -> Proposal:
-    champion = registry.champion(name)
-    challenger = _challenger(registry, name, symbol, version, champion)
+def _judged(
+    registry: RegistryClient, name: str, symbol: str, chosen: Selection, *, compared: bool, decision: Decision | None = None
+) -> Proposal:
+    champion = registry.version(name, chosen.champion) if chosen.champion is not None else registry.champion(name)
+    given = _given(chosen, champion)
+    challenger = registry.version(name, given[0]) if given else _challenger(registry, name, symbol, champion)
+    told: dict[str, Any] = {
+        "name": name,
+        "symbol": symbol,
+        "champion": champion,
+        "policy": registry.params.promotion.model_dump(mode="json"),
+    }
     is_champion = champion is not None and champion.version == challenger.version
-    if compared:
-        rival = champion.version if champion and not is_champion else None
-        prices = load_prices(symbol, registry.params.prices)
-        frame = evaluation_frame(registry, name, symbol, prices, challenger=challenger.version, champion=rival)
-        comparison = compare(frame)
-        verdict = policy.judge(comparison)
-        verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
-    else:
-        comparison = None
+    if not compared:
         already = f"Version {challenger.version} is the champion already. " if is_champion else ""
-        reason = f"{already}Not compared: model_registry.compare_metrics is false in params.yaml."
-        verdict = Verdict(outcome="keep" if is_champion else "promote", reason=reason)
-    return Proposal(name=name, symbol=symbol, challenger=challenger, champion=champion, comparison=comparison, verdict=verdict)
+        headline = f"{already}Not compared: model_registry.compare_metrics is false in params.yaml"
+        verdict = Verdict(outcome="keep" if is_champion else "promote", headline=headline)
+        return Proposal(challenger=challenger, comparison=None, verdict=verdict, **told)
+    frame = evaluation_frame(
+        registry,
+        name,
+        symbol,
+        challengers=given or [challenger.version],
+        champion=champion.version if champion and not is_champion else None,
+        selection=chosen,
+        judged=challenger.version if chosen.version is not None or not given else None,
+    )
+    rules = registry.params.promotion
+    attempt = read_ledger(registry, name).attempt(frame.digest, before=decision)
+    comparison = compare(frame, policy.questions(rules, attempt), cost=rules.evaluation.cost)
+    verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date())
+    verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
+    judged = challenger if frame.challenger == challenger.version else registry.version(name, frame.challenger)
+    return Proposal(challenger=judged, comparison=comparison, verdict=verdict, **told)
 
 
-def _challenger(
-    registry: RegistryClient, name: str, symbol: str, version: int | None, champion: ModelVersion | None
-) -> ModelVersion:
-    """Return the version asked for, or the one registered last that waits; where none waits, the champion."""
-    waiting = registry.version(name, version) if version else registry.challenger(name) or champion
+def _given(chosen: Selection, champion: ModelVersion | None) -> list[int]:
+    """Return the challengers that were named, the one to judge first; none where it is to be found."""
+    given = list(dict.fromkeys([*([chosen.version] if chosen.version is not None else []), *chosen.challengers]))
+    if len(given) > 1 and champion is not None and champion.version in given:
+        msg = f"challengers: {named(champion.version)} is the champion, which all others are compared with; leave it out"
+        raise ParamsError(msg)
+    return given
+
+
+def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> None:
+    """Refuse to act on a comparison with a version that is not in Production."""
+    champion = registry.champion(name)
+    now = champion.version if champion else None
+    if chosen.champion is not None and chosen.champion != now:
+        msg = (
+            f"{name}: the champion is {named(now)}, not {named(chosen.champion)}: a comparison with another version decides "
+            "nothing. Leave champion out, or leave apply out in order to look; nothing was changed"
+        )
+        raise StaleComparisonError(msg)
+
+
+def _challenger(registry: RegistryClient, name: str, symbol: str, champion: ModelVersion | None) -> ModelVersion:
+    """Return the version registered last that waits; where none waits, the champion."""
+    waiting = registry.challenger(name) or champion
     challenger = waiting or next((v for v in registry.versions(name) if v.stage != "Archived"), None)
     if challenger is None:
         msg = f"{name} has no version to compare at {registry.uri}; register one: fx run register -p symbol {symbol}"
@@ -153,21 +215,10 @@ def _facts(proposal: Proposal) -> dict[str, Any]:
     if comparison:
         facts["window"] = {"first_day": comparison.first_day, "last_day": comparison.last_day, "days": len(comparison.frame.days)}
         facts["frame_sha256"] = comparison.frame.digest
+        facts["challengers"] = [comparison.frame.challenger, *comparison.frame.others]
         facts["gates"] = [gate.to_json() for gate in proposal.verdict.gates]
+        facts["attempt"], facts["seed"] = proposal.verdict.attempt, SEED
     return facts
-
-
-def _keep_evidence(registry: RegistryClient, decision: Decision, comparison: Comparison) -> dict[str, str]:
-    """Store the daily forecasts and the measures with the decision's run; return the SHA-256 of each file."""
-    files = {
-        "frame.csv": comparison.frame.to_csv().encode(),
-        "measures.json": json.dumps(comparison.measures_json(), indent=1, allow_nan=False).encode(),
-    }
-    with tempfile.TemporaryDirectory(prefix="fx-evidence-") as folder:
-        for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        attach(registry, decision.model_name, decision.run_id, Path(folder), EVIDENCE)
-    return {name: sha256(content) for name, content in files.items()}
 
 
 def shown(name: str, kind: str, facts: dict[str, Any]) -> Decision:

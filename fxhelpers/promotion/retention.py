@@ -114,5 +114,6 @@ def _named(ledger: Ledger) -> dict[int, str]:
         if decision.kind not in _KINDS_THAT_KEEP:
             continue
         numbers = {decision.version, decision.from_version, decision.to_version, *map(int, decision.bundles)}
+        numbers |= set(decision.challengers)
         named |= {number: f"named by {decision.id}" for number in numbers if number is not None}
     return named | dict.fromkeys(ledger.champions, "was in Production")

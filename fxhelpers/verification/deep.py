@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.comparison import EvaluationFrame, compare
+from fxhelpers.comparison import measure, measures_json
 from fxhelpers.files import sha256
 from fxhelpers.ledger import Decision, Ledger
-from fxhelpers.promotion import EVIDENCE, RECORD_FOLDER
+from fxhelpers.promotion import RECORD_FOLDER
+from fxhelpers.promotion.evidence import COMPARISON, EVIDENCE, FRAME, frame_in
 from fxhelpers.records import read_summary
 from fxhelpers.registry import MODEL_DIGEST, ModelVersion, RegistryClient, misdirected, stored_digest
 from fxhelpers.registry.ledgers import fetch
@@ -61,13 +62,11 @@ def _evidence(registry: RegistryClient, decision: Decision) -> Iterator[tuple[st
             yield f"the stored {name} was edited: its SHA-256 is not that of the outcome", _EVIDENCE
         else:
             files[name] = content
-    if {"frame.csv", "measures.json"} <= set(files):
-        champion = decision.from_version if decision.from_version != decision.version else None
-        text = files["frame.csv"].decode()
-        frame = EvaluationFrame.from_csv(text, symbol="", challenger=decision.version or 0, champion=champion)
+    if {FRAME, COMPARISON} <= set(files):
+        frame, told = frame_in(files)
         if frame.digest != facts.get("frame_sha256"):
             yield "the stored forecasts are not the frame that was judged: its digest is another", _EVIDENCE
-        if not _same(compare(frame).measures_json(), json.loads(files["measures.json"])):
+        if not _same(measures_json(measure(frame, cost=told["cost"])), told["measures"]):
             yield "the measures computed from the stored forecasts are not those that were judged", _EVIDENCE
 
 

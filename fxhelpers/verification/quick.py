@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.files import sha256
-from fxhelpers.ledger import Ledger
+from fxhelpers.ledger import AGAINST, Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.promotion.deciding import DECISION_TAG, named, was_interrupted
 from fxhelpers.records import decisions_of, folder_id
@@ -36,6 +36,7 @@ def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path) 
     yield from _gaps(ledger)
     yield from _stages(ledger, versions)
     yield from _registrations(ledger, versions)
+    yield from _overrides(ledger)
     yield from _sealed_records(ledger, records)
     yield from _orphans(ledger, records)
 
@@ -142,6 +143,13 @@ def _registrations(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Fin
     for number, decision in registered.items():
         what = f"version {number} was registered, and is not there any more: it was deleted in MLflow"
         yield _problem(ledger, what, "register its bundle again, as a new version", decision.id)
+
+
+def _overrides(ledger: Ledger) -> Iterator[Finding]:
+    for decision in (decision for decision in ledger.decisions if decision.overridden):
+        what = f"version {decision.version} was promoted {AGAINST} ({decision.verdict}), by {decision.actor}: "
+        what += str(decision.intent.facts.get("reason"))
+        yield Finding(model=ledger.name, level="note", what=what, do="nothing, if that was meant", decision=decision.id)
 
 
 def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:

@@ -1,0 +1,20 @@
+"""Figures: each function draws what was computed elsewhere, and returns its axes."""
+
+from fxhelpers.plots.pairs import calibration, drift, errors, evidence, gains, loss_difference, rolling, strategies, windows
+from fxhelpers.plots.reigning import reigns
+from fxhelpers.plots.single import forecast_scatter, price_windows
+
+__all__ = [
+    "calibration",
+    "drift",
+    "errors",
+    "evidence",
+    "forecast_scatter",
+    "gains",
+    "loss_difference",
+    "price_windows",
+    "reigns",
+    "rolling",
+    "strategies",
+    "windows",
+]

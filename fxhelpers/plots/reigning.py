@@ -1,0 +1,33 @@
+"""Who was in Production when."""
+
+from matplotlib.axes import Axes
+from matplotlib.dates import ConciseDateFormatter
+
+from fxhelpers.ledger import Reign
+from fxhelpers.plots.style import BLUE, GREY, ORANGE, axes, day, finish
+
+
+def reigns(history: list[Reign], now: str, ax: Axes | None = None) -> Axes:
+    """Draw which version was in Production from when to when; ``now`` (ISO 8601) ends the present reign."""
+    versions = sorted({reign.version for reign in history if reign.version is not None})
+    ax = axes(ax, 1.2 + 0.4 * max(1, len(versions)))
+    for reign in history:
+        if reign.version is None:
+            continue
+        first, last = day(reign.since), day(reign.until or now)
+        row = versions.index(reign.version)
+        override = reign.rests_on == "override"
+        colour = ORANGE if override else BLUE if reign.decision else GREY
+        ax.barh(row, last - first, left=first, height=0.5, color=colour, hatch="//" if override else None, edgecolor="white")
+        ax.plot(first, row, "|", color="black", markersize=14)
+    if not versions:
+        ax.text(0.5, 0.5, "No version was ever in Production", ha="center", va="center", transform=ax.transAxes)
+    ax.set_yticks(range(len(versions)), [f"version {version}" for version in versions])
+    ax.xaxis_date()
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
+    ax.set_xlabel("UTC")
+    told = {"grey: without a decision": any(not r.decision for r in history)}
+    told["hatched: against the verdict"] = any(r.rests_on == "override" for r in history)
+    marks = "; ".join(mark for mark, there in told.items() if there)
+    ax.set_title("In Production" + (f" ({marks})" if marks else ""))
+    return finish(ax)

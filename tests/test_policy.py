@@ -1,0 +1,344 @@
+"""The policy: what it promotes, what it refuses and why, and how often it errs where the truth is known."""
+
+import math
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Project
+from forecasters import forecaster, frame_of, returns
+from statsmodels.tsa.stattools import diebold_mariano_test
+
+from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, Question, compare
+from fxhelpers.errors import ParamsError
+from fxhelpers.params import EvaluationParams, GateParams, PromotionParams
+from fxhelpers.policy import NO_SKILL, Verdict, judge, questions
+
+QUICK = PromotionParams(
+    gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates)
+)
+SUPERIOR = GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05, resamples=1_000)
+
+
+def verdict_on(frame: EvaluationFrame, policy: PromotionParams = QUICK, attempt: int = 1, **words: Any) -> Verdict:
+    comparison = compare(frame, questions(policy, attempt), cost=policy.evaluation.cost)
+    return judge(comparison, policy, attempt=attempt, **words)
+
+
+def with_gates(*gates: dict[str, Any], **rules: Any) -> PromotionParams:
+    """A policy of these gates, beside the one that it needs."""
+    return PromotionParams.model_validate({"gates": [SUPERIOR.model_dump(exclude_unset=True), *gates], **rules})
+
+
+def results(verdict: Verdict) -> dict[str, str]:
+    return {gate.id: gate.result for gate in verdict.gates}
+
+
+def test_a_better_model_is_promoted_and_the_reason_says_by_how_much() -> None:
+    target = returns(600)
+    verdict = verdict_on(frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target))
+    assert verdict.outcome == "promote"
+    assert set(results(verdict).values()) == {"pass"}
+    assert "passes every gate that decides: its RMSE is" in verdict.reason
+    assert "below that of the champion, version 1 (p = 0.001" in verdict.reason
+    assert "on the same 600 days" in verdict.reason
+
+
+def test_a_refusal_says_what_was_asked_and_what_could_have_been_seen() -> None:
+    target = returns(600)
+    verdict = verdict_on(frame_of(forecaster(target, 0, 1), forecaster(target, 0.3, 2), target), attempt=3)
+    assert verdict.outcome == "keep"
+    assert results(verdict) == {
+        **dict.fromkeys(("forecasts", "days", "suspicious"), "pass"),
+        **dict.fromkeys(("naive", "superior", "gain"), "fail"),
+        **dict.fromkeys(("skill", "regimes"), "warn"),
+    }
+    assert "asked: p below 0.00417, which is 0.05 at attempt 3" in verdict.reason
+    assert "(asked: at least 0.5 % better)" in verdict.reason
+    assert "% over the champion would be detected on such days four times out of five" in verdict.reason
+
+
+def test_without_a_champion_the_baselines_decide_and_missing_skill_is_said() -> None:
+    target = returns(600)
+    skilled = verdict_on(frame_of(forecaster(target, 0.3, 1), None, target))
+    assert skilled.outcome == "promote"
+    assert NO_SKILL not in skilled.reason
+    without_gate = with_gates({"id": "naive", "metric": "rmse", "versus": "zero_return", "max_regression": 0.1})
+    noise = verdict_on(frame_of(forecaster(target, 0, 4), None, target), without_gate)
+    assert noise.outcome == "promote"
+    assert "there is no evidence of skill: it is not significantly better than forecasting zero" in noise.reason
+
+
+def test_on_no_champion_block_promotes_nobody() -> None:
+    target = returns(600)
+    policy = QUICK.model_copy(update={"on_no_champion": "block"})
+    verdict = verdict_on(frame_of(forecaster(target, 0.4, 1), None, target), policy)
+    assert verdict.outcome == "keep"
+    assert "there is no champion to compare with" in verdict.reason
+
+
+DEGENERATE: dict[str, tuple[Callable[[pd.Series], EvaluationFrame], str]] = {
+    "identical models": (
+        lambda t: frame_of(forecaster(t, 0.3, 1), forecaster(t, 0.3, 1), t),
+        "it forecasts what the champion, version 1, forecasts, on every day",
+    ),
+    "a constant forecast": (
+        lambda t: frame_of(t * 0 + t.mean(), forecaster(t, 0, 1) * 5, t),
+        "% , on every day",
+    ),
+    "forecasting zero": (lambda t: frame_of(t * 0, forecaster(t, 0, 1) * 5, t), "it forecasts the same, 0.0000%, on every day"),
+    "forecasting zero, first": (lambda t: frame_of(t * 0, None, t), "it forecasts the same, 0.0000%, on every day"),
+    "one day": (lambda t: frame_of(t.iloc[:1], -t.iloc[:1], t.iloc[:1]), "only 1 days are left"),
+    "too few days": (lambda t: frame_of(t.iloc[:249], -t.iloc[:249], t.iloc[:249]), "at least 250 are needed"),
+    "the answers themselves": (lambda t: frame_of(t, forecaster(t, 0, 1), t), "its R² against zero is +1.0000 (asked: at most 0.2)"),
+    "a share that never moved": (lambda t: frame_of(forecaster(t, 0, 1), None, t * 0), "it has no R² against zero"),
+    "a champion without errors": (lambda t: frame_of(forecaster(t, 0.3, 1), t, t), "there is no RMSE to hold it against"),
+}
+
+
+@pytest.mark.parametrize("case", list(DEGENERATE))
+def test_degenerate_inputs_are_never_promoted_and_the_reason_is_named(case: str) -> None:
+    frame, reason = DEGENERATE[case]
+    verdict = verdict_on(frame(returns(400)))
+    assert verdict.outcome != "promote"
+    assert reason.replace("% ,", "%,") in verdict.reason
+
+
+@pytest.mark.parametrize("policy", ["superiority", "non_inferiority"])
+def test_an_identical_model_is_kept_out_under_any_policy(policy: str) -> None:
+    target = returns(400)
+    gate = {"id": "g", "test": "stationary_bootstrap", "versus": "champion", "alpha": 0.05, "margin": 0.02 * (policy != "superiority")}
+    rules = PromotionParams.model_validate({"policy": policy, "gates": [gate]})
+    same = forecaster(target, 0.2, 1)
+    facts: dict[int, object] = {2: {"seen": {"last_day": "2009-06-30"}}, 1: {"seen": {"last_day": "2008-06-30"}}}
+    verdict = verdict_on(frame_of(same, same, target, facts=facts), rules)
+    assert verdict.outcome == "keep"
+    assert results(verdict)["g"] == "not evaluated"
+
+
+def test_under_non_inferiority_a_fresher_model_that_is_as_good_replaces_an_old_one() -> None:
+    target = returns(800)
+    champion = forecaster(target, 0.1, 1)
+    as_good = champion + 0.0002 * np.random.default_rng(0).standard_normal(800)
+    gate = {"id": "not_worse", "test": "stationary_bootstrap", "versus": "champion", "alpha": 0.05, "margin": 0.01}
+    rules = PromotionParams.model_validate({"policy": "non_inferiority", "gates": [gate]})
+    ages = {"2008": "2008-06-30", "2009": "2009-06-30"}
+
+    def told(ours: str, theirs: str) -> Verdict:
+        facts: dict[int, object] = {2: {"seen": {"last_day": ages[ours]}}, 1: {"seen": {"last_day": ages[theirs]}}}
+        return verdict_on(frame_of(as_good, champion, target, facts=facts), rules)
+
+    assert told("2009", "2008").outcome == "promote"
+    assert verdict_on(frame_of(as_good, champion, target)).outcome == "keep"  # it is no better
+    assert "it is not fresher" in told("2008", "2009").reason
+    worse = forecaster(target, 0, 7)
+    facts: dict[int, object] = {2: {"seen": {"last_day": "2009-06-30"}}, 1: {"seen": {"last_day": "2008-06-30"}}}
+    refused = verdict_on(frame_of(worse * 3, champion, target, facts=facts), rules)
+    assert "it may be worse than the champion, version 1 by more than 1.000%" in refused.reason
+
+
+@pytest.mark.parametrize(
+    ("gate", "result", "said"),
+    [
+        ({"metric": "hit_rate", "min": 0.9}, "fail", "its hit rate is"),
+        ({"metric": "hit_rate", "min": 0.4, "max": 0.9}, "pass", ""),
+        ({"metric": "sharpe", "versus": "champion", "max_regression": 0.0}, "pass", ""),
+        ({"metric": "rmse", "versus": "mean_training_return", "min_improvement": 0.9}, "fail", "asked: at least 90 % better"),
+        ({"metric": "latency", "max": 0.001}, "not evaluated", "it has no seconds to forecast one day"),
+        ({"metric": "latency", "versus": "champion", "max_regression": 0.2}, "not evaluated", "or was not measured"),
+        ({"metric": "rmse", "max": 0.0001, "severity": "warn"}, "warn", "Beside that: its RMSE is"),
+        ({"test": "diebold_mariano", "versus": "champion", "alpha": 0.05}, "pass", ""),
+        ({"test": "pesaran_timmermann", "alpha": 0.05}, "pass", ""),
+        ({"test": "stationary_bootstrap", "versus": "mean_training_return", "alpha": 0.05}, "pass", ""),
+    ],
+)
+def test_gates_of_every_kind(gate: dict[str, Any], result: str, said: str) -> None:
+    target = returns(600)
+    frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
+    verdict = verdict_on(frame, with_gates({"id": "mine", **gate}))
+    assert results(verdict)["mine"] == result
+    assert said in verdict.reason
+    expected = {"pass": "promote", "warn": "promote", "fail": "keep", "not evaluated": "inconclusive"}[result]
+    assert verdict.outcome == expected
+
+
+def test_a_change_against_nothing_has_no_size() -> None:
+    target = returns(300)
+    gate = {"id": "mine", "metric": "rmse", "versus": "champion", "max_regression": 0.5}
+    verdict = verdict_on(frame_of(forecaster(target, 0.4, 1), target, target), with_gates(gate))
+    assert results(verdict)["mine"] == "not evaluated"
+    assert math.isnan(next(g.value for g in verdict.gates if g.id == "mine"))
+
+
+def test_relative_changes_are_of_the_size_of_the_baseline() -> None:
+    """A Sharpe ratio of -0.5 instead of -1 is a gain: the sign of the baseline must not turn it round."""
+    target = returns(600)
+    frame = frame_of(-forecaster(target, 0.2, 1), -forecaster(target, 0.6, 2), target)
+    gate = {"id": "mine", "metric": "sharpe", "versus": "champion", "min_improvement": 0.01}
+    verdict = verdict_on(frame, with_gates(gate))
+    measures = compare(frame, []).measures["sharpe"]
+    assert measures["version 1"] < measures["version 2"] < 0
+    assert results(verdict)["mine"] == "pass"
+
+
+def test_prices_that_are_too_old_decide_nothing() -> None:
+    target = returns(600)
+    policy = QUICK.model_copy(update={"evaluation": EvaluationParams(max_stale_days=10)})
+    frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
+    last = target.index[-1].date()
+    assert verdict_on(frame, policy, today=last).outcome == "promote"
+    assert "the prices end 11 days ago" in verdict_on(frame, policy, today=date.fromordinal(last.toordinal() + 11)).reason
+    assert verdict_on(frame, policy).outcome == "inconclusive"
+
+
+def test_forecasts_that_were_not_stored_are_said_beside_the_verdict() -> None:
+    target = returns(600)
+    frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
+    frame.replayed.update({1: 0, 2: 128})
+    verdict = verdict_on(frame)
+    assert (verdict.outcome, results(verdict)["replay"]) == ("promote", "warn")
+    assert "no forecasts of real days were stored with version 1" in verdict.reason
+
+
+def test_later_attempts_are_judged_by_what_is_left_of_alpha() -> None:
+    target = returns(600)
+    for seed in range(50):  # a gain that is significant, but not overwhelmingly so
+        frame = frame_of(forecaster(target, 0.17, seed), forecaster(target, 0, 2), target)
+        p = next(a.p for a in compare(frame, [Question(test="stationary_bootstrap", versus="champion", resamples=1_000)]).answers)
+        if 0.01 < p < 0.02:
+            break
+    policy = with_gates()
+    assert verdict_on(frame, policy, attempt=1).outcome == "promote"  # below 0.025
+    assert verdict_on(frame, policy, attempt=2).outcome == "keep"  # 0.0083
+    assert verdict_on(frame, with_gates(attempts="ignore"), attempt=9).outcome == "promote"
+    assert sum(q.alpha for k in range(1, 2_000) for q in questions(policy, k) if q.versus == "champion" and q.resamples == 1_000) < 0.05
+
+
+def test_a_level_that_no_bootstrap_can_reach_is_not_evaluated() -> None:
+    target = returns(300)
+    gate = {"id": "superior", "test": "stationary_bootstrap", "versus": "champion", "alpha": 1e-9}
+    frame = frame_of(forecaster(target, 0, 1), forecaster(target, 0, 2), target)
+    policy = PromotionParams.model_validate({"gates": [gate], "attempts": "ignore"})
+    verdict = judge(compare(frame, questions(policy, 1)), policy)
+    assert results(verdict)["superior"] == "not evaluated"
+    assert "finer than 10,000 resamples can tell" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"gates": [{"id": "g", "metric": "rsme", "max": 1}]}, r"promotion\.gates\.0\.metric: unknown metric \(did you mean 'rmse'\?\)"),
+        ({"gates": [{"id": "g", "metric": "mape", "max": 1}]}, "mape is refused: a percentage of a return means nothing"),
+        ({"gates": [{"id": "g", "metric": "r2", "min": 0.3, "max": 0.2}]}, "min 0.3 lies above max 0.2: nothing can pass"),
+        ({"gates": [{"id": "g", "metric": "r2"}]}, "gate g: no bound"),
+        ({"gates": [{"id": "g"}]}, "either metric or test is needed"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max_regression": 0.1}]}, "a change against what"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max": 0.1, "versus": "champion"}]}, "they take no versus"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max_regression": 0.1, "min_improvement": 0.1, "versus": "champion"}]}, "contradict"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max_regression": -0.1, "versus": "champion"}]}, "greater than or equal to 0"),
+        ({"gates": [{"id": "g", "metric": "hit_rate", "max_regression": 0.1, "versus": "zero_return"}]}, "forecasting zero has no hit_rate"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max": 1, "alpha": 0.05}]}, "alpha belong to a test"),
+        ({"gates": [{"id": "g", "metric": "r2", "max": 1, "slice": "volatility_tercile"}]}, "goes with metric: rmse"),
+        ({"gates": [{"id": "g", "test": "t_test", "versus": "champion", "alpha": 0.05}]}, r"gates\.0\.test: Input should be 'stationary"),
+        ({"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion"}]}, "a test needs alpha"),
+        ({"gates": [{"id": "g", "test": "diebold_mariano", "alpha": 0.05}]}, "what is it tested against"),
+        ({"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion", "alpha": 5}]}, r"gates\.0\.alpha"),
+        ({"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion", "alpha": 0.05, "max": 1}]}, "a test takes no max"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max": 1, "maxx": 1}]}, r"gates\.0\.maxx: unknown key; the nearest known one is 'max'"),
+        ({"gates": [{"id": "days", "metric": "rmse", "max": 1}]}, "is that of a gate which is always there"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max": 1}, {"id": "g", "metric": "mae", "max": 1}]}, "the id 'g' is there twice"),
+        ({"gates": [{"id": "a", "metric": "r2", "max": 0.1}, {"id": "b", "metric": "r2", "min": 0.2}]}, "gates b and a contradict"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max": 1}]}, "policy superiority: a gate has to test the challenger"),
+        ({"gates": []}, "policy superiority: a gate has to test the challenger"),
+        ({"policy": "non_inferiority"}, "gate superior asks for a better one"),
+        ({"policy": "non_inferiority", "gates": [{"id": "g", "metric": "rmse", "max": 1}]}, "how much worse the challenger may be"),
+        ({"policy": "best"}, "promotion.policy"),
+        ({"attempts": "forget"}, "promotion.attempts"),
+        ({"evaluation": {"min_days": 0}}, r"promotion\.evaluation\.min_days"),
+        ({"evaluation": {"min_day": 9}}, "the nearest known one is 'min_days'"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused_when_it_is_read(project: Project, rules: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        project.registry(promotion=rules)
+
+
+def test_the_same_comparison_gives_the_same_verdict() -> None:
+    target = returns(500)
+    frame = frame_of(forecaster(target, 0.2, 1), forecaster(target, 0.1, 2), target)
+    assert verdict_on(frame) == verdict_on(frame)
+
+
+# How often the policy errs. `make stress` repeats these with hundreds of forecasters.
+
+
+def is_promoted(frame: EvaluationFrame, policy: PromotionParams, attempt: int = 1) -> bool:
+    asked = [q for q in questions(policy, attempt) if q.versus == "champion" and q.test == "stationary_bootstrap"]
+    return judge(compare(frame, asked), policy, attempt=attempt).outcome == "promote"
+
+
+def promoted_share(times: int, frame: Callable[[int], EvaluationFrame], policy: PromotionParams) -> float:
+    return float(np.mean([is_promoted(frame(seed), policy) for seed in range(times)]))
+
+
+def most(times: int, share: float = 0.05) -> float:
+    """What a share of at most 5 % shows in so many trials, but once in a thousand times."""
+    return share + 3.1 * math.sqrt(share * (1 - share) / times)
+
+
+def test_equal_forecasters_are_rarely_promoted(rounds: int) -> None:
+    def frame(seed: int) -> EvaluationFrame:
+        target = returns(260, seed)
+        return frame_of(forecaster(target, 0.1, seed), forecaster(target, 0.1, seed + 10**6), target)
+
+    times = 50 * rounds
+    assert promoted_share(times, frame, with_gates(attempts="ignore")) <= most(times)
+
+
+def test_twenty_equal_challengers_are_rarely_promoted(rounds: int) -> None:
+    def frame(seed: int) -> EvaluationFrame:
+        target = returns(260, seed)
+        crowd = [forecaster(target, 0.1, seed * 100 + place) for place in range(21)]
+        errors = [float(((target - one) ** 2).mean()) for one in crowd[1:]]
+        order = sorted(range(1, 21), key=lambda place: errors[place - 1])  # the best of them is judged
+        return frame_of(crowd[order[0]], crowd[0], target, *(crowd[place] for place in order[1:]))
+
+    times = 15 * rounds
+    assert promoted_share(times, frame, with_gates(attempts="ignore")) <= most(times)
+
+
+def test_twenty_five_looks_at_an_equal_forecaster_rarely_promote_it(rounds: int) -> None:
+    """The days grow; each look is a new attempt, and one success would do."""
+    policy, times, promoted = with_gates(), 6 * rounds, 0
+    for seed in range(times):
+        target = returns(860, seed)
+        ours, theirs = forecaster(target, 0.1, seed), forecaster(target, 0.1, seed + 10**6)
+        promoted += any(
+            is_promoted(frame_of(ours.iloc[:n], theirs.iloc[:n], target.iloc[:n]), policy, attempt=k)
+            for k, n in enumerate(range(260, 860, 24), 1)
+        )
+    assert promoted / times <= most(times)
+
+
+def test_a_real_gain_is_found_about_as_often_as_by_diebold_and_mariano(rounds: int) -> None:
+    found, dm, times = 0, 0, 40 * rounds
+    for seed in range(times):
+        target = returns(500, seed)
+        ours, theirs = forecaster(target, 0.2, seed), forecaster(target, 0, seed + 10**6)
+        found += is_promoted(frame_of(ours, theirs, target), with_gates(attempts="ignore"))
+        test = diebold_mariano_test(target, theirs, ours, harvey_adj=True)
+        dm += test.statistic > 0 and test.pvalue / 2 < 0.05
+    assert dm > 0.5 * times
+    assert abs(found - dm) <= max(3, 0.06 * times)
+
+
+def test_baselines_are_no_versions() -> None:
+    target = returns(300)
+    assert list(compare(frame_of(target * 0.1, None, target), []).to_frame().columns) == [
+        "version 2 (challenger)",
+        f"{ZERO} (baseline)",
+        f"{MEAN} (baseline)",
+    ]
