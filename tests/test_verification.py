@@ -250,7 +250,7 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     "model deleted": (lambda: shutil.rmtree(artifact("model")), r"the files of version . are gone: nobody decided", True),
     "daily forecasts edited": (lambda: flip(artifact("evidence/frame.csv")), r"the stored frame.csv was edited", True),
     "daily forecasts deleted": (lambda: artifact("evidence/frame.csv").unlink(), r"the stored frame.csv is gone", True),
-    "measures edited": (lambda: flip(artifact("evidence/measures.json")), r"the stored measures.json was edited", True),
+    "measures edited": (lambda: flip(artifact("evidence/comparison.json")), r"the stored comparison.json was edited", True),
     "copy of a record edited": (lambda: flip(artifact("record/*.ipynb")), r"the copy of its record .* was edited", True),
     "copy of a record deleted": (lambda: artifact("record/*.ipynb").unlink(), r"the copy of its record .* is gone", True),
 }
