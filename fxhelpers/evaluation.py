@@ -128,7 +128,7 @@ def forecast_days(
     Raises
     ------
     NotComparableError
-        A feature is not at hand.
+        A feature is not at hand, or not known on any day.
     """
     foreign = [name for name in feature_names if name not in features]
     if foreign:
@@ -138,6 +138,9 @@ def forecast_days(
         )
         raise NotComparableError(msg)
     table = features[feature_names].assign(target=target).dropna()
+    if table.empty:
+        msg = f"there is no day on which all of its {len(feature_names)} features and the next day's return are known"
+        raise NotComparableError(msg)
     forecast = pipeline.predict(table[feature_names])
     return pd.DataFrame({"target": table["target"], "forecast": np.asarray(forecast)}, index=table.index)
 

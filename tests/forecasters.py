@@ -23,7 +23,11 @@ def forecaster(target: pd.Series, skill: float, seed: int) -> pd.Series:
 
 
 def frame_of(
-    challenger: pd.Series, champion: pd.Series | None, target: pd.Series, *others: pd.Series, facts: dict[int, object] | None = None
+    challenger: pd.Series,
+    champion: pd.Series | None,
+    target: pd.Series,
+    *others: pd.Series,
+    facts: dict[int, object] | None = None,
 ) -> EvaluationFrame:
     """Version 2 against version 1; further challengers are 3, 4, …"""
     columns = {TARGET: target, ZERO: target * 0, MEAN: target * 0 + 0.0004, column(2): challenger}

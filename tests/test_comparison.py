@@ -116,7 +116,9 @@ def test_several_challengers_are_tested_as_arch_does(skills: tuple[float, ...]) 
     assert {a.forecast for a in comparison.answers if a.p < 0.05} == set(steps.superior_models)
     assert all(a.family == 6 and a.p >= a.p_alone for a in comparison.answers)
     every = frame.days[[*frame.challengers, "version 1"]].rsub(target, axis=0) ** 2
-    block = max(5, math.ceil(optimal_block_length(every.drop(columns="version 2").rsub(every["version 2"], axis=0)).stationary.max()))
+    block = max(
+        5, math.ceil(optimal_block_length(every.drop(columns="version 2").rsub(every["version 2"], axis=0)).stationary.max())
+    )
     mcs = MCS(every, size=0.05, block_size=block, reps=2_000, seed=SEED)
     mcs.compute()
     assert set(comparison.best) == set(mcs.included)
@@ -253,7 +255,10 @@ def test_the_figures_can_be_drawn_of_anything() -> None:
     from fxhelpers import plots
 
     target = returns(130)
-    seen = {"windows": {"training": {"first_day": "2005-01-03", "last_day": "2009-06-30"}}, "seen": {"last_day": "2009-06-30", "basis": ""}}
+    seen = {
+        "windows": {"training": {"first_day": "2005-01-03", "last_day": "2009-06-30"}},
+        "seen": {"last_day": "2009-06-30", "basis": ""},
+    }
     facts: dict[int, object] = dict.fromkeys((1, 2, 3), seen)
     one_day = target.iloc[:1]
     for frame in (

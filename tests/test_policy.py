@@ -17,9 +17,7 @@ from fxhelpers.errors import ParamsError
 from fxhelpers.params import EvaluationParams, GateParams, PromotionParams
 from fxhelpers.policy import NO_SKILL, Verdict, judge, questions
 
-QUICK = PromotionParams(
-    gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates)
-)
+QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
 SUPERIOR = GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05, resamples=1_000)
 
 
@@ -93,7 +91,10 @@ DEGENERATE: dict[str, tuple[Callable[[pd.Series], EvaluationFrame], str]] = {
     "forecasting zero, first": (lambda t: frame_of(t * 0, None, t), "it forecasts the same, 0.0000%, on every day"),
     "one day": (lambda t: frame_of(t.iloc[:1], -t.iloc[:1], t.iloc[:1]), "only 1 days are left"),
     "too few days": (lambda t: frame_of(t.iloc[:249], -t.iloc[:249], t.iloc[:249]), "at least 250 are needed"),
-    "the answers themselves": (lambda t: frame_of(t, forecaster(t, 0, 1), t), "its R² against zero is +1.0000 (asked: at most 0.2)"),
+    "the answers themselves": (
+        lambda t: frame_of(t, forecaster(t, 0, 1), t),
+        "its R² against zero is +1.0000 (asked: at most 0.2)",
+    ),
     "a share that never moved": (lambda t: frame_of(forecaster(t, 0, 1), None, t * 0), "it has no R² against zero"),
     "a champion without errors": (lambda t: frame_of(forecaster(t, 0.3, 1), t, t), "there is no RMSE to hold it against"),
 }
@@ -110,7 +111,13 @@ def test_degenerate_inputs_are_never_promoted_and_the_reason_is_named(case: str)
 @pytest.mark.parametrize("policy", ["superiority", "non_inferiority"])
 def test_an_identical_model_is_kept_out_under_any_policy(policy: str) -> None:
     target = returns(400)
-    gate = {"id": "g", "test": "stationary_bootstrap", "versus": "champion", "alpha": 0.05, "margin": 0.02 * (policy != "superiority")}
+    gate = {
+        "id": "g",
+        "test": "stationary_bootstrap",
+        "versus": "champion",
+        "alpha": 0.05,
+        "margin": 0.02 * (policy != "superiority"),
+    }
     rules = PromotionParams.model_validate({"policy": policy, "gates": [gate]})
     same = forecaster(target, 0.2, 1)
     facts: dict[int, object] = {2: {"seen": {"last_day": "2009-06-30"}}, 1: {"seen": {"last_day": "2008-06-30"}}}
@@ -214,7 +221,10 @@ def test_later_attempts_are_judged_by_what_is_left_of_alpha() -> None:
     assert verdict_on(frame, policy, attempt=1).outcome == "promote"  # below 0.025
     assert verdict_on(frame, policy, attempt=2).outcome == "keep"  # 0.0083
     assert verdict_on(frame, with_gates(attempts="ignore"), attempt=9).outcome == "promote"
-    assert sum(q.alpha for k in range(1, 2_000) for q in questions(policy, k) if q.versus == "champion" and q.resamples == 1_000) < 0.05
+    assert (
+        sum(q.alpha for k in range(1, 2_000) for q in questions(policy, k) if q.versus == "champion" and q.resamples == 1_000)
+        < 0.05
+    )
 
 
 def test_a_level_that_no_bootstrap_can_reach_is_not_evaluated() -> None:
@@ -230,31 +240,58 @@ def test_a_level_that_no_bootstrap_can_reach_is_not_evaluated() -> None:
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"gates": [{"id": "g", "metric": "rsme", "max": 1}]}, r"promotion\.gates\.0\.metric: unknown metric \(did you mean 'rmse'\?\)"),
+        (
+            {"gates": [{"id": "g", "metric": "rsme", "max": 1}]},
+            r"promotion\.gates\.0\.metric: unknown metric \(did you mean 'rmse'\?\)",
+        ),
         ({"gates": [{"id": "g", "metric": "mape", "max": 1}]}, "mape is refused: a percentage of a return means nothing"),
         ({"gates": [{"id": "g", "metric": "r2", "min": 0.3, "max": 0.2}]}, "min 0.3 lies above max 0.2: nothing can pass"),
         ({"gates": [{"id": "g", "metric": "r2"}]}, "gate g: no bound"),
         ({"gates": [{"id": "g"}]}, "either metric or test is needed"),
         ({"gates": [{"id": "g", "metric": "rmse", "max_regression": 0.1}]}, "a change against what"),
         ({"gates": [{"id": "g", "metric": "rmse", "max": 0.1, "versus": "champion"}]}, "they take no versus"),
-        ({"gates": [{"id": "g", "metric": "rmse", "max_regression": 0.1, "min_improvement": 0.1, "versus": "champion"}]}, "contradict"),
+        (
+            {"gates": [{"id": "g", "metric": "rmse", "max_regression": 0.1, "min_improvement": 0.1, "versus": "champion"}]},
+            "contradict",
+        ),
         ({"gates": [{"id": "g", "metric": "rmse", "max_regression": -0.1, "versus": "champion"}]}, "greater than or equal to 0"),
-        ({"gates": [{"id": "g", "metric": "hit_rate", "max_regression": 0.1, "versus": "zero_return"}]}, "forecasting zero has no hit_rate"),
+        (
+            {"gates": [{"id": "g", "metric": "hit_rate", "max_regression": 0.1, "versus": "zero_return"}]},
+            "forecasting zero has no hit_rate",
+        ),
         ({"gates": [{"id": "g", "metric": "rmse", "max": 1, "alpha": 0.05}]}, "alpha belong to a test"),
         ({"gates": [{"id": "g", "metric": "r2", "max": 1, "slice": "volatility_tercile"}]}, "goes with metric: rmse"),
-        ({"gates": [{"id": "g", "test": "t_test", "versus": "champion", "alpha": 0.05}]}, r"gates\.0\.test: Input should be 'stationary"),
+        (
+            {"gates": [{"id": "g", "test": "t_test", "versus": "champion", "alpha": 0.05}]},
+            r"gates\.0\.test: Input should be 'stationary",
+        ),
         ({"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion"}]}, "a test needs alpha"),
         ({"gates": [{"id": "g", "test": "diebold_mariano", "alpha": 0.05}]}, "what is it tested against"),
         ({"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion", "alpha": 5}]}, r"gates\.0\.alpha"),
-        ({"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion", "alpha": 0.05, "max": 1}]}, "a test takes no max"),
-        ({"gates": [{"id": "g", "metric": "rmse", "max": 1, "maxx": 1}]}, r"gates\.0\.maxx: unknown key; the nearest known one is 'max'"),
+        (
+            {"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion", "alpha": 0.05, "max": 1}]},
+            "a test takes no max",
+        ),
+        (
+            {"gates": [{"id": "g", "metric": "rmse", "max": 1, "maxx": 1}]},
+            r"gates\.0\.maxx: unknown key; the nearest known one is 'max'",
+        ),
         ({"gates": [{"id": "days", "metric": "rmse", "max": 1}]}, "is that of a gate which is always there"),
-        ({"gates": [{"id": "g", "metric": "rmse", "max": 1}, {"id": "g", "metric": "mae", "max": 1}]}, "the id 'g' is there twice"),
-        ({"gates": [{"id": "a", "metric": "r2", "max": 0.1}, {"id": "b", "metric": "r2", "min": 0.2}]}, "gates b and a contradict"),
+        (
+            {"gates": [{"id": "g", "metric": "rmse", "max": 1}, {"id": "g", "metric": "mae", "max": 1}]},
+            "the id 'g' is there twice",
+        ),
+        (
+            {"gates": [{"id": "a", "metric": "r2", "max": 0.1}, {"id": "b", "metric": "r2", "min": 0.2}]},
+            "gates b and a contradict",
+        ),
         ({"gates": [{"id": "g", "metric": "rmse", "max": 1}]}, "policy superiority: a gate has to test the challenger"),
         ({"gates": []}, "policy superiority: a gate has to test the challenger"),
         ({"policy": "non_inferiority"}, "gate superior asks for a better one"),
-        ({"policy": "non_inferiority", "gates": [{"id": "g", "metric": "rmse", "max": 1}]}, "how much worse the challenger may be"),
+        (
+            {"policy": "non_inferiority", "gates": [{"id": "g", "metric": "rmse", "max": 1}]},
+            "how much worse the challenger may be",
+        ),
         ({"policy": "best"}, "promotion.policy"),
         ({"attempts": "forget"}, "promotion.attempts"),
         ({"evaluation": {"min_days": 0}}, r"promotion\.evaluation\.min_days"),

@@ -1,19 +1,15 @@
 """The one path to Production, on real models of real prices."""
 
 from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 from conftest import NAME, Project
 
-from fxhelpers import ModelRegistry, load_prices
-from fxhelpers.comparison import TARGET, ZERO, EvaluationFrame, column, compare
-from fxhelpers.errors import NoRecordError, NotComparableError, ParamsError, StaleComparisonError, VersionNotFoundError
-from fxhelpers.ledger import Decision
-from fxhelpers.policy import judge
+from fxhelpers import ModelRegistry
+from fxhelpers.errors import NoRecordError, ParamsError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.scoring import evaluation_frame
 
 Register = Callable[..., int]
 
@@ -24,7 +20,7 @@ def stages(registry: ModelRegistry) -> dict[int, str]:
         return {int(v.version): v.current_stage for v in client.search_model_versions(f"name='{NAME}'")}
 
 
-def promoted(registry: ModelRegistry, version: int | None = None, **words: str) -> Decision:
+def promoted(registry: ModelRegistry, version: int | None = None, **words: Any) -> Decision:
     return registry.promote(registry.propose("AAPL", version, apply=True, **words))
 
 
@@ -180,12 +176,6 @@ def test_a_reason_that_cannot_be_kept_is_refused_before_anything_changes(registe
     assert registry.get_production_model(NAME) is None
 
 
-def test_a_small_difference_is_said_with_digits_enough() -> None:
-    target = returns(300)
-    verdict = judge(compare(frame_of(target * 0.1, target * 0.1 * (1 + 1e-7), target)))
-    assert "1.11e-06 % above that of the champion" in verdict.reason
-
-
 def test_the_champion_itself_is_compared_with_the_baselines_and_kept(registered: Register, project: Project) -> None:
     registered("regularised", stage="Production")
     registry = ModelRegistry()
@@ -199,28 +189,6 @@ def test_the_champion_itself_is_compared_with_the_baselines_and_kept(registered:
 def test_nothing_registered_says_how_to_register(project: Project) -> None:
     with pytest.raises(VersionNotFoundError, match=r"has no version to compare .* fx run register -p symbol AAPL"):
         ModelRegistry().compare("AAPL")
-
-
-def test_only_days_that_no_version_has_seen_are_compared(registered: Register, project: Project) -> None:
-    """The later training decides: its last day, the horizon and the embargo are left out."""
-    old = registered("regularised")
-    newer = project.registry(training={"test_size": 0.1, "embargo_days": 5})
-    new = newer.register_model(project.bundle()).version
-    prices = load_prices("AAPL", newer.params.prices)
-    frame = evaluation_frame(newer.client, NAME, "AAPL", prices, challenger=new, champion=old)
-    seen = pd.Timestamp(frame.facts[new]["windows"]["validation"]["last_day"])
-    assert seen > pd.Timestamp(frame.facts[old]["windows"]["validation"]["last_day"])
-    between = prices.index[(prices.index > seen) & (prices.index < frame.days.index[0])]
-    assert len(between) == 1 + 5
-    assert frame.days.notna().all(axis=None)
-    assert frame.digest == evaluation_frame(newer.client, NAME, "AAPL", prices, challenger=new, champion=old).digest
-
-
-def test_no_common_day_left_names_who_saw_them(registered: Register, project: Project) -> None:
-    registered("regularised")
-    registry = project.registry(prices={"end": "2010-01-29"})
-    with pytest.raises(NotComparableError, match=r"no day is left .* end on 2010-01-29.*version 1 up to 2010-0"):
-        registry.compare("AAPL")
 
 
 def test_apply_is_refused_in_a_notebook_that_nobody_keeps(
@@ -237,54 +205,93 @@ def test_apply_is_refused_in_a_notebook_that_nobody_keeps(
     assert registry.get_production_model(NAME) is None
 
 
-def frame_of(challenger: pd.Series, champion: pd.Series | None, target: pd.Series) -> EvaluationFrame:
-    columns = {TARGET: target, ZERO: target * 0, column(2): challenger}
-    if champion is not None:
-        columns[column(1)] = champion
-    return EvaluationFrame(
-        symbol="XYZ", challenger=2, champion=1 if champion is not None else None, days=pd.DataFrame(columns), facts={}
+def test_an_override_promotes_against_the_verdict_and_is_marked_everywhere(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    good, worse = registered("regularised", stage="Production"), registered("original")
+    with pytest.raises(ParamsError, match="to promote against the verdict needs a reason"):
+        registry.propose("AAPL", worse, apply=True, override=True, reason=" ")
+    assert len(decisions(registry)) == 1
+    look = registry.promote(registry.propose("AAPL", worse, override=True, reason="the feed broke"))
+    assert (look.result, look.rests_on, look.to_version) == ("only shown", "override", good)
+    done = promoted(registry, worse, override=True, reason="the feed broke")
+    assert (done.result, done.verdict, done.rests_on, done.overridden) == ("promoted", "keep", "override", True)
+    history = registry.history("AAPL")
+    marked = (
+        done.reason,
+        done._repr_html_(),
+        registry.client.version(NAME, worse).tags["fx.decision"],
+        registry.versions_frame("AAPL").loc[worse, "last decision"],
+        history.to_csv(),
+        history._repr_html_(),
+        history.reigns().to_html(),
+        registry.verify("AAPL").said + str(registry.verify("AAPL").findings),
     )
+    for place, text in enumerate(marked):
+        assert AGAINST in str(text), place
+    needless = promoted(registry, good, override=True, reason="back")
+    assert (needless.verdict, needless.rests_on, needless.overridden) == ("promote", "compared", False)
 
 
-def returns(days: int, seed: int = 0) -> pd.Series:
-    return pd.Series(np.random.default_rng(seed).normal(0, 0.02, days), pd.bdate_range("2020-01-01", periods=days))
+def test_an_override_needs_the_approval_that_any_promotion_needs(registered: Register, project: Project) -> None:
+    registered("original")
+    registry = project.registry(promotion={"approval": {"Production": {"required": True}}})
+    decision = promoted(registry, override=True, reason="the feed broke")
+    assert (decision.result, decision.overridden, decision.to_version) == ("refused", False, None)
+    assert "asks for approved_by" in decision.reason
 
 
-def test_an_identical_challenger_is_never_promoted() -> None:
-    target = returns(300)
-    verdict = judge(compare(frame_of(target * 0.1, target * 0.1, target)))
-    assert verdict.outcome == "keep"
-    assert "exactly that of the champion" in verdict.reason
+def test_a_comparison_with_another_version_than_the_champion_can_be_looked_at_but_not_acted_on(
+    registered: Register, project: Project
+) -> None:
+    registry = ModelRegistry()
+    old, champion, new = registered("original"), registered("regularised", stage="Production"), registered("lighter")
+    look = registry.compare("AAPL", new, champion=old)
+    assert look.comparison is not None
+    assert (look.comparison.champion, look.verdict.outcome) == (
+        f"version {old}",
+        "promote" if look.verdict.outcome == "promote" else "keep",
+    )
+    assert registry.promote(look).to_version == champion
+    with pytest.raises(StaleComparisonError, match=r"the champion is version 2, not version 1: .* nothing was changed"):
+        registry.propose("AAPL", new, champion=old, apply=True)
+    assert registry.propose("AAPL", new, champion=champion).champion == registry.get_production_model(NAME)
 
 
-def test_too_few_days_are_never_enough() -> None:
-    target = returns(59)
-    verdict = judge(compare(frame_of(target * 0.5, None, target)))
-    assert verdict.outcome == "keep"
-    assert "only 59 days" in verdict.reason
+def test_several_challengers_are_tested_at_once_and_the_best_is_judged(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("original", stage="Production")
+    second, third = registered("lighter"), registered("regularised")
+    proposal = registry.propose("AAPL", challengers=[second, third], apply=True)
+    assert proposal.comparison is not None
+    assert proposal.challenger.version == third
+    assert proposal.comparison.frame.challengers == ["version 3", "version 2"]
+    decision = registry.promote(proposal)
+    assert (decision.result, decision.to_version, decision.challengers) == ("promoted", third, [third, second])
+    with pytest.raises(ParamsError, match="version 3 is the champion, which all others are compared with"):
+        registry.compare("AAPL", challengers=[second, third])
+    with pytest.raises(ParamsError, match="version numbers are expected, found 'two'"):
+        registry.compare("AAPL", challengers=["two"])  # type: ignore[list-item]
+    assert registry.verify("AAPL", deep=True).findings == ()
 
 
-def test_a_gate_that_cannot_be_evaluated_is_inconclusive_not_passed() -> None:
-    target = returns(100) * 0  # a share that never moved: no error to improve on
-    verdict = judge(compare(frame_of(target, None, target)))
-    assert verdict.outcome == "inconclusive"
-    assert [gate.result for gate in verdict.gates] == ["pass", "not evaluated"]
+def test_distinct_attempts_are_counted_and_the_same_one_again_is_none(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("regularised", stage="Production")
+    first, second = registered("original"), registered("lighter")
 
+    def attempt(version: int, **days: str) -> int:
+        proposal = registry.propose("AAPL", version, apply=True, **days)  # type: ignore[arg-type]
+        registry.promote(proposal)
+        return proposal.verdict.attempt
 
-def test_a_forecast_that_is_not_finite_is_refused_by_name() -> None:
-    target = returns(100)
-    with pytest.raises(ValueError, match="version 2 of XYZ: y_pred: not finite on 1 of 100 days"):
-        compare(frame_of(target.where(target.index != target.index[3]), None, target))
-
-
-def test_measures_are_what_they_say() -> None:
-    target = returns(400)
-    comparison = compare(frame_of(target * 0.5, target * 0, target))
-    ours = comparison.measures.loc["version 2"]
-    assert ours["rmse_to_zero"] == pytest.approx(0.5)
-    assert ours["r2"] == pytest.approx(0.75)
-    assert ours["hit_rate"] == 1.0
-    gain = comparison.cumulative_gain(ZERO)
-    assert gain.iloc[-1] == pytest.approx(0.75 * float((target**2).sum()))
-    assert gain.is_monotonic_increasing
-    assert np.allclose(comparison.rolling_rmse_to_zero(60)["version 2"], 0.5)
+    assert registry.compare("AAPL", second).verdict.attempt == 1  # a look is none, and shows what the next one would be
+    assert [attempt(first), attempt(second), attempt(first), attempt(second)] == [1, 2, 1, 2]
+    assert attempt(second, start="2011-01-03") == 3
+    registry.propose("AAPL", first, apply=True, end="2012-12-31")  # abandoned: somebody may have seen the verdict
+    assert attempt(second, start="2011-01-04") == 5
+    outcome = read_ledger(registry.client, NAME).outcomes[-1].outcome
+    assert outcome is not None
+    assert outcome.facts["attempt"] == 5
+    assert next(gate for gate in outcome.facts["gates"] if gate["id"] == "superior")["bound"].endswith(
+        "which is 0.05 at attempt 5"
+    )

@@ -26,7 +26,6 @@ from fxhelpers.errors import (
     VersionNotFoundError,
 )
 from fxhelpers.registry import create_version, load_version
-from fxhelpers.scoring import evaluation_frame
 from fxhelpers.training import supervised
 
 
@@ -373,6 +372,5 @@ def test_a_foresightx_bundle_registers_unchanged_and_serves(
     rows = pd.DataFrame(np.random.default_rng(1).normal(100, 15, (50, 8)), columns=bundle.feature_names)
     expected = bundle.model_object.predict(bundle.scaler_object.transform(rows.to_numpy()))
     np.testing.assert_array_equal(loaded.pipeline.predict(rows), expected)
-    prices = load_prices("AAPL", registry.params.prices)
-    with pytest.raises(NotComparableError, match=r"it does not say its .*windows"):
-        evaluation_frame(registry.client, result.model_name, "TATAMOTORS.BO", prices, challenger=1, champion=None)
+    with pytest.raises(NotComparableError, match=r"put features_TATAMOTORS.BO.csv into .*paths\.features"):
+        registry.compare("TATAMOTORS.BO")
