@@ -17,7 +17,7 @@ help:
 	@echo "make test   all tests, linters, types and layers"
 	@echo "make lab    JupyterLab on notebooks/"
 	@echo "make ui     MLflow's own pages on the registry"
-	@echo "make stress hundreds of races and kills, on SQLite and PostgreSQL (ROUNDS=100 of each kind; most of an hour)"
+	@echo "make stress hundreds of races, kills and simulated forecasters (ROUNDS=100 of each kind; more than an hour)"
 	@echo "make lint   linters, types and layers only"
 	@echo "make lock   resolve requirements.lock anew"
 	@echo "make clean  remove .venv and caches; outputs/ stays"
@@ -46,7 +46,7 @@ pytest: $(READY)
 
 ROUNDS ?= 100
 stress: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_lock.py --rounds $(ROUNDS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_lock.py tests/test_policy.py --rounds $(ROUNDS)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
