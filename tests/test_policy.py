@@ -343,13 +343,13 @@ def test_twenty_equal_challengers_are_rarely_promoted(rounds: int) -> None:
         order = sorted(range(1, 21), key=lambda place: errors[place - 1])  # the best of them is judged
         return frame_of(crowd[order[0]], crowd[0], target, *(crowd[place] for place in order[1:]))
 
-    times = 15 * rounds
+    times = 8 * rounds
     assert promoted_share(times, frame, with_gates(attempts="ignore")) <= most(times)
 
 
 def test_twenty_five_looks_at_an_equal_forecaster_rarely_promote_it(rounds: int) -> None:
     """The days grow; each look is a new attempt, and one success would do."""
-    policy, times, promoted = with_gates(), 6 * rounds, 0
+    policy, times, promoted = with_gates(), 2 * rounds, 0
     for seed in range(times):
         target = returns(860, seed)
         ours, theirs = forecaster(target, 0.1, seed), forecaster(target, 0.1, seed + 10**6)

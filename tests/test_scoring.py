@@ -133,7 +133,7 @@ def leaky(project: Project) -> Callable[..., ModelRegistry]:
         target = pd.Series(rng.normal(0, 0.02, days), index, name="Target_Return")
         trained = int(0.85 * days)
         scaler = StandardScaler().fit(features.iloc[:trained].to_numpy())
-        model = MLPRegressor(hidden_layer_sizes=(128, 96, 32), learning_rate_init=0.002, max_iter=100, random_state=42)
+        model = MLPRegressor(hidden_layer_sizes=(64,), learning_rate_init=0.005, max_iter=100, random_state=42)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.fit(scaler.transform(features.iloc[:trained].to_numpy()), target.iloc[:trained] * 50)
@@ -144,7 +144,7 @@ def leaky(project: Project) -> Callable[..., ModelRegistry]:
             folder.mkdir(parents=True)
         (folders["models"] / "mlp_model_NOISE.pkl").write_bytes(pickle.dumps(model))
         (folders["models"] / "mlp_scaler_NOISE.pkl").write_bytes(pickle.dumps(scaler))
-        metadata = {"symbol": "NOISE", "timestamp": timestamp, "model_type": "MLP", "architecture": [128, 96, 32]}
+        metadata = {"symbol": "NOISE", "timestamp": timestamp, "model_type": "MLP", "architecture": [64]}
         stats = {**metadata, "features_count": len(NAMES), "feature_names": NAMES}
         (folders["metadata"] / "mlp_model_stats_NOISE.json").write_text(json.dumps(stats))
         features.assign(Target_Return=target).rename_axis("Date").reset_index().to_csv(

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from fxhelpers.estimators import load_estimator
 from fxhelpers.registry import RegisteredModel
 
-_WARM_UPS, _BATCHES, _CALLS = 20, 30, 10
+_WARM_UPS, _BATCHES, _CALLS = 10, 30, 5
 _LONGEST = 1.5  # seconds
 
 
