@@ -137,7 +137,7 @@ def forecast_days(
             f"first is {foreign[0]!r}: the model was trained on others. It can be registered and served, but not compared."
         )
         raise NotComparableError(msg)
-    table = features[feature_names].assign(target=target).dropna()
+    table = features[feature_names].assign(target=target).replace([np.inf, -np.inf], np.nan).dropna()
     if table.empty:
         msg = f"there is no day on which all of its {len(feature_names)} features and the next day's return are known"
         raise NotComparableError(msg)

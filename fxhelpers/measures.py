@@ -33,6 +33,11 @@ class Measure:
     of_files: bool = False
 
     @property
+    def signed(self) -> bool:
+        """Whether it can be negative."""
+        return "+" in self.form
+
+    @property
     def heading(self) -> str:
         """Label and direction, for the head of a column."""
         return f"{self.label} ({self.better} is better)"

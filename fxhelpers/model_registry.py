@@ -450,4 +450,5 @@ def _selection(version: int | None, champion: int | None, challengers: Sequence[
     """Return what is to be compared; a notebook's 0 means that it was left out."""
     from fxhelpers.scoring import Selection
 
-    return Selection(version=version or None, champion=champion or None, challengers=tuple(challengers), **days)
+    given = tuple(challengers) if isinstance(challengers, Sequence) else (challengers,)
+    return Selection(version=version or None, champion=champion or None, challengers=given, **days)

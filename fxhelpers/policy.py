@@ -7,6 +7,7 @@ which keeps the champion too. A gate of severity ``warn`` never decides, and
 what it says stands beside the verdict.
 """
 
+import hashlib
 import html
 import math
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from fxhelpers.comparison import STANDARD, ZERO, Answer, Comparison, Question
-from fxhelpers.measures import MEASURES
+from fxhelpers.measures import MEASURES, Measure
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.results import left_aligned, shown_as
 
@@ -28,6 +30,7 @@ NO_SKILL = "no evidence of skill"
 """Words without which nothing becomes the first champion that is not significantly better than forecasting zero."""
 
 _LONGEST_REASON = 1000
+_NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
 _COLOURS = {"promote": "#00604d", "keep": "#37474f", "inconclusive": "#7a4f00"}
 _MARKS = {"pass": "✓\u00a0pass", "fail": "✗\u00a0fail", "warn": "⚠\u00a0warn", "not evaluated": "? not evaluated"}
 
@@ -131,6 +134,22 @@ class Verdict:
         return pd.DataFrame(rows, columns=columns).set_index("gate").rename_axis(index=None, columns="gate")
 
 
+def policy_digest(policy: PromotionParams) -> str:
+    """Return the SHA-256 of all that a verdict depends on beside the days: another policy is another attempt.
+
+    Parameters
+    ----------
+    policy : PromotionParams
+        The ``promotion`` section of ``params.yaml``.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(policy.model_dump_json(exclude={"approval"}).encode()).hexdigest()
+
+
 def questions(policy: PromotionParams, attempt: int) -> tuple[Question, ...]:
     """Return the tests that a policy needs, and the standard ones that it does not mention.
 
@@ -196,7 +215,7 @@ def judge(
 def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
     """Return the verdict on a version that is the champion: keep it, and say how it stands."""
     standing = _change(comparison, "rmse", ZERO)
-    where = _compared(standing, "RMSE", "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
+    where = _compared(standing, MEASURES["rmse"], "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
     headline = f"Version {comparison.frame.challenger} is the champion already; {where}, on {len(comparison.frame.days)} days"
     return replace(verdict, outcome="keep", headline=headline, because=(), note="", attempt=0)
 
@@ -206,14 +225,19 @@ def _built_in(comparison: Comparison, policy: PromotionParams, today: date | Non
     frame, days = comparison.frame, len(comparison.frame.days)
     yield _varied(comparison)
     rule, bound = "stored forecasts of real days come out again", "all of them"
-    silent = [version for version, count in frame.replayed.items() if not count]
+    silent = [version for version, (again, stored) in frame.replayed.items() if again < stored / 2 or not again]
     if silent:
         who = " and ".join(f"version {version}" for version in silent)
-        said = f"no forecasts of real days were stored with {who}, so nobody can tell whether prices were restated"
+        said = f"of {who} too few forecasts could be repeated, or none were stored: nobody can tell whether prices were restated"
         yield _bound(math.nan, passed=False, warns=True, id="replay", rule=rule, shown="-", bound=bound, said=said)
     elif frame.replayed:
-        count = min(frame.replayed.values())
+        count = min(again for again, _ in frame.replayed.values())
         yield _bound(count, passed=True, id="replay", rule=rule, shown=f"{count} or more each", bound=bound, said="they do")
+    unsure = [v for v, facts in frame.facts.items() if not facts.get("seen", {}).get("recorded", True)]
+    if unsure:
+        said = "; ".join(f"the last training day of version {v} is {frame.facts[v]['seen']['basis']}" for v in unsure)
+        rule = "the last training day is recorded"
+        yield _bound(math.nan, passed=False, warns=True, id="seen", rule=rule, shown="-", bound="of every version", said=said)
     least = policy.evaluation.min_days
     said = f"only {days} days are left that no compared version has seen, at least {least} are needed"
     rule = "days that no compared version has seen"
@@ -230,8 +254,9 @@ def _built_in(comparison: Comparison, policy: PromotionParams, today: date | Non
 
 def _varied(comparison: Comparison) -> GateResult:
     forecast, champion = comparison.forecast, comparison.champion
-    distinct = int(forecast.nunique())
-    same = champion is not None and bool((forecast == comparison.frame.days[champion]).all())
+    distinct = int(forecast.nunique()) if np.ptp(forecast) > _NOTHING * np.abs(forecast).max() else 1
+    theirs = comparison.frame.days[champion] if champion is not None else None
+    same = theirs is not None and bool(np.allclose(forecast, theirs, rtol=_NOTHING, atol=_NOTHING**2))
     said = f"it forecasts what the champion, {champion}, forecasts, on every day"
     if distinct == 1:
         said = f"it forecasts the same, {forecast.iloc[0] + 0.0:.4%}, on every day"
@@ -323,7 +348,7 @@ def _bounded(comparison: Comparison, gate: GateParams) -> GateResult:
         return _severe(gate, result="not evaluated", shown="-", said=said, **told)
     regression = change if known.better == "lower" else -change
     passed = regression <= (-gate.min_improvement if gate.min_improvement is not None else float(gate.max_regression or 0))
-    said = f"{_compared(change, known.label, rival)}{where} (asked: {bound})"
+    said = f"{_compared(change, known, rival)}{where} (asked: {bound})"
     shown = f"{100 * change:+.3g} %"
     return _severe(gate, result=_result(passed=passed), shown=shown, said=said, **told)
 
@@ -377,7 +402,7 @@ def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateR
         headline=f"{who} is refused" if failed else f"{who} is not promoted",
         because=(*failed, *open_),
         beside=tuple(beside),
-        note=_detectable(comparison, policy),
+        note=_detectable(comparison) if policy.policy == "superiority" else "",
         gates=gates,
         attempt=attempt,
     )
@@ -391,11 +416,10 @@ def _without_skill(comparison: Comparison, policy: PromotionParams, attempt: int
     return "; ".join(result.said for result in results if result.result != "pass")
 
 
-def _detectable(comparison: Comparison, policy: PromotionParams) -> str:
+def _detectable(comparison: Comparison) -> str:
     """Say which gain these days would have shown: a refusal is no proof that there is none."""
     versus = "champion" if comparison.champion else "zero_return"
-    margin = max((gate.margin for gate in policy.gates if gate.test and gate.versus == versus), default=0.0)
-    answer: Answer | None = comparison.answer("stationary_bootstrap", versus, margin=margin)
+    answer: Answer | None = comparison.answer("stationary_bootstrap", versus)
     if answer is None or not answer.detectable < 1:  # of a hopeless challenger: more than all of the error
         return ""
     rival = "the champion" if comparison.champion else "forecasting zero"
@@ -407,7 +431,7 @@ def _standing(comparison: Comparison) -> str:
     rival = comparison.rival(versus) or ZERO
     change, answer = _change(comparison, "rmse", rival), comparison.answer("stationary_bootstrap", versus)
     chance = f" (p = {_digits(answer.p)})" if answer and math.isfinite(answer.p) else ""
-    return f"{_compared(change, 'RMSE', _named(comparison, versus))}{chance}"
+    return f"{_compared(change, MEASURES['rmse'], _named(comparison, versus))}{chance}"
 
 
 def _named(comparison: Comparison, versus: str | None) -> str:
@@ -421,11 +445,12 @@ def _claim(gate: GateParams, rival: str) -> str:
     return f"not worse than {rival} by {gate.margin:.3%}" if gate.margin else f"squared errors below those of {rival}"
 
 
-def _compared(change: float, label: str, rival: str) -> str:
+def _compared(change: float, known: Measure, rival: str) -> str:
     """Say in words where a challenger's measure lies."""
+    label = known.label
     if change == 0:
         return f"its {label} is exactly that of {rival}"
-    if abs(change) < 1:
+    if abs(change) < 1 or known.signed:  # a multiple of a negative number would say the contrary
         return f"its {label} is {100 * abs(change):.3g} % {'above' if change > 0 else 'below'} that of {rival}"
     return f"its {label} is {1 + change:,.4g} times that of {rival}"
 

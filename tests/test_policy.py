@@ -204,10 +204,10 @@ def test_prices_that_are_too_old_decide_nothing() -> None:
 def test_forecasts_that_were_not_stored_are_said_beside_the_verdict() -> None:
     target = returns(600)
     frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
-    frame.replayed.update({1: 0, 2: 128})
+    frame.replayed.update({1: (0, 0), 2: (128, 128)})
     verdict = verdict_on(frame)
     assert (verdict.outcome, results(verdict)["replay"]) == ("promote", "warn")
-    assert "no forecasts of real days were stored with version 1" in verdict.reason
+    assert "of version 1 too few forecasts could be repeated" in verdict.reason
 
 
 def test_later_attempts_are_judged_by_what_is_left_of_alpha() -> None:
@@ -286,6 +286,10 @@ def test_a_level_that_no_bootstrap_can_reach_is_not_evaluated() -> None:
             "gates b and a contradict",
         ),
         ({"gates": [{"id": "g", "metric": "rmse", "max": 1}]}, "policy superiority: a gate has to test the challenger"),
+        (
+            {"gates": [{"id": "g", "metric": "latency", "versus": "champion", "max_regression": 0.1}]},
+            "would be decided by noise",
+        ),
         ({"gates": []}, "policy superiority: a gate has to test the challenger"),
         ({"policy": "non_inferiority"}, "gate superior asks for a better one"),
         (
@@ -379,3 +383,36 @@ def test_baselines_are_no_versions() -> None:
         f"{ZERO} (baseline)",
         f"{MEAN} (baseline)",
     ]
+
+
+def test_every_test_is_adjusted_for_the_number_of_challengers() -> None:
+    """The best of many by RMSE has a small p by Diebold and Mariano too."""
+    target = returns(400)
+    crowd = [forecaster(target, 0.2, seed) for seed in range(5)]
+    comparison = compare(frame_of(crowd[0], forecaster(target, 0, 9), target, *crowd[1:]))
+    for test, versus in (("diebold_mariano", "champion"), ("diebold_mariano", "zero_return"), ("pesaran_timmermann", None)):
+        answer = comparison.answer(test, versus)
+        assert answer is not None
+        assert (answer.family, answer.p) == (5, min(1, 5 * answer.p_alone))
+    alone = compare(frame_of(crowd[0], forecaster(target, 0, 9), target)).answer("stationary_bootstrap", "champion")
+    family = comparison.answer("stationary_bootstrap", "champion")
+    assert alone is not None
+    assert family is not None
+    assert family.detectable > alone.detectable
+
+
+def test_forecasts_that_differ_by_nothing_are_no_forecasts() -> None:
+    target = returns(400)
+    nothing = 1e-12 * pd.Series(np.random.default_rng(0).standard_normal(400), target.index)
+    policy = with_gates()
+    constant = verdict_on(frame_of(nothing + 0.001, None, target), policy)
+    assert "it forecasts the same, 0.1000%, on every day" in constant.reason
+    champion = forecaster(target, 0.1, 1)
+    copied = verdict_on(frame_of(champion + nothing * champion, champion, target), policy)
+    assert "it forecasts what the champion, version 1, forecasts" in copied.reason
+
+
+def test_errors_beyond_all_measure_are_not_tested() -> None:
+    target = returns(300)
+    verdict = verdict_on(frame_of(forecaster(target, 0.1, 1), forecaster(target, 0, 2) * 1e80, target), with_gates())
+    assert "superior was not evaluated: the errors are too large to be compared" in verdict.reason

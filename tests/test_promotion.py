@@ -269,6 +269,13 @@ def test_several_challengers_are_tested_at_once_and_the_best_is_judged(registere
     assert (decision.result, decision.to_version, decision.challengers) == ("promoted", third, [third, second])
     with pytest.raises(ParamsError, match="version 3 is the champion, which all others are compared with"):
         registry.compare("AAPL", challengers=[second, third])
+    for words in ({"version": "x"}, {"champion": -1}, {"challengers": 5.5}, {"version": True}):
+        with pytest.raises(ParamsError, match="version numbers are expected, found"):
+            registry.compare("AAPL", **words)  # type: ignore[arg-type]
+    with pytest.raises(ParamsError, match="at most 50 at once, found 51"):
+        registry.compare("AAPL", challengers=range(1, 52))
+    with pytest.raises(ParamsError, match="version 1 would be compared with itself"):
+        registry.compare("AAPL", 1, champion=1)
     with pytest.raises(ParamsError, match="version numbers are expected, found 'two'"):
         registry.compare("AAPL", challengers=["two"])  # type: ignore[list-item]
     assert registry.verify("AAPL", deep=True).findings == ()
@@ -289,6 +296,8 @@ def test_distinct_attempts_are_counted_and_the_same_one_again_is_none(registered
     assert attempt(second, start="2011-01-03") == 3
     registry.propose("AAPL", first, apply=True, end="2012-12-31")  # abandoned: somebody may have seen the verdict
     assert attempt(second, start="2011-01-04") == 5
+    other = project.registry(promotion={"evaluation": {"cost": 0.001}})
+    assert other.compare("AAPL", second).verdict.attempt == 6  # by another policy it is another attempt
     outcome = read_ledger(registry.client, NAME).outcomes[-1].outcome
     assert outcome is not None
     assert outcome.facts["attempt"] == 5

@@ -44,7 +44,7 @@ def test_only_days_that_no_version_has_seen_are_compared(registered: Register, p
     assert len(between) == 1 + 5
     assert frame.days.notna().all(axis=None)
     assert frame.digest == evaluation_frame(newer.client, NAME, "AAPL", challengers=[new], champion=old).digest
-    assert frame.replayed == {new: 128, old: 128}
+    assert frame.replayed == {new: (128, 128), old: (128, 128)}
     assert set(frame.footprint.index) == {"version 1", "version 2"}
     assert (frame.footprint > 0).all(axis=None)
     assert frame.footprint["latency"].max() < 0.1
@@ -181,7 +181,7 @@ def test_the_originals_leak_is_reproduced_and_refused(leaky: Callable[..., Model
     assert proposal.comparison is not None
     assert len(proposal.comparison.target) == 300 - 1 - 1
     assert proposal.comparison.measures.loc["version 1", "hit_rate"] == pytest.approx(0.5, abs=0.08)
-    assert proposal.comparison.frame.replayed == {1: 500}
+    assert proposal.comparison.frame.replayed == {1: (500, 500)}
     decision = registry.promote(proposal)
     assert (decision.result, decision.verdict) == ("refused", "keep")
     assert "that of forecasting zero" in decision.reason
@@ -192,12 +192,27 @@ def test_the_end_of_a_foreign_training_can_be_given_or_is_the_day_of_the_trainin
     comparison = registry.compare("NOISE").comparison
     assert comparison is not None
     assert comparison.frame.facts[1]["seen"]["last_day"] == "2017-06-29"
-    assert comparison.frame.replayed == {1: 0}
-    assert "no forecasts of real days were stored with version 1" in registry.compare("NOISE").verdict.reason
+    assert comparison.frame.replayed == {1: (0, 0)}
+    assert "of version 1 too few forecasts could be repeated" in registry.compare("NOISE").verdict.reason
+    assert "the last training day of version 1 is the day of its training" in registry.compare("NOISE").verdict.reason
     stated = registry.compare("NOISE", training_end="2024-12-31").comparison
     assert stated is not None
     assert stated.first_day == "2025-01-03"
     assert stated.frame.facts[1]["seen"]["basis"] == "as the parameter training_end says"
+
+
+def test_a_features_file_that_grew_at_its_beginning_gives_no_seen_day_away(leaky: Callable[..., ModelRegistry]) -> None:
+    """85 % of the longer file end before the training did; the days of its predictions tell."""
+    registry = leaky(1000)
+    before = registry.compare("NOISE").comparison
+    path = registry.params.paths.features / "features_NOISE.csv"
+    table = pd.read_csv(path)
+    older = table.assign(Date=pd.bdate_range(end="2021-01-01", periods=1000).strftime("%Y-%m-%d"))
+    pd.concat([older, table]).to_csv(path, index=False)
+    after = registry.compare("NOISE").comparison
+    assert before is not None
+    assert after is not None
+    assert after.first_day == before.first_day
 
 
 def test_a_features_file_that_does_not_fit_is_refused_by_name(leaky: Callable[..., ModelRegistry]) -> None:

@@ -63,7 +63,11 @@ def stored_forecasts(metadata: dict[str, Any], path: Path, evaluation_path: Path
             table = pd.read_csv(path, usecols=["Date", "Predicted"])
             stored = {"days": table["Date"].astype(str).str[:10], "values": table["Predicted"]}
         days = pd.DatetimeIndex(pd.to_datetime(pd.Series(stored["days"], dtype=str), format="%Y-%m-%d"))
-        return pd.Series(np.asarray(stored["values"], dtype=float), index=days)
+        values = pd.Series(np.asarray(stored["values"], dtype=float), index=days)
     except (ValueError, TypeError, KeyError) as error:
         msg = f"{path}: its forecasts cannot be read (days and values are expected): {error}; write or copy it again"
         raise BundleError(msg) from error
+    if not np.isfinite(values).all() or not days.is_unique:
+        msg = f"{path}: among its forecasts is a day twice, or a value that is not a finite number; write or copy it again"
+        raise BundleError(msg)
+    return values

@@ -18,6 +18,7 @@ from fxhelpers.comparison.significance import (
     bootstrap_test,
     confidence_set,
     diebold_mariano,
+    for_family,
     pesaran_timmermann,
     resampled_paths,
     squared_errors,
@@ -265,12 +266,12 @@ class Comparison:
         rows = {}
         for version, facts in self.frame.facts.items():
             windows, seen = facts["windows"], facts["seen"]
-            again = self.frame.replayed.get(version)
+            again, stored = self.frame.replayed.get(version, (0, 0))
             rows[column(version)] = {
                 **{name: f"{windows[name]['first_day']} to {windows[name]['last_day']}" for name in windows},
                 "last day seen": seen["last_day"],
                 "which is": seen["basis"],
-                "stored forecasts that came out again": f"{again} of {again}" if again else "none were stored",
+                "stored forecasts that came out again": f"{again} of {stored}" if stored else "none were stored",
             }
         return pd.DataFrame.from_dict(rows, orient="index").fillna("-")
 
@@ -287,7 +288,7 @@ class Comparison:
             "frame_sha256": frame.digest,
             "cost": self.cost,
             "seen": seen,
-            "replayed": {column(version): count for version, count in frame.replayed.items()},
+            "replayed": {column(version): list(counts) for version, counts in frame.replayed.items()},
             "measures": measures_json(self.measures),
             "tests": [answer.to_json() for answer in self.answers],
             "confidence_set": self.best,
@@ -348,11 +349,11 @@ def compare(frame: EvaluationFrame, questions: Iterable[Question] = STANDARD, *,
     for question in asked:
         rival = champion if question.versus == "champion" else VERSUS.get(str(question.versus))
         if question.test == "pesaran_timmermann":
-            first.append(pesaran_timmermann(target, days[names[0]], question))
+            first.append(for_family(pesaran_timmermann(target, days[names[0]], question), len(names)))
         elif rival is None:
             continue
         elif question.test == "diebold_mariano":
-            first.append(diebold_mariano(target, days[rival], days[names[0]], question))
+            first.append(for_family(diebold_mariano(target, days[rival], days[names[0]], question), len(names)))
         else:
             head, *tail = bootstrap_test(target, days[rival], days[names], question)
             first.append(head)
@@ -360,8 +361,7 @@ def compare(frame: EvaluationFrame, questions: Iterable[Question] = STANDARD, *,
     best: list[str] = []
     if len(names) > 1:
         versions = [name for name in (*names, champion) if name]
-        draws = max((question.resamples for question in asked), default=0)
-        best = confidence_set(squared_errors(target, days[versions]), Question(test="stationary_bootstrap", resamples=draws))
+        best = confidence_set(squared_errors(target, days[versions]), asked[0] if asked else STANDARD[0])
     return Comparison(frame=frame, measures=measures, answers=(*first, *rest), regimes=_regimes(frame), best=best, cost=cost)
 
 

@@ -39,9 +39,10 @@ class EvaluationFrame:
     facts : dict of int to dict
         What each version's training recorded, with ``seen``: the last day
         that it was trained or chosen on, and how that is known.
-    replayed : dict of int to int
-        How many stored forecasts of real days each version gave again; 0
-        where none were stored.
+    replayed : dict of int to tuple
+        Of each version: how many stored forecasts of real days came out
+        again, and how many were stored. Those of days without prices could
+        not be repeated.
     drift : DataFrame
         By feature of the challenger: ``psi`` and its ``threshold``. Empty
         where it was not measured.
@@ -56,7 +57,7 @@ class EvaluationFrame:
     others: tuple[int, ...] = ()
     days: pd.DataFrame
     facts: dict[int, dict[str, Any]]
-    replayed: dict[int, int] = field(default_factory=dict)
+    replayed: dict[int, tuple[int, int]] = field(default_factory=dict)
     drift: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["psi", "threshold"], dtype=float))
     footprint: pd.DataFrame = field(default_factory=pd.DataFrame)
 

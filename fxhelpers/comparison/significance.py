@@ -182,6 +182,9 @@ def untestable(difference: pd.Series) -> str:
     values = difference.to_numpy()
     if not np.isfinite(values).all():
         return f"not finite on {int((~np.isfinite(values)).sum())} of {len(values)} days"
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.sum(values**4)):
+            return "the errors are too large to be compared"
     if len(values) < MINIMUM_DAYS:
         return f"{len(values)} days, a test needs at least {MINIMUM_DAYS}"
     if not values.any():
@@ -297,7 +300,7 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
             break
     error = float(((target - rival) ** 2).mean())
     margin = error * ((1 + question.margin) ** 2 - 1)
-    power = float(norm.ppf(1 - question.alpha) + norm.ppf(POWER))
+    power = float(norm.ppf(1 - question.alpha / len(reasons)) + norm.ppf(POWER))
     for place, name in enumerate(map(str, tested)):
         low, high = np.quantile(means[:, place], [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]) - margin
         answers[name] = replace(
@@ -387,6 +390,23 @@ def pesaran_timmermann(target: pd.Series, forecast: pd.Series, question: Questio
     return replace(answer, p=float(found.pvalue), p_alone=float(found.pvalue), statistic=float(found.statistic))
 
 
+def for_family(answer: Answer, family: int) -> Answer:
+    """Return an answer about the best of several challengers: by Bonferroni, p times their number.
+
+    Parameters
+    ----------
+    answer : Answer
+        Of a test that knows of one forecast only.
+    family : int
+        How many challengers there were to choose from.
+
+    Returns
+    -------
+    Answer
+    """
+    return replace(answer, p=min(1.0, answer.p * family) if not answer.why else answer.p, family=family)
+
+
 def confidence_set(losses: pd.DataFrame, question: Question) -> list[str]:
     """Return the forecasts that may be the best: Hansen, Lunde and Nason's model confidence set, from arch.
 
@@ -412,7 +432,7 @@ def confidence_set(losses: pd.DataFrame, question: Question) -> list[str]:
         return []
     first = distinct.columns[0]
     block = block_length(distinct.drop(columns=first).rsub(distinct[first], axis=0))
-    found = MCS(distinct, size=0.05, block_size=block, reps=question.resamples, seed=SEED)
+    found = MCS(distinct, size=0.05, block_size=block, reps=min(question.resamples, RESAMPLES), seed=SEED)
     found.compute()
     included = set(found.included)
     return [str(name) for name in losses if twins[name] in included]

@@ -141,7 +141,7 @@ class Ledger:
 
     @property
     def attempts(self) -> list[str]:
-        """Every distinct comparison made in order to promote, in the order of the intents: frame digests.
+        """Every distinct comparison made in order to promote, in the order of the intents: digests of frame and policy.
 
         One that was abandoned, so that nobody knows what was seen, is an
         attempt of its own and stands here by its id. Where nothing could be
@@ -150,15 +150,16 @@ class Ledger:
         """
         return list(dict.fromkeys(key for key in map(_attempt, self.decisions) if key))
 
-    def attempt(self, frame_sha256: str, before: Decision | None = None) -> int:
-        """Return the how-manieth distinct attempt a comparison is; the same comparison again is no new one.
+    def attempt(self, frame_sha256: str, policy_sha256: str, before: Decision | None = None) -> int:
+        """Return the how-manieth distinct attempt a comparison is; the same one by the same policy is no new one.
 
         ``before`` is the decision that it is made for; what was begun later
         does not count.
         """
-        seq = before.intent.seq if before is not None else None
-        earlier = Ledger(name=self.name, decisions=tuple(d for d in self.decisions if seq is None or d.intent.seq < seq)).attempts
-        return earlier.index(frame_sha256) + 1 if frame_sha256 in earlier else len(earlier) + 1
+        key, seq = f"{frame_sha256} {policy_sha256}", before.intent.seq if before is not None else None
+        begun = Ledger(name=self.name, decisions=tuple(d for d in self.decisions if seq is None or d.intent.seq < seq))
+        same = next((d.outcome.facts.get("attempt") for d in begun.decisions if d.outcome and _attempt(d) == key), None)
+        return same if isinstance(same, int) and same > 0 else len(begun.attempts) + 1
 
     def mover(self, champion: int | None) -> Decision | None:
         """Return the open decision that may have made a version champion, before it was interrupted."""
@@ -203,7 +204,7 @@ def _attempt(decision: Decision) -> str | None:
     if decision.kind != "promotion" or decision.result == "unchanged" or decision.rests_on == "not compared":
         return None
     if decision.frame_sha256:
-        return decision.frame_sha256
+        return f"{decision.frame_sha256} {decision.outcome.facts.get('policy_sha256') if decision.outcome else ''}"
     return None if decision.result in {"failed", "stale"} else decision.id
 
 

@@ -7,10 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from fxhelpers.measures import MEASURES, REFUSED
 from fxhelpers.params.words import nearest
 
-BUILT_IN = ("forecasts", "replay", "days", "stale", "champion", "fresher")
+BUILT_IN = ("forecasts", "replay", "days", "stale", "champion", "fresher", "seen")
 """Gates that every policy has; their names are taken."""
 
 Versus = Literal["champion", "zero_return", "mean_training_return"]
+_NOISE = 0.15
 _MOST_GATES = 10  # what a ledger's entry can hold
 
 
@@ -79,7 +80,7 @@ class GateParams(Section):
         return self
 
     def _given(self, *names: str) -> list[str]:
-        return [name for name in names if name in self.model_fields_set and getattr(self, name) is not None]
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
     def _wrong_as_a_test(self) -> str:
         alien = self._given("metric", "slice", "min", "max", "min_improvement", "max_regression")
@@ -113,6 +114,9 @@ class GateParams(Section):
                 len(relative) > 1
             ),
             f"min {self.min} lies above max {self.max}: nothing can pass": crossed,
+            "two runs of one model differ by 8 % in latency: a max_regression below 0.15 would be decided by noise": (
+                self.metric == "latency" and bool(relative) and (self.max_regression or 0) < _NOISE
+            ),
             f"{self.metric} is best near 1: bound it by min and max": relative and known.better == "nearer to 1",
             f"forecasting zero has no {self.metric}": self.versus == "zero_return" and not known.of_zero,
             f"a forecast without a model has no {self.metric}": known.of_files and self.versus == "mean_training_return",

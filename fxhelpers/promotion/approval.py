@@ -20,7 +20,9 @@ def approval_missing(registry: RegistryClient, decision: Decision, version: int)
             authors[registered.actor] = f"registered version {version}"
         for author, did in authors.items():
             if _user(author) == _user(decision.approved_by):
-                return f"{decision.approved_by} cannot approve: {author} {did}, and promotion.approval asks for somebody else."
+                return (
+                    f"{decision.approved_by[:80]} cannot approve: {author} {did}, and promotion.approval asks for somebody else."
+                )
     return ""
 
 

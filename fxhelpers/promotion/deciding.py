@@ -137,7 +137,7 @@ def act(
             msg = f"the files of version {after} of {name} were deleted on purpose; nothing was changed"
             raise VersionNotFoundError(msg)
         if after != before:
-            moved = ledger.announce(decision, before, after)
+            moved = ledger.announce(decision, before, after, facts)
             ledger.lock.confirm()
             _point(registry, name, after)
         for version, stage in (stages or {}).items():
@@ -206,7 +206,11 @@ def ending(registry: RegistryClient, still: OpenDecision, result: str, reason: s
     if moving is not None and moving["to"] == now:
         done = _DONE.get(still.decision.kind, "moved")
         told = {"from": moving["from"], "to": now, "moved": moving["time"], "interrupted": True}
-        return {"result": done, "reason": "Interrupted after the champion was moved, and completed later.", **told}
+        reason = "Interrupted after the champion was moved, and completed later."
+        rests_on = moving.get("facts", {})
+        if rests_on.get("rests_on") == "override":
+            reason = f"{AGAINST} ({rests_on.get('verdict')}). {reason}"
+        return {**rests_on, "result": done, "reason": reason, **told}
     return {"result": result, "reason": reason, "from": now, "to": now}
 
 

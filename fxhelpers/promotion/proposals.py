@@ -10,6 +10,7 @@ from fxhelpers import policy
 from fxhelpers.comparison import SEED, Comparison, compare
 from fxhelpers.errors import ParamsError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.ledger import AGAINST, Decision, Entry
+from fxhelpers.params import PromotionParams
 from fxhelpers.policy import Verdict
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
@@ -147,6 +148,9 @@ def _judged(
         "policy": registry.params.promotion.model_dump(mode="json"),
     }
     is_champion = champion is not None and champion.version == challenger.version
+    if is_champion and chosen.champion is not None:
+        msg = f"champion: {named(chosen.champion)} would be compared with itself; name another version, or leave champion out"
+        raise ParamsError(msg)
     if not compared:
         already = f"Version {challenger.version} is the champion already. " if is_champion else ""
         headline = f"{already}Not compared: model_registry.compare_metrics is false in params.yaml"
@@ -162,7 +166,7 @@ def _judged(
         judged=challenger.version if chosen.version is not None or not given else None,
     )
     rules = registry.params.promotion
-    attempt = read_ledger(registry, name).attempt(frame.digest, before=decision)
+    attempt = read_ledger(registry, name).attempt(frame.digest, policy.policy_digest(rules), before=decision)
     comparison = compare(frame, policy.questions(rules, attempt), cost=rules.evaluation.cost)
     verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date())
     verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
@@ -218,6 +222,7 @@ def _facts(proposal: Proposal) -> dict[str, Any]:
         facts["challengers"] = [comparison.frame.challenger, *comparison.frame.others]
         facts["gates"] = [gate.to_json() for gate in proposal.verdict.gates]
         facts["attempt"], facts["seed"] = proposal.verdict.attempt, SEED
+        facts["policy_sha256"] = policy.policy_digest(PromotionParams.model_validate(proposal.policy))
     return facts
 
 

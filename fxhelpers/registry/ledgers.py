@@ -26,6 +26,18 @@ from fxhelpers.registry.lock import ModelLock
 EXPERIMENT = "fx-ledger"
 
 _MODEL, _DECISION, _MOVING = "fx.model", "fx.decision", "fx.moving"
+_KEPT = (
+    "version",
+    "verdict",
+    "rests_on",
+    "bundles",
+    "frame_sha256",
+    "policy_sha256",
+    "challengers",
+    "attempt",
+)
+"""Facts of an outcome that are known before the champion is moved, and told of a decision that was killed right then."""
+
 _TAGS = {kind: f"fx.{kind}" for kind in KINDS}
 _PAGE = 5000
 
@@ -110,11 +122,18 @@ class LedgerWriter:
         with self._registry.session("write the ledger of", self._name) as client:
             client.set_terminated(decision.run_id, "FAILED" if failed else "FINISHED", end_time=time)
 
-    def announce(self, decision: Decision, before: int | None, after: int | None) -> str:
-        """Write down that the champion is about to be moved, and return the time; the chain does not hold this."""
+    def announce(self, decision: Decision, before: int | None, after: int | None, facts: dict[str, Any]) -> str:
+        """Write down that the champion is about to be moved, and on what that rests; return the time.
+
+        The chain does not hold this. An outcome that would be too long is
+        refused here, before anything is moved.
+        """
+        whole = {**facts, "from": before, "to": after, "moved": utc_now()}
+        Entry.after(self.head, ledger=self._name, entry="outcome", decision=decision.id, now=utc_now(), facts=whole)
         time = max(utc_now(), self.head.time if self.head else "")
+        kept = {key: facts[key] for key in _KEPT if key in facts}
         with self._registry.session("write the ledger of", self._name) as client:
-            client.set_tag(decision.run_id, _MOVING, json.dumps({"from": before, "to": after, "time": time}))
+            client.set_tag(decision.run_id, _MOVING, json.dumps({"from": before, "to": after, "time": time, "facts": kept}))
         return time
 
     def is_twin(self, decision: Decision) -> bool:

@@ -12,6 +12,7 @@ from fxhelpers.registry import RegistryClient, load_version
 from fxhelpers.scoring.footprint import footprint
 from fxhelpers.scoring.inputs import Inputs, Scored, day_of
 
+MOST_CHALLENGERS = 50
 _SAME_TARGET = 1e-6  # returns: rounding in a file
 
 
@@ -47,13 +48,21 @@ class Selection:
         for name in ("start", "end", "training_end"):
             if getattr(self, name):
                 day_of(name, getattr(self, name))
-        if self.start and self.end and self.start > self.end:
+        if self.start and self.end and day_of("start", self.start) > day_of("end", self.end):
             msg = f"start: {self.start} lies after end: {self.end}"
             raise ParamsError(msg)
-        wrong = [number for number in self.challengers if isinstance(number, bool) or not isinstance(number, int) or number < 1]
-        if wrong:
-            msg = f"challengers: version numbers are expected, found {wrong[0]!r}"
+        if len(self.challengers) > MOST_CHALLENGERS:
+            msg = f"challengers: at most {MOST_CHALLENGERS} at once, found {len(self.challengers)}"
             raise ParamsError(msg)
+        for name, numbers in {
+            "version": [self.version],
+            "champion": [self.champion],
+            "challengers": self.challengers,
+        }.items():
+            wrong = [n for n in numbers if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1)]
+            if wrong:
+                msg = f"{name}: version numbers are expected, found {wrong[0]!r}"
+                raise ParamsError(msg)
 
     def told(self) -> dict[str, object]:
         """Return what was chosen by hand, as JSON can hold it."""

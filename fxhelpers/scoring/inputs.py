@@ -17,8 +17,10 @@ from fxhelpers.params import Params
 from fxhelpers.prices import load_prices
 from fxhelpers.registry import RegisteredModel
 
-_TRAINED_SHARE = 0.85
-"""ForesightX trains on so much of its features file, from the beginning."""
+RECORDED = "recorded by its training"
+
+_TRAINED_SHARE, _TESTED_SHARE = 0.85, 0.25
+"""ForesightX trains on the first, and tests on the last part of its features file."""
 
 _SAME = 1e-6
 """Returns: what rounding in restated prices may change in a forecast."""
@@ -57,11 +59,11 @@ class Scored:
 
     def facts(self) -> dict[str, Any]:
         """Return what its training recorded, with its windows and the last day that it has seen."""
-        seen = {"last_day": f"{self.last_seen:%Y-%m-%d}", "basis": self.basis}
+        seen = {"last_day": f"{self.last_seen:%Y-%m-%d}", "basis": self.basis, "recorded": self.basis == RECORDED}
         return {**self.model.facts, "windows": self.windows, "seen": seen}
 
-    def replay(self) -> int:
-        """Compare with the forecasts of real days that were stored, and return how many came out again.
+    def replay(self) -> tuple[int, int]:
+        """Compare with the forecasts of real days that were stored; return how many came out again, and how many there are.
 
         Raises
         ------
@@ -69,14 +71,14 @@ class Scored:
             Another forecast came out.
         """
         if self.model.probe is None:
-            return 0
+            return 0, 0
         self.model.replay()
         stored = self.model.probe.days
         now = self.days["forecast"].reindex(stored.index)
         known = now.notna()
         off = (now - stored)[known].abs()
-        if (off > _SAME).any():
-            day, count = pd.Timestamp(str(off.idxmax())), int((off > _SAME).sum())
+        if not (off <= _SAME).all():
+            day, count = pd.Timestamp(str(off.idxmax())), int((~(off <= _SAME)).sum())
             msg = (
                 f"{self.name} gives other forecasts of the same days than when it was registered: {count} of {len(off)} differ, "
                 f"most that of {day:%Y-%m-%d}: {stored.loc[day]:+.4%} then, {now.loc[day]:+.4%} now. Its bytes and its "
@@ -84,7 +86,7 @@ class Scored:
                 "them at their source, or train and register anew on these"
             )
             raise PredictionsChangedError(msg)
-        return int(known.sum())
+        return int(known.sum()), len(stored)
 
 
 class Inputs:
@@ -139,13 +141,13 @@ class Inputs:
         if not np.isfinite(days["forecast"]).all():
             msg = f"{who} forecasts {int((~np.isfinite(days['forecast'])).sum())} days as not a finite number"
             raise NotComparableError(msg)
-        windows, last_seen, basis = _recorded(model.facts) if own else self._derived(model.facts, days.index, who)
+        windows, last_seen, basis = _recorded(model.facts) if own else self._derived(model, days.index, who)
         raw = features[model.facts["feature_names"]]
         return Scored(model=model, features=raw, days=days, windows=windows, last_seen=last_seen, basis=basis)
 
-    def _derived(self, facts: dict[str, Any], days: pd.Index, who: str) -> tuple[dict[str, dict[str, str]], pd.Timestamp, str]:
+    def _derived(self, model: RegisteredModel, days: pd.Index, who: str) -> tuple[dict[str, dict[str, str]], pd.Timestamp, str]:
         """Find out until when a version that does not say so was trained."""
-        trained = _day_in(str(facts.get("timestamp", "")))
+        trained = _day_in(str(model.facts.get("timestamp", "")))
         if self.training_end:
             last, basis = day_of("training_end", self.training_end), "as the parameter training_end says"
         elif trained is None:
@@ -155,6 +157,10 @@ class Inputs:
             known = days[days <= trained]
             if len(known):
                 last = known[math.ceil(_TRAINED_SHARE * len(known)) - 1]
+                tested = model.probe.days.index if model.probe is not None else known[:0]
+                if len(tested):  # of which it had seen the first; the file may have grown at its beginning since
+                    overlap = 1 - (1 - _TRAINED_SHARE) / _TESTED_SHARE
+                    last = max(last, tested.sort_values()[math.ceil(overlap * len(tested)) - 1])
                 basis = f"derived: ForesightX trains on the first {_TRAINED_SHARE:.0%} of its features file"
             else:
                 last, basis = trained, "the day of its training: its features file begins later"
@@ -180,7 +186,8 @@ def _day_in(timestamp: str) -> pd.Timestamp | None:
 
 
 def _check(facts: dict[str, Any], who: str) -> None:
-    missing = [key for key in ("target", "windows") if key not in facts]
+    needed = {"target": ("horizon_days", "units"), "windows": ("training", "validation")}
+    missing = [f"{key}.{part}" for key, parts in needed.items() for part in parts if part not in facts.get(key, {})]
     if missing:
         msg = f"{who} cannot be compared: it does not say its {', '.join(missing)}"
         raise NotComparableError(msg)
@@ -195,4 +202,4 @@ def _check(facts: dict[str, Any], who: str) -> None:
 def _recorded(facts: dict[str, Any]) -> tuple[dict[str, dict[str, str]], pd.Timestamp, str]:
     windows = {name: facts["windows"][name] for name in ("training", "validation")}
     last = max(pd.Timestamp(window["last_day"]) for window in windows.values())
-    return windows, last, "recorded by its training"
+    return windows, last, RECORDED

@@ -16,7 +16,7 @@ from fxhelpers.registry import MODEL_DIGEST, ModelVersion, RegistryClient, misdi
 from fxhelpers.registry.ledgers import fetch
 from fxhelpers.verification.report import Finding
 
-_SAME = 1e-12  # relative: what another processor's arithmetic may change in a measure
+_SAME = 1e-9  # what another processor's arithmetic may change in a measure
 
 
 def deep_findings(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
@@ -93,4 +93,4 @@ def _same(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) ->
     if ours.keys() != theirs.keys():
         return False
     pairs = [(value, theirs[row].get(name)) for row, values in ours.items() for name, value in values.items()]
-    return all(a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=_SAME)) for a, b in pairs)
+    return all(a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME)) for a, b in pairs)
