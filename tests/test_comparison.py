@@ -22,7 +22,7 @@ from fxhelpers.comparison import (
     compare,
     population_stability,
 )
-from fxhelpers.comparison.significance import bootstrap_test
+from fxhelpers.comparison.bootstrap import bootstrap_test
 from fxhelpers.errors import NotComparableError
 from fxhelpers.measures import MEASURES
 

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text
 from fxhelpers import ModelRegistry
 from fxhelpers.comparison import compare, measure, measures_json
 from fxhelpers.errors import (
+    LedgerError,
     LockLostError,
     ModelTamperedError,
     NoRecordError,
@@ -24,10 +25,10 @@ from fxhelpers.errors import (
     VersionNotFoundError,
 )
 from fxhelpers.files import folder_digest
-from fxhelpers.ledger import Decision
+from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.policy import judge, questions
 from fxhelpers.processes import process_identity
-from fxhelpers.promotion.deciding import act, begin
+from fxhelpers.promotion.deciding import Move, act, begin
 from fxhelpers.promotion.evidence import frame_in
 from fxhelpers.registry import MODEL_DIGEST, create_version
 from fxhelpers.registry.ledgers import fetch, read_ledger, writing
@@ -364,6 +365,31 @@ def test_ending_an_old_run_does_not_hide_the_last_entry_from_the_next_decision(
     registry.transition_stage(NAME, 2, "Archived")
     assert read_ledger(registry.client, NAME).faults == ()
     assert registry.verify("AAPL").problems == []
+
+
+def test_an_override_that_was_killed_after_the_champion_was_moved_keeps_its_mark(
+    registered: Register, project: Project, dead: None
+) -> None:
+    registry = ModelRegistry()
+    old, worse = registered("regularised", stage="Production"), registered("original")
+    proposal = registry.propose("AAPL", worse, apply=True, override=True, reason="the feed broke")
+    assert proposal.decision is not None
+    with writing(registry.client, NAME) as ledger:  # what a promotion does before it is killed
+        ledger.announce(proposal.decision, old, worse, {"rests_on": "override", "verdict": "keep", "attempt": 1})
+        registry.client.set_alias(NAME, "champion", worse)
+    assert registry.verify("AAPL", repair=True).problems == []
+    done = last(registry)
+    assert (done.result, done.to_version, done.overridden, done.verdict) == ("promoted", worse, True, "keep")
+    assert AGAINST in done.reason
+
+
+def test_an_outcome_that_is_too_long_moves_nothing(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("regularised")
+    decision = begin(registry.client, NAME, "promotion", version=1)
+    with pytest.raises(LedgerError, match="can be kept"):
+        act(registry.client, decision, facts={"result": "promoted", "reason": "x" * 5000}, move=Move(to=1))
+    assert champion(registry) is None
 
 
 def test_a_run_of_somebody_else_among_the_ledgers_is_left_alone(registered: Register, project: Project, dead: None) -> None:

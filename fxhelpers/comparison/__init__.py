@@ -1,9 +1,9 @@
 """From one evaluation frame to measures and tests: every forecast on the same days."""
 
+from fxhelpers.comparison.answers import MOST_RESAMPLES, RESAMPLES, SEED, Answer, Question, TestName
 from fxhelpers.comparison.comparing import STANDARD, VERSUS, Comparison, compare, measure, measures_json
 from fxhelpers.comparison.drift import population_stability
 from fxhelpers.comparison.frame import MEAN, TARGET, ZERO, EvaluationFrame, column
-from fxhelpers.comparison.significance import MOST_RESAMPLES, RESAMPLES, SEED, Answer, Question, TestName
 
 __all__ = [
     "MEAN",

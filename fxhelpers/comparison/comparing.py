@@ -10,20 +10,10 @@ import pandas as pd
 from scipy.stats import norm
 
 from fxhelpers import metrics
+from fxhelpers.comparison.answers import INTERVAL, Answer, Question
+from fxhelpers.comparison.bootstrap import bootstrap_test, resampled_paths, squared_errors, untestable
 from fxhelpers.comparison.frame import MEAN, TARGET, ZERO, EvaluationFrame, column
-from fxhelpers.comparison.significance import (
-    INTERVAL,
-    Answer,
-    Question,
-    bootstrap_test,
-    confidence_set,
-    diebold_mariano,
-    for_family,
-    pesaran_timmermann,
-    resampled_paths,
-    squared_errors,
-    untestable,
-)
+from fxhelpers.comparison.significance import confidence_set, diebold_mariano, for_family, pesaran_timmermann
 from fxhelpers.errors import NotComparableError
 from fxhelpers.measures import MEASURES
 from fxhelpers.results import shown_as

@@ -1,0 +1,137 @@
+"""What can be asked of a test, and what it answers."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+SEED = 0
+"""Of every bootstrap. It is fixed, so that nobody can look for a lucky one."""
+
+RESAMPLES = 10_000
+MOST_RESAMPLES = 1_000_000
+"""Beyond these a bootstrap takes too long: a level that needs more cannot be reached."""
+
+MINIMUM_DAYS = 30
+"""With fewer days no test is made."""
+
+INTERVAL = 0.95
+"""Coverage of the intervals that are shown."""
+
+POWER = 0.8
+"""How often the detectable gain would be detected."""
+
+TestName = Literal["stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A test to be made.
+
+    Attributes
+    ----------
+    test : {"stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"}
+    versus : {"champion", "zero_return", "mean_training_return"} or None
+        None for Pesaran and Timmermann's, which asks for no rival.
+    margin : float
+        The rival's RMSE is multiplied by 1 + margin first: above 0 it is
+        asked whether the forecast is not worse by more than that.
+    alpha : float
+        Level, after division by what earlier attempts have spent.
+    resamples : int
+        Of the bootstrap, at least.
+    """
+
+    test: TestName
+    versus: str | None = None
+    margin: float = 0.0
+    alpha: float = 0.05
+    resamples: int = RESAMPLES
+
+    def stages(self, family: int) -> list[int]:
+        """Return how many resamples to draw, and how many more if those leave it open whether p lies below alpha.
+
+        Earlier attempts may have left so little of alpha that the first ones
+        cannot show it; five of the most extreme resamples have to be expected.
+
+        Parameters
+        ----------
+        family : int
+            How many challengers are tested at once.
+
+        Returns
+        -------
+        list of int
+            One number, or two.
+        """
+        needed = min(MOST_RESAMPLES // family, math.ceil(5 / self.alpha))
+        return [self.resamples] if needed <= self.resamples else [self.resamples, needed]
+
+    def open_after(self, p: float, resamples: int) -> bool:
+        """Tell whether more resamples could still bring p below alpha.
+
+        Parameters
+        ----------
+        p : float
+            As the first resamples have it.
+        resamples : int
+            How many these were.
+
+        Returns
+        -------
+        bool
+        """
+        return p * (resamples + 1) <= max(5, 10 * self.alpha * resamples)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a test said.
+
+    Attributes
+    ----------
+    question : Question
+    forecast : str
+        Column of the frame that is tested.
+    p : float
+        One-sided; adjusted for the other challengers where there are any; NaN
+        where the test was not made.
+    why : str
+        Why it was not made; "" where it was.
+    statistic : float
+        Of the test; NaN for a bootstrap.
+    p_alone : float
+        As if there were no other challengers.
+    gain, low, high : float
+        By how much the RMSE is below the rival's, as a fraction of that, and
+        its 95 % interval; only of a bootstrap.
+    detectable : float
+        The true gain that this many days would show four times out of five,
+        at this level.
+    block : int
+        Mean length of the bootstrap's blocks, in days.
+    resamples : int
+        0 for a test that draws none.
+    family : int
+        How many challengers were tested at once.
+    """
+
+    question: Question
+    forecast: str
+    p: float = math.nan
+    why: str = ""
+    statistic: float = math.nan
+    p_alone: float = math.nan
+    gain: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    detectable: float = math.nan
+    block: int = 0
+    resamples: int = 0
+    family: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it with None where there is no number."""
+        whole = asdict(self)
+        whole |= whole.pop("question")
+        whole["seed"] = SEED if self.resamples else None
+        return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in whole.items()}

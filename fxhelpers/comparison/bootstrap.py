@@ -1,0 +1,209 @@
+"""The stationary bootstrap of differences of losses, by arch, for one forecast or several at once."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from fxhelpers.comparison.answers import INTERVAL, MINIMUM_DAYS, POWER, SEED, Answer, Question
+
+_SHORTEST_BLOCK = 5
+
+
+def squared_errors(target: pd.Series, forecasts: pd.DataFrame) -> pd.DataFrame:
+    """Return each forecast's squared error of each day.
+
+    Parameters
+    ----------
+    target : Series of shape (n_days,)
+        Next-day returns, as fractions.
+    forecasts : DataFrame of shape (n_days, n_forecasts)
+        On the same index.
+
+    Returns
+    -------
+    DataFrame of shape (n_days, n_forecasts)
+        Squared fractions of return.
+    """
+    return forecasts.rsub(target, axis=0) ** 2
+
+
+def untestable(difference: pd.Series) -> str:
+    """Return why a difference of losses cannot be tested; "" where it can.
+
+    Parameters
+    ----------
+    difference : Series of shape (n_days,)
+        Loss of the rival minus loss of the forecast.
+
+    Returns
+    -------
+    str
+    """
+    values = difference.to_numpy()
+    if not np.isfinite(values).all():
+        return f"not finite on {int((~np.isfinite(values)).sum())} of {len(values)} days"
+    with np.errstate(over="ignore"):
+        if not np.isfinite(np.sum(values**4)):
+            return "the errors are too large to be compared"
+    if len(values) < MINIMUM_DAYS:
+        return f"{len(values)} days, a test needs at least {MINIMUM_DAYS}"
+    if not values.any():
+        return "the two make the same errors on every day"
+    if np.ptp(values) <= 1e-12 * np.abs(values).max():
+        return "the difference is the same on every day"
+    return ""
+
+
+def block_length(differences: pd.DataFrame) -> int:
+    """Return the mean length of blocks that keeps how days depend on each other, at least 5.
+
+    Politis and White (2004), doi:10.1081/ETC-120028836, as arch computes it.
+
+    Parameters
+    ----------
+    differences : DataFrame of shape (n_days, n_forecasts)
+        Differences of losses that can be tested.
+
+    Returns
+    -------
+    int
+        Of the column that needs the longest, in days.
+    """
+    from arch.bootstrap import optimal_block_length
+
+    longest = float(optimal_block_length(differences)["stationary"].max())
+    return max(_SHORTEST_BLOCK, math.ceil(longest))
+
+
+def resampled_means(differences: pd.DataFrame, block: int, resamples: int) -> np.ndarray:
+    """Return the means of resampled days: Politis and Romano's stationary bootstrap, from arch.
+
+    Parameters
+    ----------
+    differences : DataFrame of shape (n_days, n_forecasts)
+        Differences of losses.
+    block : int
+        Mean length of a block, in days.
+    resamples : int
+        How many.
+
+    Returns
+    -------
+    ndarray of shape (resamples, n_forecasts)
+    """
+    from arch.bootstrap import StationaryBootstrap
+
+    one = differences.shape[1] == 1
+    drawn = StationaryBootstrap(block, differences.to_numpy()[:, 0] if one else differences.to_numpy(), seed=SEED)
+    return np.asarray(drawn.apply(np.mean if one else _column_means, resamples))
+
+
+def resampled_paths(difference: pd.Series, resamples: int = 2_000) -> np.ndarray:
+    """Return the running sums that resampled days would give if there were no difference.
+
+    Parameters
+    ----------
+    difference : Series of shape (n_days,)
+        Loss of the rival minus loss of the forecast.
+    resamples : int
+        How many.
+
+    Returns
+    -------
+    ndarray of shape (resamples, n_days)
+    """
+    from arch.bootstrap import StationaryBootstrap
+
+    centred = (difference - difference.mean()).to_numpy()
+    drawn = StationaryBootstrap(block_length(difference.to_frame()), centred, seed=SEED)
+    return np.asarray(drawn.apply(np.cumsum, resamples))
+
+
+def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame, question: Question) -> list[Answer]:
+    """Test whether forecasts have a lower mean squared error than a rival.
+
+    One forecast is tested by the stationary bootstrap of the mean difference.
+    Several are tested at once: Hansen's test of superior predictive ability,
+    then the steps of Romano and Wolf, both from arch; ``p`` is then adjusted
+    for having looked at all of them.
+
+    Parameters
+    ----------
+    target, rival : Series of shape (n_days,)
+        Next-day returns and forecasts of them, as fractions, on one index.
+    forecasts : DataFrame of shape (n_days, n_forecasts)
+        On the same index.
+    question : Question
+        Margin, level and resamples.
+
+    Returns
+    -------
+    list of Answer
+        One a forecast, in their order.
+    """
+    rivals = (target - rival) ** 2 * (1 + question.margin) ** 2
+    losses = squared_errors(target, forecasts)
+    differences = losses.rsub(rivals, axis=0)
+    plain = losses.rsub((target - rival) ** 2, axis=0)  # with a margin, identical forecasts would differ by it
+    reasons = {str(name): untestable(plain[name]) or untestable(differences[name]) for name in forecasts}
+    answers = {name: Answer(question=question, forecast=name, why=why, family=len(reasons)) for name, why in reasons.items()}
+    tested = differences[[name for name, why in reasons.items() if not why]]
+    if tested.empty:
+        return list(answers.values())
+    block, left = block_length(tested), question.stages(len(reasons))
+    while True:
+        count = left.pop(0)
+        means = resampled_means(tested, block, count)
+        alone = (1 + (means - tested.mean().to_numpy() >= tested.mean().to_numpy()).sum(axis=0)) / (count + 1)
+        p = _stepwise(rivals, losses[tested.columns], block, count) if len(reasons) > 1 else alone
+        if not left or not question.open_after(float(p.min()), count):
+            break
+    error = float(((target - rival) ** 2).mean())
+    margin = error * ((1 + question.margin) ** 2 - 1)
+    power = float(norm.ppf(1 - question.alpha / len(reasons)) + norm.ppf(POWER))
+    for place, name in enumerate(map(str, tested)):
+        low, high = np.quantile(means[:, place], [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]) - margin
+        answers[name] = replace(
+            answers[name],
+            p=float(p[place]),
+            p_alone=float(alone[place]),
+            gain=_gain(float(plain[name].mean()), error),
+            low=_gain(float(low), error),
+            high=_gain(float(high), error),
+            detectable=0.5 * power * float(means[:, place].std(ddof=1)) / error if error else math.nan,
+            block=block,
+            resamples=count,
+        )
+    return list(answers.values())
+
+
+def _stepwise(rivals: pd.Series, losses: pd.DataFrame, block: int, resamples: int) -> np.ndarray:
+    """Return p of each forecast, adjusted for all that were tested: the level at which the steps reach it.
+
+    These are the steps of arch's StepM, which itself fails where they end
+    with every forecast found superior, and which knows no p.
+    """
+    from arch.bootstrap import SPA
+
+    spa = SPA(rivals, losses, block_size=block, reps=resamples, seed=SEED)
+    left, adjusted, largest = np.ones(losses.shape[1], dtype=bool), np.ones(losses.shape[1]), 0.0
+    for place in np.argsort(losses.mean().to_numpy(), kind="stable"):
+        spa.subset(left)
+        spa.compute()
+        exceeded = round(float(spa.pvalues["consistent"]) * resamples)
+        largest = max(largest, (1 + exceeded) / (resamples + 1))
+        adjusted[place] = largest
+        left[place] = False
+    return adjusted
+
+
+def _gain(difference: float, error: float) -> float:
+    """Return by which fraction an RMSE lies below one whose square is ``error``, given the difference of the squares."""
+    return 1 - math.sqrt(max(0.0, 1 - difference / error)) if error else math.nan
+
+
+def _column_means(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.full(len(values), 1 / len(values)) @ values)  # several times faster than mean(axis=0)

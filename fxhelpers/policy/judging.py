@@ -1,0 +1,151 @@
+"""From a comparison and a written policy to a verdict."""
+
+import hashlib
+import math
+from dataclasses import replace
+from datetime import date
+
+from fxhelpers.comparison import STANDARD, ZERO, Answer, Comparison, Question
+from fxhelpers.measures import MEASURES
+from fxhelpers.params import GateParams, PromotionParams
+from fxhelpers.policy.gates import bounded, built_in, relative_change, spent, tested
+from fxhelpers.policy.verdict import GateResult, Outcome, Verdict
+from fxhelpers.policy.words import compared, digits, named
+
+NO_SKILL = "no evidence of skill"
+"""Words without which nothing becomes the first champion that is not significantly better than forecasting zero."""
+
+
+def policy_digest(policy: PromotionParams) -> str:
+    """Return the SHA-256 of all that a verdict depends on beside the days: another policy is another attempt.
+
+    Parameters
+    ----------
+    policy : PromotionParams
+        The ``promotion`` section of ``params.yaml``.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(policy.model_dump_json(exclude={"approval"}).encode()).hexdigest()
+
+
+def questions(policy: PromotionParams, attempt: int) -> tuple[Question, ...]:
+    """Return the tests that a policy needs, and the standard ones that it does not mention.
+
+    Parameters
+    ----------
+    policy : PromotionParams
+        The ``promotion`` section of ``params.yaml``.
+    attempt : int
+        The how-manieth distinct attempt for the symbol this is.
+
+    Returns
+    -------
+    tuple of Question
+        At the levels that are left to this attempt.
+    """
+    asked = {}
+    for question in STANDARD:
+        standard = replace(question, alpha=spent(question.alpha, policy, attempt))
+        asked[question.test, question.versus, question.margin] = standard
+    for gate in policy.gates:
+        if gate.test is None:
+            continue
+        key = (gate.test, gate.versus, gate.margin)
+        same = [g for g in policy.gates if (g.test, g.versus, g.margin) == key]
+        level = spent(min(float(g.alpha or 1) for g in same), policy, attempt)
+        most = max(g.resamples for g in same)
+        asked[key] = Question(test=gate.test, versus=gate.versus, margin=gate.margin, alpha=level, resamples=most)
+    return tuple(asked.values())
+
+
+def judge(
+    comparison: Comparison, policy: PromotionParams | None = None, *, attempt: int = 1, today: date | None = None
+) -> Verdict:
+    """Apply the policy to a comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of the challenger with the baselines and, where there is one, the
+        champion; made with the :func:`questions` of the same policy.
+    policy : PromotionParams, optional
+        The ``promotion`` section of ``params.yaml``; by default the one of a
+        file that says nothing.
+    attempt : int
+        The how-manieth distinct attempt for the symbol this is: every one
+        spends a part of what a test may err.
+    today : date, optional
+        Needed where the policy has ``max_stale_days``.
+
+    Returns
+    -------
+    Verdict
+    """
+    policy = policy or PromotionParams()
+    gates = tuple(built_in(comparison, policy, today))
+    for gate in policy.gates:
+        if gate.versus == "champion" and comparison.champion is None:
+            continue
+        gates += (tested(comparison, policy, gate, attempt) if gate.test else bounded(comparison, gate),)
+    return _verdict(comparison, policy, gates, attempt)
+
+
+def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
+    """Return the verdict on a version that is the champion: keep it, and say how it stands."""
+    standing = relative_change(comparison, "rmse", ZERO)
+    where = compared(standing, MEASURES["rmse"], "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
+    headline = f"Version {comparison.frame.challenger} is the champion already; {where}, on {len(comparison.frame.days)} days"
+    return replace(verdict, outcome="keep", headline=headline, because=(), note="", attempt=0)
+
+
+def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateResult, ...], attempt: int) -> Verdict:
+    who, days = f"Version {comparison.frame.challenger}", len(comparison.frame.days)
+    failed = [g.said for g in gates if g.result == "fail"]
+    open_ = [g.said for g in gates if g.result == "not evaluated" and g.decides]
+    beside = [g.said for g in gates if g.result == "warn" or (g.result == "not evaluated" and not g.decides)]
+    outcome: Outcome = "keep" if failed else "inconclusive" if open_ else "promote"
+    if outcome == "promote":
+        unskilled = _without_skill(comparison, policy, attempt) if comparison.champion is None else ""
+        if unskilled:
+            beside = [f"there is {NO_SKILL}: {unskilled}", *(said for said in beside if said not in unskilled)]
+        headline = f"{who} passes every gate that decides: {_standing(comparison)}, on the same {days} days"
+        return Verdict(outcome=outcome, headline=headline, beside=tuple(beside), gates=gates, attempt=attempt)
+    return Verdict(
+        outcome=outcome,
+        headline=f"{who} is refused" if failed else f"{who} is not promoted",
+        because=(*failed, *open_),
+        beside=tuple(beside),
+        note=_detectable(comparison) if policy.policy == "superiority" else "",
+        gates=gates,
+        attempt=attempt,
+    )
+
+
+def _without_skill(comparison: Comparison, policy: PromotionParams, attempt: int) -> str:
+    """Return why a challenger cannot be said to be better than forecasting zero; "" where it can."""
+    gates = [gate for gate in policy.gates if gate.test and gate.versus == "zero_return" and not gate.margin]
+    asked = gates or [GateParams(id="skill", test="stationary_bootstrap", versus="zero_return", alpha=0.05)]
+    results = [tested(comparison, policy, gate, attempt) for gate in asked]
+    return "; ".join(result.said for result in results if result.result != "pass")
+
+
+def _detectable(comparison: Comparison) -> str:
+    """Say which gain these days would have shown: a refusal is no proof that there is none."""
+    versus = "champion" if comparison.champion else "zero_return"
+    answer: Answer | None = comparison.answer("stationary_bootstrap", versus)
+    if answer is None or not answer.detectable < 1:  # of a hopeless challenger: more than all of the error
+        return ""
+    rival = "the champion" if comparison.champion else "forecasting zero"
+    return f"A true gain of {100 * answer.detectable:.2f} % over {rival} would be detected on such days four times out of five."
+
+
+def _standing(comparison: Comparison) -> str:
+    versus = "champion" if comparison.champion else "zero_return"
+    rival = comparison.rival(versus) or ZERO
+    change, answer = relative_change(comparison, "rmse", rival), comparison.answer("stationary_bootstrap", versus)
+    chance = f" (p = {digits(answer.p)})" if answer and math.isfinite(answer.p) else ""
+    return f"{compared(change, MEASURES['rmse'], named(comparison, versus))}{chance}"

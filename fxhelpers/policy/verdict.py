@@ -1,0 +1,116 @@
+"""What the gates and the policy as a whole say, for people and for the ledger."""
+
+import html
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from fxhelpers.results import left_aligned
+
+Result = Literal["pass", "fail", "warn", "not evaluated"]
+Outcome = Literal["promote", "keep", "inconclusive"]
+
+_LONGEST_REASON = 1000
+_COLOURS = {"promote": "#00604d", "keep": "#37474f", "inconclusive": "#7a4f00"}
+_MARKS = {"pass": "✓\u00a0pass", "fail": "✗\u00a0fail", "warn": "⚠\u00a0warn", "not evaluated": "? not evaluated"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """What one gate said.
+
+    Attributes
+    ----------
+    id : str
+        Short name.
+    rule : str
+        In words.
+    value : float
+        What was measured: a number of days, a measure, a change as a
+        fraction, or p; NaN where it could not be measured.
+    shown : str
+        The value as people read it.
+    bound : str
+        What it is held against.
+    result : {"pass", "fail", "warn", "not evaluated"}
+    said : str
+        What was found, as a part of a sentence about the challenger.
+    decides : bool
+        False for a gate that only warns.
+    """
+
+    id: str
+    rule: str
+    value: float
+    shown: str
+    bound: str
+    result: Result
+    said: str
+    decides: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a ledger keeps of it: id, value (None where there is none), bound and result."""
+        value = self.value if math.isfinite(self.value) else None
+        return {"id": self.id, "value": value, "bound": self.bound, "result": self.result}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the policy says of a challenger.
+
+    Attributes
+    ----------
+    outcome : {"promote", "keep", "inconclusive"}
+        The last two leave the champion as it is.
+    headline : str
+        One sentence for people, or the beginning of one.
+    because : tuple of str
+        What stands against a promotion, as parts of that sentence.
+    beside : tuple of str
+        What does not decide, but should be known.
+    note : str
+        What could have been detected; "" where that does not matter.
+    gates : tuple of GateResult
+        Empty where nothing was compared.
+    attempt : int
+        The how-manieth distinct attempt for the symbol this is; 0 where that
+        was not counted.
+    """
+
+    outcome: Outcome
+    headline: str
+    because: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    note: str = ""
+    gates: tuple[GateResult, ...] = ()
+    attempt: int = 0
+
+    @property
+    def reason(self) -> str:
+        """All of it in a few sentences."""
+        text = f"{self.headline}: {'; '.join(self.because)}." if self.because else f"{self.headline}."
+        if self.beside:
+            text += f" Beside that: {'; '.join(self.beside)}."
+        text = f"{text} {self.note}".strip()
+        return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
+
+    def _repr_html_(self) -> str:
+        badge = (
+            f"<p><span style='background:{_COLOURS[self.outcome]}; color:white; padding:2px 12px; border-radius:4px; "
+            f"font-size:130%; font-weight:bold'>{self.outcome.upper()}</span></p>"
+        )
+        points = "".join(f"<li>{html.escape(said)}</li>" for said in self.because)
+        beside = "".join(f"<li>{html.escape(said)}</li>" for said in self.beside)
+        text = f"<p><b>{html.escape(self.headline)}{':' if points else '.'}</b></p>" + (f"<ul>{points}</ul>" if points else "")
+        text += f"<p>Beside that:</p><ul>{beside}</ul>" if beside else ""
+        text += f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        table = left_aligned(self.to_frame().to_html()) if self.gates else ""
+        return f"{badge}<div style='font-size:110%; max-width:60em'>{text}</div>{table}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a gate."""
+        columns = ["gate", "rule", "value", "bound", "result"]
+        rows = [[g.id, g.rule, g.shown, g.bound, _MARKS[g.result]] for g in self.gates]
+        return pd.DataFrame(rows, columns=columns).set_index("gate").rename_axis(index=None, columns="gate")

@@ -1,0 +1,33 @@
+"""Parts of the sentences that gates and verdicts speak in."""
+
+from fxhelpers.comparison import Comparison
+from fxhelpers.measures import Measure
+from fxhelpers.params import GateParams
+
+
+def named(comparison: Comparison, versus: str | None) -> str:
+    """Return what a policy's ``versus`` is called."""
+    words = {"zero_return": "forecasting zero", "mean_training_return": "forecasting the mean training return"}
+    return f"the champion, {comparison.champion}" if versus == "champion" else words.get(str(versus), "chance")
+
+
+def claimed(gate: GateParams, rival: str) -> str:
+    """Return what a test is to show."""
+    if gate.test == "pesaran_timmermann":
+        return "signs are forecast better than by chance"
+    return f"not worse than {rival} by {gate.margin:.3%}" if gate.margin else f"squared errors below those of {rival}"
+
+
+def compared(change: float, known: Measure, rival: str) -> str:
+    """Say in words where a challenger's measure lies."""
+    label = known.label
+    if change == 0:
+        return f"its {label} is exactly that of {rival}"
+    if abs(change) < 1 or known.signed:  # a multiple of a negative number would say the contrary
+        return f"its {label} is {100 * abs(change):.3g} % {'above' if change > 0 else 'below'} that of {rival}"
+    return f"its {label} is {1 + change:,.4g} times that of {rival}"
+
+
+def digits(p: float) -> str:
+    """Return p with as many digits as say something."""
+    return f"{p:.4f}" if p >= 0.001 else f"{p:.2g}"  # noqa: PLR2004 (below, four digits would say nothing)
