@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["fxhelpers.promotion", "fxhelpers.model_registry", "mlflow.sklearn"])
+CONTEXT.set_forkserver_preload(
+    ["fxhelpers.promotion", "fxhelpers.model_registry", "mlflow.sklearn", "arch.bootstrap", "statsmodels.tsa.stattools"]
+)
 
 
 def start(folder: Path, operation: str, argument: Any = None, *, commits: int = 0, barrier: Barrier | None = None) -> BaseProcess:
