@@ -16,6 +16,7 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
@@ -88,14 +89,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Pat
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three bundles of AAPL as `make demo` trains them: kind of model to folder."""
-    folders = {}
-    for model in ("original", "regularised", "lighter"):
-        folder = folders[model] = tmp_path_factory.mktemp(model)
-        shutil.copy(ROOT / "params.yaml", folder)
-        params = load_params(folder / "params.yaml")
-        made = train_model("AAPL", load_prices("AAPL", params.prices), params.training, model=model, source="sample")
-        write_bundle(made.model, made.scaler, made.metadata, params.paths)
+    """Three bundles of AAPL as `make demo` trains them: kind of model to folder. Trained once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    folders = {model: root / model for model in ("original", "regularised", "lighter")}
+    with FileLock(f"{root}.lock"):
+        for model, folder in folders.items():
+            if (folder / "done").exists():
+                continue
+            folder.mkdir(parents=True)
+            shutil.copy(ROOT / "params.yaml", folder)
+            params = load_params(folder / "params.yaml")
+            made = train_model("AAPL", load_prices("AAPL", params.prices), params.training, model=model, source="sample")
+            write_bundle(made.model, made.scaler, made.metadata, params.paths)
+            (folder / "done").touch()
     return folders
 
 
