@@ -40,7 +40,7 @@ class Proposal:
         None where ``model_registry.compare_metrics`` is false.
     verdict : Verdict
         Of the policy.
-    policy : dict
+    policy : PromotionParams
         The policy that was applied.
     decision : Decision or None
         The intent to act on it; None for a look.
@@ -54,7 +54,7 @@ class Proposal:
     champion: ModelVersion | None
     comparison: Comparison | None
     verdict: Verdict
-    policy: dict[str, Any]
+    policy: PromotionParams
     decision: Decision | None = None
     override: bool = False
 
@@ -73,7 +73,7 @@ class Proposal:
         verdict = {"outcome": self.verdict.outcome, "reason": self.verdict.reason, "attempt": self.verdict.attempt}
         gates = [{**gate.to_json(), "rule": gate.rule, "said": gate.said} for gate in self.verdict.gates]
         told = self.comparison.to_json() if self.comparison else {}
-        return {**told, "verdict": verdict, "gates": gates, "policy": self.policy}
+        return {**told, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
 
 
 def propose(
@@ -145,7 +145,7 @@ def _judged(
         "name": name,
         "symbol": symbol,
         "champion": champion,
-        "policy": registry.params.promotion.model_dump(mode="json"),
+        "policy": registry.params.promotion,
     }
     is_champion = champion is not None and champion.version == challenger.version
     if is_champion and chosen.champion is not None:
@@ -222,7 +222,7 @@ def _facts(proposal: Proposal) -> dict[str, Any]:
         facts["challengers"] = [comparison.frame.challenger, *comparison.frame.others]
         facts["gates"] = [gate.to_json() for gate in proposal.verdict.gates]
         facts["attempt"], facts["seed"] = proposal.verdict.attempt, SEED
-        facts["policy_sha256"] = policy.policy_digest(PromotionParams.model_validate(proposal.policy))
+        facts["policy_sha256"] = policy.policy_digest(proposal.policy)
     return facts
 
 

@@ -59,6 +59,11 @@ class RegisteredModel:
     probe: Probe | None = field(repr=False)
     content: bytes = field(repr=False)
 
+    @property
+    def who(self) -> str:
+        """``version 3 of MLP_Stock_Predictor_AAPL``."""
+        return f"version {self.version.version} of {self.version.name}"
+
     def replay(self) -> int:
         """Forecast again what was forecast when this was registered, and return how many forecasts came out the same.
 
@@ -69,16 +74,15 @@ class RegisteredModel:
         NotComparableError
             None were kept with this version.
         """
-        who = f"version {self.version.version} of {self.version.name}"
         if self.probe is None:
-            msg = f"{who} was registered without forecasts to compare with; transition_stage can move it by hand"
+            msg = f"{self.who} was registered without forecasts to compare with; transition_stage can move it by hand"
             raise NotComparableError(msg)
         found = self.pipeline.predict(pd.DataFrame(self.probe.inputs, columns=self.facts["feature_names"]))
         off = np.abs(found - self.probe.forecasts)
         if not (off <= _SAME).all():
             changed = int((~(off <= _SAME)).sum())
             msg = (
-                f"{who} forecasts something else than when it was registered: {changed} of {len(off)} forecasts differ, "
+                f"{self.who} forecasts something else than when it was registered: {changed} of {len(off)} forecasts differ, "
                 f"by up to {np.max(off):.3g}; its bytes are the same, so a library changed (it was registered with "
                 f"{', '.join(self.facts.get('libraries', ['unknown libraries']))})"
             )

@@ -52,11 +52,6 @@ class Scored:
     last_seen: pd.Timestamp
     basis: str
 
-    @property
-    def name(self) -> str:
-        """``version 3 of MLP_Stock_Predictor_AAPL``."""
-        return f"version {self.model.version.version} of {self.model.version.name}"
-
     def facts(self) -> dict[str, Any]:
         """Return what its training recorded, with its windows and the last day that it has seen."""
         seen = {"last_day": f"{self.last_seen:%Y-%m-%d}", "basis": self.basis, "recorded": self.basis == RECORDED}
@@ -80,8 +75,8 @@ class Scored:
         if not (off <= _SAME).all():
             day, count = pd.Timestamp(str(off.idxmax())), int((~(off <= _SAME)).sum())
             msg = (
-                f"{self.name} gives other forecasts of the same days than when it was registered: {count} of {len(off)} differ, "
-                f"most that of {day:%Y-%m-%d}: {stored.loc[day]:+.4%} then, {now.loc[day]:+.4%} now. Its bytes and its "
+                f"{self.model.who} gives other forecasts of the same days than when it was registered: {count} of {len(off)} "
+                f"differ, most that of {day:%Y-%m-%d}: {stored.loc[day]:+.4%} then, {now.loc[day]:+.4%} now. Its bytes and its "
                 "arithmetic are the same, so its inputs changed: prices were restated. Nothing is compared on such prices; mend "
                 "them at their source, or train and register anew on these"
             )
@@ -121,7 +116,7 @@ class Inputs:
         NotComparableError
             It forecasts something else, or its features are not at hand.
         """
-        who = f"version {model.version.version} of {model.version.name}"
+        who = model.who
         if model.facts.get("symbol") != self.symbol:
             msg = f"{who} forecasts {model.facts.get('symbol')}, not {self.symbol}"
             raise NotComparableError(msg)
