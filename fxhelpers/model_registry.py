@@ -62,12 +62,14 @@ class ModelRegistry:
         ------
         BundleNotFoundError
             No bundle, or one of its files is missing.
+        UntrustedBundleError
+            A file asks for more than a model needs; nothing was loaded.
         BundleError
-            Truncated, contradictory or of a newer format.
+            Truncated, contradictory, too big or of a newer format.
         """
         if model_path is None and symbol is None:
             symbol = self.params.default_symbol
-        bundle = load_bundle(self.params.paths, symbol=symbol, model_path=model_path)
+        bundle = load_bundle(self.params.paths, symbol=symbol, model_path=model_path, rules=self.params.bundles)
         logger.info("Using model: %s", bundle.model_path)
         return bundle
 

@@ -34,6 +34,8 @@ class Bundle(Keyed):
         The symbol's latest features file, where ForesightX left one.
     model_object, scaler_object : estimator
         As fitted; the scaler has to be applied first.
+    scaler_content : bytes
+        The scaler as a ``.skops`` file.
     metadata : dict
         The whole metadata file.
     test_metrics : dict
@@ -53,6 +55,7 @@ class Bundle(Keyed):
     features_path: Path | None
     model_object: Any = field(repr=False)
     scaler_object: Any = field(repr=False)
+    scaler_content: bytes = field(repr=False)
     metadata: dict[str, Any] = field(repr=False)
     test_metrics: dict[str, Any] = field(repr=False)
     forecasts: pd.Series = field(repr=False)
@@ -62,6 +65,11 @@ class Bundle(Keyed):
     def model_type(self) -> str:
         """Kind of model, for example ``MLP``."""
         return str(self.metadata.get("model_type", "MLP"))
+
+    @property
+    def name(self) -> str:
+        """What its files are named by: ``AAPL_20251220_034123``, or the symbol alone."""
+        return self.metadata_path.stem.removeprefix("mlp_model_stats_")
 
     @property
     def architecture(self) -> list[int]:
@@ -98,7 +106,8 @@ class Bundle(Keyed):
     def typical(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of each raw feature in training, as the scaler has them."""
         scaler, ones = self.scaler_object, np.ones(self.features_count)
-        return (ones * 0 if scaler.mean_ is None else scaler.mean_), (ones if scaler.scale_ is None else scaler.scale_)
+        mean, scale = getattr(scaler, "mean_", None), getattr(scaler, "scale_", None)  # of another scaler: unknown
+        return (ones * 0 if mean is None else mean), (ones if scale is None else scale)
 
     def pipeline(self) -> Pipeline:
         """Return scaler and model as one estimator that predicts from raw features, named and in order."""

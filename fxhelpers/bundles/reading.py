@@ -2,25 +2,40 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fxhelpers.bundles.bundle import FORMAT_VERSION, STAMP, Bundle
-from fxhelpers.bundles.tables import latest_features, stored_forecasts
-from fxhelpers.errors import BundleError, BundleNotFoundError
-from fxhelpers.estimators import load_estimator
+from fxhelpers.bundles.reproducing import check_reproduces
+from fxhelpers.bundles.tables import features_files, stored_forecasts
+from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
+from fxhelpers.estimators import convert, load_estimator
 from fxhelpers.files import sha256
-from fxhelpers.params import PathsParams, check_symbol
+from fxhelpers.params import BundlesParams, PathsParams, check_symbol
 
 _KINDS = {"feature_names": list, "features_count": int, "architecture": list, "metrics": dict, "config": dict, "files": dict}
 _KINDS |= {"windows": dict, "target": dict, "forecasts": dict}
-_MODEL_NAME = re.compile(rf"mlp_model_(?P<symbol>.+?)(?:_(?P<stamp>{STAMP}))?\.(?:skops|pkl)")
+_OURS = "skops"
+_MODEL_NAME = re.compile(
+    rf"mlp_model_(?P<symbol>.+?)(?P<stamp>_{STAMP})?\.(?P<kind>{_OURS}|(?:pkl|pickle|joblib)(?:\.(?:gz|z|bz2|xz|lzma))?)"
+)
 
 
-def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: str | Path | None = None) -> Bundle:
+def load_bundle(
+    paths: PathsParams,
+    *,
+    symbol: str | None = None,
+    model_path: str | Path | None = None,
+    rules: BundlesParams | None = None,
+) -> Bundle:
     """Find, read and check a bundle.
+
+    Pickles are converted by a process of their own, and only what it makes of
+    them is used. Where the forecasts and the features of a foreign training
+    are at hand, its model has to give these forecasts from those features.
 
     Parameters
     ----------
@@ -31,6 +46,8 @@ def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: st
     model_path : str or Path, optional
         Take this one: the path of its model file. Scaler and metadata are
         found from its name.
+    rules : BundlesParams, optional
+        The ``bundles`` section of ``params.yaml``: what files may hold.
 
     Returns
     -------
@@ -41,44 +58,55 @@ def load_bundle(paths: PathsParams, *, symbol: str | None = None, model_path: st
     ------
     BundleNotFoundError
         No bundle, or one of its files is missing.
+    UntrustedBundleError
+        A file asks for more than a model needs; nothing was loaded.
     BundleError
-        Truncated, contradictory or of a newer format.
+        Truncated, contradictory, too big or of a newer format.
     """
-    model = Path(model_path) if model_path else _latest_model(paths, check_symbol(symbol))
+    rules = rules or BundlesParams()
+    model = Path(model_path) if model_path else _latest_model(paths, check_symbol(symbol), rules)
     if not model.is_file():
         msg = f"{model}: no such file; a model file, or a symbol whose latest bundle is to be taken, has to be given"
         raise BundleNotFoundError(msg)
-    owner = _owner(model, symbol)
+    named = _named(model, symbol)
     scaler = model.with_name(model.name.replace("mlp_model_", "mlp_scaler_", 1))
-    stats = model.with_suffix(".json").name.replace("mlp_model_", "mlp_model_stats_", 1)
+    stats = f"mlp_model_stats_{named['symbol']}{named['stamp'] or ''}.json"
     folders = [paths.metadata, model.parent.parent / "metadata", model.parent]
     metadata_path = next((f / stats for f in folders if (f / stats).is_file()), paths.metadata / stats)
-    contents = {path: _read(path, model) for path in (model, scaler, metadata_path)}
+    contents = {path: _read(path, model, rules) for path in (model, scaler, metadata_path)}
     metadata = _read_json(contents[metadata_path], metadata_path)
-    _check_metadata(metadata, metadata_path, owner)
-    _check_digests(metadata, metadata_path, {path: contents[path] for path in (model, scaler)})
-    model_object = load_estimator(contents[model], str(model))
-    scaler_object = load_estimator(contents[scaler], str(scaler))
-    _check_widths(metadata, metadata_path, {model: model_object, scaler: scaler_object})
-    evaluation_path, test_metrics = _latest_evaluation([paths.results, model.parent.parent / "results"], metadata)
-    return Bundle(
-        symbol=owner,
+    _check_metadata(metadata, metadata_path, named["symbol"])
+    estimator_files = {path: contents[path] for path in (model, scaler)}
+    _check_digests(metadata, metadata_path, estimator_files)
+    if named["kind"] != _OURS:
+        converted = convert(estimator_files, trusted=rules.trusted_types, unpacked=rules.max_bytes)
+        estimator_files = {path: found.content for path, found in converted.items()}
+    estimators = {path: load_estimator(file, str(path), trusted=rules.trusted_types) for path, file in estimator_files.items()}
+    _check_estimators(metadata, metadata_path, estimators)
+    evaluation_path, test_metrics = _latest_evaluation([paths.results, model.parent.parent / "results"], metadata, rules)
+    features = features_files(paths.features, named["symbol"])
+    bundle = Bundle(
+        symbol=named["symbol"],
         model_path=model,
         scaler_path=scaler,
         metadata_path=metadata_path,
         evaluation_path=evaluation_path,
-        features_path=latest_features(paths.features, owner),
-        model_object=model_object,
-        scaler_object=scaler_object,
+        features_path=features[0] if features else None,
+        model_object=estimators[model],
+        scaler_object=estimators[scaler],
+        scaler_content=estimator_files[scaler],
         metadata=metadata,
         test_metrics=test_metrics,
         forecasts=stored_forecasts(metadata, metadata_path, evaluation_path),
         digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
     )
+    if named["kind"] != _OURS:
+        check_reproduces(bundle, features)
+    return bundle
 
 
-def _latest_model(paths: PathsParams, symbol: str) -> Path:
-    found = list(_models_of(paths, symbol))
+def _latest_model(paths: PathsParams, symbol: str, rules: BundlesParams) -> Path:
+    found = list(_models_of(paths, symbol, rules))
     if not found:
         msg = (
             f"No model files found for {symbol} in {paths.models}. Train a model first: fx run train -p symbol {symbol}; "
@@ -88,29 +116,34 @@ def _latest_model(paths: PathsParams, symbol: str) -> Path:
     return max(found)[1]
 
 
-def _owner(model: Path, symbol: str | None) -> str:
-    """Return the symbol in a model file's name, which has to be the one that was asked for, if any was."""
+def _named(model: Path, symbol: str | None) -> re.Match[str]:
+    """Return what a model file's name says; its symbol has to be the one that was asked for, if any was."""
     named = _MODEL_NAME.fullmatch(model.name)
     if not named:
-        msg = f"{model}: a model file is named mlp_model_SYMBOL[_YYYYMMDD_HHMMSS].skops or .pkl"
+        msg = f"{model}: a model file is named mlp_model_SYMBOL[_YYYYMMDD_HHMMSS].skops, .pkl or .joblib (also .gz, .bz2, .xz)"
         raise BundleError(msg)
     if symbol is not None and named["symbol"] != symbol:
         msg = f"{model}: a bundle of {named['symbol']}, but symbol is {symbol}; the two have to agree"
         raise BundleError(msg)
-    return named["symbol"]
+    try:
+        check_symbol(named["symbol"])
+    except ParamsError as error:
+        msg = f"{model}: {error}"
+        raise BundleError(msg) from error
+    return named
 
 
-def _models_of(paths: PathsParams, symbol: str) -> Iterator[tuple[str, Path]]:
+def _models_of(paths: PathsParams, symbol: str, rules: BundlesParams) -> Iterator[tuple[str, Path]]:
     for path in paths.models.glob("mlp_model_*"):
         named = _MODEL_NAME.fullmatch(path.name)
         if named and named["symbol"] == symbol:
             stats = paths.metadata / f"mlp_model_stats_{symbol}.json"
-            yield named["stamp"] or _stamp_in(stats), path
+            yield (named["stamp"] or "").removeprefix("_") or _stamp_in(stats, rules), path
 
 
-def _stamp_in(stats: Path) -> str:
+def _stamp_in(stats: Path, rules: BundlesParams) -> str:
     """Return the training time that a metadata file names, in the form of file names; "" where it names none."""
-    written = str(_read_json(stats.read_bytes(), stats).get("timestamp", "")) if stats.is_file() else ""
+    written = str(_read_json(_read(stats, stats, rules), stats).get("timestamp", "")) if stats.is_file() else ""
     if re.fullmatch(STAMP, written):
         return written
     try:
@@ -119,21 +152,26 @@ def _stamp_in(stats: Path) -> str:
         return ""
 
 
-def _read(path: Path, model: Path) -> bytes:
+def _read(path: Path, model: Path, rules: BundlesParams) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(rules.max_bytes + 1)
     except FileNotFoundError as error:
         msg = f"{path}: missing; a bundle is a model, a scaler and a metadata file, this one is {model}"
         raise BundleNotFoundError(msg) from error
     except OSError as error:
         msg = f"{path}: cannot be read: {error.strerror}"
         raise BundleError(msg) from error
+    if len(content) > rules.max_bytes:
+        msg = f"{path}: more than {rules.max_megabytes} MB, the limit of bundles.max_megabytes in params.yaml; it was not read"
+        raise BundleError(msg)
+    return content
 
 
 def _read_json(content: bytes, path: Path) -> dict[str, Any]:
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path}: not a whole JSON file ({len(content)} bytes): {error}; write or copy it again"
         raise BundleError(msg) from error
     if not isinstance(value, dict):
@@ -158,26 +196,36 @@ def _check_metadata(metadata: dict[str, Any], path: Path, symbol: str) -> None:
     if not all(isinstance(name, str) for name in metadata["feature_names"]):
         msg = f"{path}: feature_names has to list names, found {metadata['feature_names']!r:.80}"
         raise BundleError(msg)
+    twice = [name for name, times in Counter(metadata["feature_names"]).items() if times > 1]
+    if twice:
+        msg = f"{path}: feature_names lists {twice[0]!r} more than once"
+        raise BundleError(msg)
     if metadata["symbol"] != symbol:
         msg = f"{path}: metadata of {metadata['symbol']}, but the model file is {symbol}'s"
         raise BundleError(msg)
 
 
 def _check_digests(metadata: dict[str, Any], path: Path, contents: dict[Path, bytes]) -> None:
-    for file, content in contents.items():
-        recorded = metadata.get("files", {}).get(file.name)
-        if recorded and recorded != sha256(content):
+    recorded = metadata.get("files", {})
+    for file, content in contents.items() if recorded else ():
+        if file.name not in recorded:
+            msg = f"{file}: {path.name} lists the bundle's files with their SHA-256, and this one is not among them"
+            raise BundleError(msg)
+        if recorded[file.name] != sha256(content):
             msg = f"{file}: its bytes are not those that {path.name} records; the file changed after training"
             raise BundleError(msg)
 
 
-def _check_widths(metadata: dict[str, Any], path: Path, estimators: dict[Path, Any]) -> None:
+def _check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path, Any]) -> None:
     names = metadata["feature_names"]
     count = metadata.get("features_count", len(names))
     if count != len(names):
         msg = f"{path}: features_count is {count}, but feature_names lists {len(names)}"
         raise BundleError(msg)
-    for file, estimator in estimators.items():
+    for (file, estimator), act in zip(estimators.items(), ("predict", "transform"), strict=True):
+        if not hasattr(estimator, act):
+            msg = f"{file}: holds a {type(estimator).__name__}, which cannot {act}; were model and scaler swapped?"
+            raise BundleError(msg)
         if estimator.n_features_in_ != count:
             msg = f"{file}: made for {estimator.n_features_in_} features, but {path.name} lists {count}"
             raise BundleError(msg)
@@ -186,13 +234,13 @@ def _check_widths(metadata: dict[str, Any], path: Path, estimators: dict[Path, A
             raise BundleError(msg)
 
 
-def _latest_evaluation(folders: list[Path], metadata: dict[str, Any]) -> tuple[Path | None, dict[str, Any]]:
+def _latest_evaluation(folders: list[Path], metadata: dict[str, Any], rules: BundlesParams) -> tuple[Path | None, dict[str, Any]]:
     pattern = re.compile(rf"evaluation_metrics_{re.escape(metadata['symbol'])}(?:_{STAMP})?\.json")
     found = []
     for path in {path for folder in folders for path in folder.glob("evaluation_metrics_*.json")}:
         if not pattern.fullmatch(path.name):
             continue
-        value = _read_json(path.read_bytes(), path)
+        value = _read_json(_read(path, path, rules), path)
         of, measured = value.get("model_info"), value.get("test_metrics")
         if not isinstance(of, dict) or not isinstance(measured, dict):
             msg = f"{path}: model_info and test_metrics have to be objects with keys; write or copy it again, or delete it"

@@ -11,10 +11,10 @@ from fxhelpers.bundles.bundle import STAMP
 from fxhelpers.errors import BundleError
 
 
-def latest_features(folder: Path, symbol: str) -> Path | None:
-    """Return the latest features file that ForesightX left for a symbol; None where there is none."""
+def features_files(folder: Path, symbol: str) -> list[Path]:
+    """Return the features files that ForesightX left for a symbol, the latest first."""
     pattern = re.compile(rf"features_{re.escape(symbol)}(?:_{STAMP})?\.csv")
-    return max((path for path in folder.glob("features_*.csv") if pattern.fullmatch(path.name)), default=None)
+    return sorted((path for path in folder.glob("features_*.csv") if pattern.fullmatch(path.name)), reverse=True)
 
 
 def read_features(path: Path) -> pd.DataFrame:
@@ -49,13 +49,18 @@ def read_features(path: Path) -> pd.DataFrame:
     return numbers.replace([np.inf, -np.inf], np.nan).set_axis(pd.DatetimeIndex(days, name="Date"), axis=0)
 
 
+def predictions_file(evaluation_path: Path) -> Path:
+    """Return the path of the daily predictions that go with an evaluation."""
+    return evaluation_path.with_name(
+        evaluation_path.name.replace("evaluation_metrics_", "predictions_", 1).replace(".json", ".csv")
+    )
+
+
 def stored_forecasts(metadata: dict[str, Any], path: Path, evaluation_path: Path | None) -> pd.Series:
     """Return the forecasts of real days that came with a bundle."""
     stored = metadata.get("forecasts")
     if stored is None and evaluation_path is not None:
-        path = evaluation_path.with_name(
-            evaluation_path.name.replace("evaluation_metrics_", "predictions_", 1).replace(".json", ".csv")
-        )
+        path = predictions_file(evaluation_path)
     try:
         if stored is None:
             if evaluation_path is None or not path.is_file():

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from fxhelpers.params.promotion import PromotionParams, Section
-from fxhelpers.params.words import check_symbol, unknown_key
+from fxhelpers.params.words import check_symbol, check_type, unknown_key
 
 FILE_NAME = "params.yaml"
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
@@ -65,6 +65,25 @@ class MlpParams(Section):
             # each candidate has to be a value that the key itself would take: 1e-4, say, which YAML reads as text
             self.candidates[name] = [getattr(type(self)(**{name: value}), name) for value in values]
         return self
+
+
+class BundlesParams(Section):
+    """What a bundle's files may hold, and how big they may be."""
+
+    trusted_types: tuple[str, ...] = ()
+    max_megabytes: int = Field(default=64, ge=1, le=1024)
+
+    @field_validator("trusted_types")
+    @classmethod
+    def _types_are_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            check_type(name)
+        return names
+
+    @property
+    def max_bytes(self) -> int:
+        """Bytes of one file, before and after it is unpacked."""
+        return self.max_megabytes * 2**20
 
 
 class TrainingParams(Section):
@@ -131,6 +150,7 @@ class Params(Section):
     default_symbol: str = "AAPL"
     prices: PricesParams = PricesParams()
     training: TrainingParams = TrainingParams()
+    bundles: BundlesParams = BundlesParams()
     model_registry: ModelRegistryParams = ModelRegistryParams()
     promotion: PromotionParams = PromotionParams()
     mlflow: MlflowParams = MlflowParams()

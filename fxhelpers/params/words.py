@@ -1,7 +1,9 @@
 """Words that users type: symbols and names, checked, and the nearest known one where there is none."""
 
 import difflib
+import importlib
 import re
+import sys
 from collections.abc import Iterable
 
 from fxhelpers.errors import ParamsError
@@ -38,6 +40,29 @@ def check_symbol(symbol: object) -> str:
     shown = repr(symbol) if len(repr(symbol)) <= 60 else f"{repr(symbol)[:57]}…"  # noqa: PLR2004 (a line's worth)
     msg = f"symbol: {shown} is not a ticker: 1 to 32 letters, digits or . ^ = _ - are (for example AAPL, BRK.B, ^GSPC)"
     raise ParamsError(msg)
+
+
+def check_type(name: str) -> str:
+    """Return the full name of a class that models may hold; refuse what is no class, and whatever Python itself comes with."""
+    module, _, kind = name.rpartition(".")
+    if not module or not all(part.isidentifier() for part in name.split(".")):
+        msg = f"{name!r} is not the full name of a class, such as sklearn.preprocessing._data.RobustScaler"
+        raise ValueError(msg)
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        msg = f"{name} comes with Python, and can do anything: no model needs it, and it cannot be trusted"
+        raise ValueError(msg)
+    try:
+        found = getattr(importlib.import_module(module), kind)
+    except (ImportError, AttributeError) as error:
+        msg = f"{name} cannot be imported: {error}"
+        raise ValueError(msg) from error
+    if not isinstance(found, type):
+        msg = f"{name} is a {type(found).__name__}; only classes can be trusted"
+        raise ValueError(msg)  # noqa: TRY004 (pydantic reports these)
+    if (found.__module__, found.__qualname__) != (module, kind):
+        msg = f"{name} is named {found.__module__}.{found.__qualname__} in pickles; list that"
+        raise ValueError(msg)
+    return name
 
 
 def looks_secret(name: str) -> bool:

@@ -51,6 +51,8 @@ class RegisteredModel:
         What it forecast when it was registered.
     content : bytes
         Of the stored estimator.
+    trusted : tuple of str
+        Classes that it may hold beyond the usual ones.
     """
 
     version: ModelVersion
@@ -58,11 +60,16 @@ class RegisteredModel:
     facts: dict[str, Any] = field(repr=False)
     probe: Probe | None = field(repr=False)
     content: bytes = field(repr=False)
+    trusted: tuple[str, ...] = ()
 
     @property
     def who(self) -> str:
         """``version 3 of MLP_Stock_Predictor_AAPL``."""
         return f"version {self.version.version} of {self.version.name}"
+
+    def load_again(self) -> Any:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
+        """Return the pipeline, read from its bytes once more."""
+        return load_estimator(self.content, f"{self.who}: model.skops", trusted=self.trusted)
 
     def replay(self) -> int:
         """Forecast again what was forecast when this was registered, and return how many forecasts came out the same.
@@ -137,7 +144,7 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
     kept, experiment = registry.params.model_registry, registry.experiment_id
     with tempfile.TemporaryDirectory(prefix="fx-register-") as folder, registry.session("register", name) as client:
         saved = Path(folder) / _ARTIFACT
-        _save(bundle, saved)
+        _save(bundle, saved, registry.params.bundles.trusted_types)
         run_id = str(
             client.create_run(experiment, run_name=f"register_{bundle.symbol}_{bundle.timestamp}", tags=tags).info.run_id
         )
@@ -146,7 +153,9 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
                 log_values(client, run_id, _run_params(bundle), bundle.metrics)
             client.log_artifacts(run_id, str(saved), _ARTIFACT)
             if kept.save_artifacts:
-                for path in (bundle.scaler_path, bundle.metadata_path):
+                scaler = Path(folder) / f"mlp_scaler_{bundle.name}.skops"
+                scaler.write_bytes(bundle.scaler_content)
+                for path in (scaler, bundle.metadata_path):
                     client.log_artifact(run_id, str(path), _FILES)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
@@ -188,8 +197,9 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
         content = (local / "model.skops").read_bytes()
         facts = dict(Model.load(str(local)).metadata or {})
         probe = read_probe(local)
-    pipeline = load_estimator(content, f"version {version} of {name}: model.skops")
-    return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe, content=content)
+    trusted = registry.params.bundles.trusted_types
+    pipeline = load_estimator(content, f"version {version} of {name}: model.skops", trusted=trusted)
+    return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe, content=content, trusted=trusted)
 
 
 def stored_digest(registry: RegistryClient, version: ModelVersion) -> str | None:
@@ -211,7 +221,7 @@ def misdirected(registry: RegistryClient, version: ModelVersion) -> str | None:
     return None if taken in {known, f"runs:/{version.run_id}/{_ARTIFACT}"} else taken
 
 
-def _save(bundle: Bundle, folder: Path) -> None:
+def _save(bundle: Bundle, folder: Path, trusted: tuple[str, ...]) -> None:
     pipeline = bundle.pipeline()
     example = _example(bundle)
     facts = {key: value for key, value in bundle.metadata.items() if key != "forecasts"}  # these are in the probe
@@ -223,7 +233,7 @@ def _save(bundle: Bundle, folder: Path) -> None:
         input_example=example,
         pip_requirements=libraries,
         serialization_format="skops",
-        skops_trusted_types=list(TRUSTED_TYPES),
+        skops_trusted_types=[*TRUSTED_TYPES, *trusted],
         metadata={**facts, "metrics": bundle.metrics, "libraries": libraries},
     )
     write_probe(bundle, pipeline, folder)

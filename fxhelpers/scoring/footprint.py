@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from fxhelpers.estimators import load_estimator
 from fxhelpers.registry import RegisteredModel
 
 _WARM_UPS, _BATCHES, _CALLS = 10, 30, 5
@@ -67,7 +66,7 @@ def _memory(model: RegisteredModel) -> int:
     """Return the most bytes that were held at once while an estimator was read."""
     tracemalloc.start()
     try:
-        load_estimator(model.content, "model.skops")
+        model.load_again()
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fxhelpers.bundles import latest_features, read_features
+from fxhelpers.bundles import features_files, read_features
 from fxhelpers.errors import NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.evaluation import forecast_days
 from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, TARGET, build_features, next_day_return
@@ -99,9 +99,10 @@ class Inputs:
     @cached_property
     def foresightx(self) -> tuple[pd.DataFrame, pd.Series] | None:
         """Features and target as ForesightX computed them; None without its file."""
-        path = latest_features(self.params.paths.features, self.symbol)
-        if path is None:
+        found = features_files(self.params.paths.features, self.symbol)
+        if not found:
             return None
+        path = found[0]
         table = read_features(path)
         if TARGET not in table:
             msg = f"{path}: no column {TARGET}; there: {', '.join(map(str, table.columns[:8]))}, …"

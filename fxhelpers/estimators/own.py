@@ -1,0 +1,114 @@
+"""Our own estimator files: skops, read by our list of what a model is made of and by nothing that the file says."""
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import skops.io
+
+from fxhelpers.errors import BundleError, UntrustedBundleError
+
+TRUSTED_TYPES = (
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+)
+"""Types beyond skops' own defaults that our models are made of."""
+
+_UNPACKED_BYTES = 512 * 2**20
+_OBJECTS = {
+    *TRUSTED_TYPES,
+    "sklearn.compose._target.TransformedTargetRegressor",
+    "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.StandardScaler",
+}
+_NODES = {
+    *(("ObjectNode", name) for name in _OBJECTS),
+    *(("NdArrayNode", f"numpy.{name}") for name in ("ndarray", "bool", "bool_", "float32", "float64", "int32", "int64", "str_")),
+    ("RandomStateNode", "numpy.random.mtrand.RandomState"),
+    ("JsonNode", "builtins.str"),
+    ("TypeNode", "builtins.str"),  # the type of a dict's keys
+    ("DictNode", "builtins.dict"),
+    ("ListNode", "builtins.list"),
+    ("TupleNode", "builtins.tuple"),
+}
+"""How skops may build what: everything else is refused, also where skops itself would trust it."""
+
+_BROKEN = (LookupError, ValueError, TypeError, AttributeError, ImportError, EOFError, RuntimeError, MemoryError, OSError)
+
+
+def dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
+    """Return an estimator as the bytes of a ``.skops`` file."""
+    return bytes(skops.io.dumps(estimator))
+
+
+def load_estimator(content: bytes, origin: str, *, trusted: Collection[str] = ()) -> Any:  # noqa: ANN401
+    """Read an estimator from the bytes of a ``.skops`` file.
+
+    Parameters
+    ----------
+    content : bytes
+        The whole file.
+    origin : str
+        Where it comes from, for errors.
+    trusted : collection of str
+        Names of more classes: ``bundles.trusted_types`` of ``params.yaml``.
+
+    Returns
+    -------
+    estimator
+        A fitted scikit-learn estimator.
+
+    Raises
+    ------
+    UntrustedBundleError
+        The file asks for a type or function that no such model needs.
+    BundleError
+        Truncated, or not a ``.skops`` file.
+    """
+    try:
+        _check(content, origin, trusted)
+        estimator = skops.io.loads(content, trusted=[*TRUSTED_TYPES, *trusted])
+    except UntrustedBundleError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, *_BROKEN) as error:
+        msg = f"{origin}: not a whole .skops file ({len(content)} bytes): {error}; train or copy the bundle again"
+        raise BundleError(msg) from error
+    if not hasattr(estimator, "n_features_in_"):
+        msg = f"{origin}: holds {type(estimator).__name__}, not a fitted scaler or model of scikit-learn"
+        raise BundleError(msg)
+    return estimator
+
+
+def _check(content: bytes, origin: str, trusted: Collection[str]) -> None:
+    """Read what a file is going to ask skops for, before skops does."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        unpacked = sum(entry.file_size for entry in file.infolist())
+        if unpacked > _UNPACKED_BYTES:
+            msg = f"{origin}: unpacks to {unpacked // 2**20} MB, more than {_UNPACKED_BYTES // 2**20}; it was not loaded"
+            raise UntrustedBundleError(msg)
+        nodes = set(_nodes(json.loads(file.read("schema.json"))))
+    unknown = nodes - _NODES - {("ObjectNode", name) for name in trusted}
+    if unknown:
+        named = ", ".join(sorted(f"{name} (as {loader})" for loader, name in unknown))
+        msg = (
+            f"{origin}: asks for {named}, which no model of ours is made of; it was not loaded. "
+            "If that is a class that you trust, list its full name in params.yaml under bundles: trusted_types; no function can be"
+        )
+        raise UntrustedBundleError(msg)
+
+
+def _nodes(node: object) -> Iterator[tuple[str, str]]:
+    """Yield loader and full name of everything that a schema asks skops to build."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if "__loader__" in node:
+                yield str(node["__loader__"]), f"{node.get('__module__')}.{node.get('__class__')}"
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
