@@ -285,7 +285,7 @@ def test_a_server_that_does_not_answer_is_an_error_that_names_the_setting(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:s3cret@127.0.0.1:9")
     registry = ModelRegistry()
-    with pytest.raises(RegistryUnavailableError, match=r"no answer from .*127.0.0.1:9; check mlflow.tracking_uri") as caught:
+    with pytest.raises(RegistryUnavailableError, match=r"no answer from .*127.0.0.1:9; check MLFLOW_TRACKING_URI") as caught:
         registry.get_production_model(NAME)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
     assert "s3cret" not in repr(registry.params)
@@ -304,7 +304,7 @@ def test_a_registry_that_cannot_be_opened_is_an_error_that_names_the_setting(
 ) -> None:
     (project.folder / "garbage.db").write_bytes(b"this is no database at all" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
-    with pytest.raises(RegistryUnavailableError, match=r"check mlflow.tracking_uri in .*params.yaml") as caught:
+    with pytest.raises(RegistryUnavailableError, match=r"check MLFLOW_TRACKING_URI in .*mlflow.tracking_uri in .*params.yaml") as caught:
         ModelRegistry().get_model_versions(NAME)
     assert what in str(caught.value)
     assert "s3cret" not in str(caught.value)

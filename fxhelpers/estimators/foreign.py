@@ -127,7 +127,7 @@ def _refusal(path: Path, size: int, told: dict[str, Any]) -> BundleError:
     if "refused" in told:
         return UntrustedBundleError(
             f"{path}: asks for {told['refused']}, which neither a StandardScaler nor an MLPRegressor needs; it was not loaded. "
-            "If that is a class that you trust, list its full name in params.yaml under bundles: trusted_types; no function can be"
+            "A class that you trust: list its full name under bundles: trusted_types in params.yaml (no function can be trusted)"
         )
     return BundleError(f"{path}: not a whole pickle of a model ({size} bytes): {told['broken']}; copy the bundle again")
 

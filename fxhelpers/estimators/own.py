@@ -96,7 +96,7 @@ def _check(content: bytes, origin: str, trusted: Collection[str]) -> None:
         named = ", ".join(sorted(f"{name} (as {loader})" for loader, name in unknown))
         msg = (
             f"{origin}: asks for {named}, which no model of ours is made of; it was not loaded. "
-            "If that is a class that you trust, list its full name in params.yaml under bundles: trusted_types; no function can be"
+            "A class that you trust: list its full name under bundles: trusted_types in params.yaml (no function can be trusted)"
         )
         raise UntrustedBundleError(msg)
 

@@ -1,6 +1,7 @@
 """The sections of ``params.yaml``: every key, its type, its default and its bounds."""
 
 import os
+from base64 import b64encode
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -8,12 +9,16 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
+from fxhelpers.errors import ParamsError
 from fxhelpers.params.promotion import PromotionParams, Section
 from fxhelpers.params.words import check_symbol, check_type, unknown_key
 
 FILE_NAME = "params.yaml"
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """Environment of every process that we start: MLflow reads it when it is imported, and reports usage otherwise."""
+
+HIDDEN = "[hidden]"
+_SHORTEST = 4  # characters of a secret: a shorter one may stand in any text
 
 STAGES = ("None", "Staging", "Production", "Archived")
 Stage = Literal["None", "Staging", "Production", "Archived"]
@@ -140,6 +145,17 @@ class PathsParams(Section):
     records: Path = Path("outputs/records")
 
 
+def _number(name: str, default: float) -> float:
+    """Return a number that the environment sets."""
+    text = os.environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError as error:
+        msg = f"{name} in the environment: a number is expected, found {text!r}"
+        raise ParamsError(msg) from error
+    return max(value, 0)
+
+
 class Params(Section):
     """All of ``params.yaml``, checked, with absolute paths.
 
@@ -194,11 +210,57 @@ class Params(Section):
             return {}
         return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
 
+    def without_secrets(self, text: str) -> str:
+        """Return a text without what must not be told: the registry's password or token, however it was written."""
+        for secret in self.secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    @property
+    def secrets(self) -> list[str]:
+        """The registry's password or token, as it is and as it is sent; the longest first."""
+        parts = urlsplit(self._registry_uri.get_secret_value())
+        login = {**os.environ, **self.credentials}
+        user, token = login.get("MLFLOW_TRACKING_USERNAME", ""), login.get("MLFLOW_TRACKING_TOKEN", "")
+        plain = {unquote(parts.password or ""), parts.password or "", login.get("MLFLOW_TRACKING_PASSWORD", ""), token}
+        sent = {b64encode(f"{user}:{password}".encode()).decode() for password in plain if password}
+        return sorted({secret for secret in plain | sent if len(secret) >= _SHORTEST}, key=len, reverse=True)
+
     @property
     def registry_uri(self) -> str:
         """The URI for MLflow: without credentials where it takes them apart, as it is for a database."""
         is_server = self.mlflow.tracking_uri.startswith("http")
         return self.mlflow.tracking_uri if is_server else self._registry_uri.get_secret_value()
+
+    @property
+    def uri_setting(self) -> str:
+        """The setting that says where the registry is."""
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            return f"MLFLOW_TRACKING_URI in the environment (it wins over mlflow.tracking_uri in {self.file})"
+        return f"mlflow.tracking_uri in {self.file}"
+
+    @property
+    def login_setting(self) -> str:
+        """The setting that the login comes from."""
+        if self.is_dagshub and self._dagshub_token is not None:
+            return "DAGSHUB_TOKEN in the environment or in .env, and that its owner may write to this repository"
+        if self.credentials:
+            return f"the user and the password in {self.uri_setting}"
+        if os.environ.get("MLFLOW_TRACKING_TOKEN"):
+            return "MLFLOW_TRACKING_TOKEN in the environment"
+        if os.environ.get("MLFLOW_TRACKING_USERNAME") or os.environ.get("MLFLOW_TRACKING_PASSWORD"):
+            return "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+        return "that a login is set: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+    @property
+    def request_seconds(self) -> float:
+        """In which a call to a server has to end."""
+        return _number("MLFLOW_HTTP_REQUEST_TIMEOUT", 120)
+
+    @property
+    def request_retries(self) -> int:
+        """How often a call is made again, at most, where a server does not take it."""
+        return int(_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", 7))
 
     @property
     def registry_missing(self) -> str | None:

@@ -2,13 +2,14 @@
 
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import mlflow.exceptions
@@ -21,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
 from fxhelpers.params import Params
+from fxhelpers.registry.calls import Calls, StrangeAnswerError, lent_environment, translated
 from fxhelpers.registry.version import ModelVersion, as_version
 
 CHAMPION = "champion"
@@ -34,11 +36,14 @@ _FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
 _CALM = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
 }
-"""Where the user chose nothing: no bars and addresses in reports, and not seven retries, which are silent for four minutes."""
-_URGENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "8", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
-"""Seconds and tries that end before a lock does."""
+"""Where the user chose nothing: no bars and addresses in reports."""
+
+_URGENT_SECONDS = 8.0
+"""In which a call ends that is made under a lock, and does harm when it arrives after that."""
+
+_ONE_AT_A_TIME = threading.RLock()
+"""The environment is the whole process's: threads, as those of a service, lend to it in turn."""
 
 
 class RegistryClient:
@@ -74,38 +79,30 @@ class RegistryClient:
         if missing:
             msg = f"cannot {what}: {missing}"
             raise RegistryUnavailableError(msg)
+        seconds = min(self.params.request_seconds, _URGENT_SECONDS) if urgent else self.params.request_seconds
         try:
             calm = {name: value for name, value in _CALM.items() if name not in os.environ}
-            with _environment({**calm, **(_URGENT if urgent else {}), **self.params.credentials}), warnings.catch_warnings():
+            with _ONE_AT_A_TIME, lent_environment({**calm, **self.params.credentials}), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
-                yield self._open(what)
+                yield cast("MlflowClient", Calls(self._open(what), self.params, seconds))
         except FxError:
             raise
-        except mlflow.exceptions.MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                msg = f"cannot {what}: {self.uri} says: {error.message}"
-                raise VersionNotFoundError(msg) from error
-            if isinstance(error.__cause__ or error.__context__, requests.RequestException):
-                raise self._unreachable(what, error) from error
-            msg = f"cannot {what}: {self.uri} says: {error.message}"
-            raise RegistryError(msg) from error
-        except requests.RequestException as error:
-            raise self._unreachable(what, error) from error
-        except (SQLAlchemyError, OSError) as error:
-            msg = f"cannot {what} at {self.uri}: {' '.join(str(error).split()):.300}"
-            raise RegistryError(msg) from error
+        except (
+            mlflow.exceptions.MlflowException,
+            StrangeAnswerError,
+            requests.RequestException,
+            SQLAlchemyError,
+            OSError,
+        ) as error:
+            raise translated(error, what, self.params) from error
 
     def _open(self, what: str) -> MlflowClient:
         try:
             return self._client
         except (SQLAlchemyError, OSError, ImportError) as error:
-            raise self._unreachable(what, error) from error
-
-    def _unreachable(self, what: str, error: Exception) -> RegistryUnavailableError:
-        reason = " ".join(str(error).split())
-        return RegistryUnavailableError(
-            f"cannot {what}: no answer from {self.uri}; check mlflow.tracking_uri in {self.params.file}. ({reason:.300})"
-        )
+            reason = self.params.without_secrets(" ".join(str(error).split()))
+            msg = f"cannot {what}: no answer from {self.uri}; check {self.params.uri_setting} ({reason:.300})"
+            raise RegistryUnavailableError(msg) from error
 
     def versions(self, name: str) -> list[ModelVersion]:
         """Return all versions of a registered model, newest first; none where there is no such model."""
@@ -208,7 +205,7 @@ class RegistryClient:
         # Plain mlflow.… calls find the same registry, unless the program chose one. MLflow would leave the environment
         # variable set, and params.yaml gives way to that: so it is taken back.
         if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
-            with _environment({"MLFLOW_TRACKING_URI": uri}):
+            with lent_environment({"MLFLOW_TRACKING_URI": uri}):
                 mlflow.set_tracking_uri(uri)
         if self.uri.startswith("http"):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -287,21 +284,6 @@ def suppress_existing() -> Iterator[None]:
     except mlflow.exceptions.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for the time of a call: MLflow takes credentials from nowhere else."""
-    before = {key: os.environ.get(key) for key in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
 
 
 @contextmanager
