@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help demo test lint pytest stress lab ui lock clean
+.PHONY: help demo test test-servers lint pytest stress lab ui server lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test   all tests, linters, types and layers"
 	@echo "make lab    JupyterLab on notebooks/"
 	@echo "make ui     MLflow's own pages on the registry"
+	@echo "make server a registry for a team: MLflow's server over PostgreSQL, on this machine's loopback (PORT=5000)"
 	@echo "make stress hundreds of races, kills and simulated forecasters (ROUNDS=100 of each kind; more than an hour)"
 	@echo "make lint   linters, types and layers only"
 	@echo "make lock   resolve requirements.lock anew"
@@ -53,6 +54,10 @@ lab: $(READY)
 
 ui: $(READY)
 	@$(BIN)/fx ui
+
+PORT ?= 5000
+server: $(READY)
+	@$(BIN)/fx server --port $(PORT)
 
 lock: $(READY)
 	$(BIN)/uv pip compile --universal --python-version 3.11 --group dev --generate-hashes --no-emit-index-url \

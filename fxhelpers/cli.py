@@ -148,6 +148,19 @@ def ui(port: int) -> None:
     os.execv(sys.executable, command)  # noqa: S606 (no shell, our own interpreter)
 
 
+@cli.command()
+@click.option("--port", default=5000, show_default=True, help="Port on this machine's loopback; 0: any that is free.")
+@click.option("--folder", type=click.Path(path_type=Path), help="For database, files and log.  [default: outputs/server]")
+@click.option("--database", default="", envvar="FX_SERVER_DATABASE", help="URI of a PostgreSQL; by default one from a wheel.")
+@click.option("--artifacts", default="", help="Where files go, such as s3://bucket/path.  [default: the folder]")
+def server(port: int, folder: Path | None, database: str, artifacts: str) -> None:
+    """Run a registry for a team: MLflow's server over PostgreSQL, on this machine's loopback."""
+    from fxhelpers.params import load_params
+    from fxhelpers.server import serve
+
+    serve(folder or load_params().folder / "outputs" / "server", port=port, database=database, artifacts=artifacts)
+
+
 def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Run a notebook, print its summary and return it; one that failed is an error."""
     from fxhelpers.engine import run_notebook

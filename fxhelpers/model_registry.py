@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fxhelpers.history import History
     from fxhelpers.ledger import Decision
     from fxhelpers.promotion import Proposal, Registration, Retention
-    from fxhelpers.registry import ModelVersion, RegisteredModel, RegistryClient
+    from fxhelpers.registry import Connection, ModelVersion, RegisteredModel, RegistryClient
     from fxhelpers.scoring import Selection
     from fxhelpers.verification import Verification
 
@@ -434,6 +434,11 @@ class ModelRegistry:
         params = {"symbol": bundle.symbol, "architecture": bundle.architecture, "timestamp": bundle.timestamp}
         tags = {"model_family": "MLP", "task": "regression", "target": "stock_returns", "symbol": bundle.symbol}
         return self.client.log_run(f"evaluate_{bundle.symbol}_{bundle.timestamp}", params=params, metrics=numbers, tags=tags)
+
+    @property
+    def connection(self) -> "Connection":
+        """Where the registry is and what its server can do, asked once."""
+        return self.client.connection
 
     @staticmethod
     def model_name(symbol: str) -> str:

@@ -304,7 +304,9 @@ def test_a_registry_that_cannot_be_opened_is_an_error_that_names_the_setting(
 ) -> None:
     (project.folder / "garbage.db").write_bytes(b"this is no database at all" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
-    with pytest.raises(RegistryUnavailableError, match=r"check MLFLOW_TRACKING_URI in .*mlflow.tracking_uri in .*params.yaml") as caught:
+    with pytest.raises(
+        RegistryUnavailableError, match=r"check MLFLOW_TRACKING_URI in .*mlflow.tracking_uri in .*params.yaml"
+    ) as caught:
         ModelRegistry().get_model_versions(NAME)
     assert what in str(caught.value)
     assert "s3cret" not in str(caught.value)

@@ -14,6 +14,7 @@ from fxhelpers.errors import (
     NoRecordError,
     ParamsError,
     PromotionRefusedError,
+    RegistryError,
     StaleComparisonError,
     VersionNotFoundError,
 )
@@ -140,6 +141,7 @@ def act(
             moved = ledger.announce(decision, before, after, facts)
             ledger.lock.confirm()
             _point(registry, name, after)
+            _check_moved(registry, name, after)
         for version, stage in (stages or {}).items():
             registry.set_stage(name, version, stage)
         mirror_champion(registry, name)
@@ -261,6 +263,15 @@ def _point(registry: RegistryClient, name: str, version: int | None) -> None:
         registry.drop_alias(name, CHAMPION)
     else:
         registry.set_alias(name, CHAMPION, version)
+
+
+def _check_moved(registry: RegistryClient, name: str, version: int | None) -> None:
+    """Read the alias back: what stands between here and the registry may say yes to anything."""
+    found = registry.champion(name)
+    now = found.version if found else None
+    if now != version:
+        msg = f"{name}: {registry.uri} said yes to {named(version)} as champion, but has {named(now)}; look at what lies between"
+        raise RegistryError(msg)
 
 
 def _result_of(error: BaseException) -> tuple[str, str]:

@@ -9,6 +9,7 @@ with warnings.catch_warnings():
     import tqdm.auto  # noqa: F401
 
 from fxhelpers.registry.client import RegistryClient
+from fxhelpers.registry.connection import Connection
 from fxhelpers.registry.models import (
     BUNDLE_DIGEST,
     MODEL_DIGEST,
@@ -26,6 +27,7 @@ __all__ = [
     "BUNDLE_DIGEST",
     "MODEL_DIGEST",
     "PRUNED",
+    "Connection",
     "ModelVersion",
     "RegisteredModel",
     "RegistryClient",

@@ -1,6 +1,5 @@
 """A connection to MLflow: one client, errors translated, credentials lent for the time of a call."""
 
-import logging
 import os
 import threading
 import warnings
@@ -8,31 +7,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any, cast
 
 import mlflow
 import mlflow.exceptions
 import requests
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
-from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
 from fxhelpers.params import Params
 from fxhelpers.registry.calls import Calls, StrangeAnswerError, lent_environment, translated
-from fxhelpers.registry.version import ModelVersion, as_version
+from fxhelpers.registry.connection import Connection, connect
+from fxhelpers.registry.database import open_database, sqlite_file
+from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 ENTERED = "fx.entered"
 """Tag of a version whose registration came to its end: the stage that it was given."""
 
+_ALIAS_TAG = "fx.alias."
+"""Begins the tag of a registered model that is its alias, where a server knows none."""
+
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
-_SQLITE = "sqlite:///"
-_FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
 _CALM = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -65,6 +64,11 @@ class RegistryClient:
     def uri(self) -> str:
         """Where the registry is, without credentials."""
         return self.params.mlflow.tracking_uri
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the registry is reached over a network."""
+        return self.uri.startswith("http")
 
     @contextmanager
     def session(self, doing: str, name: str = "", *, urgent: bool = False) -> Iterator[MlflowClient]:
@@ -135,26 +139,41 @@ class RegistryClient:
         return self._by_alias(name, CHALLENGER)
 
     def find_version(self, name: str, tag: str, value: str) -> ModelVersion | None:
-        """Return the newest version that carries a tag with this value; None where none does."""
+        """Return the oldest version that carries a tag with this value; None where none does."""
         with self.session("search the versions of", name) as client:
             found = client.search_model_versions(f"name={quoted(name)} and tags.`{tag}` = {quoted(value)}")
         numbers = [int(v.version) for v in found]
-        return self.version(name, max(numbers)) if numbers else None
+        return self.version(name, min(numbers)) if numbers else None
 
     def set_stage(self, name: str, version: int, stage: str) -> None:
         """Set MLflow's stage of one version; this alone makes no champion."""
         with self.session(f"set version {version} to {stage} in", name) as client:
-            client.transition_model_version_stage(name, str(version), stage, archive_existing_versions=False)
+            try:
+                client.transition_model_version_stage(name, str(version), stage, archive_existing_versions=False)
+            except StrangeAnswerError:
+                if self.connection.stages:
+                    raise
+                client.set_model_version_tag(name, str(version), STAGE_TAG, stage)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version."""
         with self.session(f"set alias {alias} of", name, urgent=True) as client:
-            client.set_registered_model_alias(name, alias, str(version))
+            try:
+                client.set_registered_model_alias(name, alias, str(version))
+            except StrangeAnswerError:
+                if self.connection.aliases:
+                    raise
+                client.set_registered_model_tag(name, f"{_ALIAS_TAG}{alias}", str(version))
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Remove an alias, if it is there."""
         with self.session(f"drop alias {alias} of", name, urgent=True) as client:
-            client.delete_registered_model_alias(name, alias)
+            try:
+                client.delete_registered_model_alias(name, alias)
+            except StrangeAnswerError:
+                if self.connection.aliases:
+                    raise
+                client.set_registered_model_tag(name, f"{_ALIAS_TAG}{alias}", "")
 
     def annotate(self, name: str, version: int, *, tags: dict[str, str], description: str | None = None) -> None:
         """Set tags, and the description where one is given, of a version."""
@@ -200,6 +219,12 @@ class RegistryClient:
         return self.experiment(name)
 
     @cached_property
+    def connection(self) -> Connection:
+        """What the registry can do; asked once."""
+        with self.session("ask what the registry can do") as client:
+            return connect(client, self.uri)
+
+    @cached_property
     def _client(self) -> MlflowClient:
         uri = self.params.registry_uri
         # Plain mlflow.… calls find the same registry, unless the program chose one. MLflow would leave the environment
@@ -207,51 +232,38 @@ class RegistryClient:
         if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
             with lent_environment({"MLFLOW_TRACKING_URI": uri}):
                 mlflow.set_tracking_uri(uri)
-        if self.uri.startswith("http"):
+        if self.is_server:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
-        with self._first_start(), _quiet("alembic", "mlflow.store.db.utils"):
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            client.search_experiments(max_results=1)
-        return client
-
-    @contextmanager
-    def _first_start(self) -> Iterator[None]:
-        """Let one process at a time open a database: of six that migrate an empty one at once, five fail."""
-        file = self._sqlite_file
-        if file:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{file}.lock"):
-                yield
-        elif self.uri.startswith("postgresql"):
-            engine = create_engine(self.params.registry_uri, poolclass=NullPool)
-            with engine.connect() as connection:
-                connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _FIRST_START})
-                yield  # the lock ends with the connection
-        else:
-            yield
+        return open_database(uri)
 
     @property
     def _artifacts(self) -> str | None:
         """Where files go: a server knows; beside an embedded database, and not below whatever folder this runs in."""
-        if self.uri.startswith("http"):
+        if self.is_server:
             return None
-        file = self._sqlite_file
+        file = sqlite_file(self.params.registry_uri)
         return ((file.parent if file else self.params.folder / "outputs" / "registry") / "artifacts").as_uri()
-
-    @property
-    def _sqlite_file(self) -> Path | None:
-        uri = self.params.registry_uri
-        return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
     def _by_alias(self, name: str, alias: str) -> ModelVersion | None:
         with self.session(f"look up the {alias} of", name) as client:
             try:
-                found = client.get_model_version_by_alias(name, alias)
+                found = self._aliased(client, name, alias)
             except mlflow.exceptions.MlflowException as error:
                 if error.error_code in _MISSING:
                     return None
                 raise
+        if found is None:
+            return None
         return as_version(found, champion=int(found.version) if alias == CHAMPION else None)
+
+    def _aliased(self, client: MlflowClient, name: str, alias: str) -> MlflowModelVersion | None:
+        try:
+            return client.get_model_version_by_alias(name, alias)
+        except StrangeAnswerError:
+            if self.connection.aliases:
+                raise
+        number = client.get_registered_model(name).tags.get(f"{_ALIAS_TAG}{alias}")
+        return client.get_model_version(name, number) if number else None
 
 
 def log_values(client: MlflowClient, run_id: str, params: dict[str, Any], metrics: dict[str, float]) -> None:
@@ -284,16 +296,3 @@ def suppress_existing() -> Iterator[None]:
     except mlflow.exceptions.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-@contextmanager
-def _quiet(*loggers: str) -> Iterator[None]:
-    """Keep a new database's sixty lines of migrations out of a report."""
-    before = {name: logging.getLogger(name).level for name in loggers}
-    for name in loggers:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)

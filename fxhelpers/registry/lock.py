@@ -113,8 +113,8 @@ class ModelLock:
     def _release(self) -> None:
         with self._registry.session("release the lock of", self._model) as client:
             for _ in range(10):
-                if _rename(client, self.name, self._tomb(self._token)):
-                    _delete(client, self._tomb(self._token))
+                _rename(client, self.name, self._tomb(self._token))
+                if _delete(client, self._tomb(self._token)):  # also where the answer to the renaming was lost
                     return
                 found = _read(client, self.name)
                 if found is not None and found.tags.get("fx.token") != self._token:
@@ -218,9 +218,12 @@ def _rename(client: MlflowClient, name: str, new: str) -> bool:
     return True
 
 
-def _delete(client: MlflowClient, name: str) -> None:
+def _delete(client: MlflowClient, name: str) -> bool:
+    """Delete a registered model; False where there is none, or the database is busy."""
     try:
         client.delete_registered_model(name)
     except MlflowException as error:
         if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "TEMPORARILY_UNAVAILABLE"}:
             raise
+        return False
+    return True

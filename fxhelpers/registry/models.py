@@ -10,13 +10,24 @@ from typing import Any
 import mlflow.sklearn
 import numpy as np
 import pandas as pd
+import requests
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
 from fxhelpers.bundles import Bundle
-from fxhelpers.errors import ModelTamperedError, NotComparableError, ParamsError, PredictionsChangedError, VersionNotFoundError
+from fxhelpers.errors import (
+    ModelTamperedError,
+    NotComparableError,
+    ParamsError,
+    PredictionsChangedError,
+    RegistryError,
+    VersionNotFoundError,
+)
 from fxhelpers.estimators import TRUSTED_TYPES, load_estimator
 from fxhelpers.files import folder_digest
-from fxhelpers.registry.client import RegistryClient, log_values, suppress_existing
+from fxhelpers.registry.calls import StrangeAnswerError, is_passing
+from fxhelpers.registry.client import RegistryClient, log_values, quoted, suppress_existing
 from fxhelpers.registry.lock import ModelLock
 from fxhelpers.registry.probe import Probe, read_probe, write_probe
 from fxhelpers.registry.version import ModelVersion
@@ -31,6 +42,7 @@ PRUNED = "fx.pruned"
 
 _OWN_TAGS = ("model_family", "task", "target", "symbol", "version_timestamp")
 _ARTIFACT, _FILES = FOLDERS = ("model", "artifacts")
+_TRIES = 3
 _SAME = 1e-9  # returns: what another processor's arithmetic may add up to, and no other model could stay within
 
 
@@ -122,21 +134,34 @@ def create_version(
     own = dict(zip(_OWN_TAGS, ("MLP", "regression", "stock_returns", bundle.symbol, bundle.timestamp), strict=True))
     run_id, digest = _store(registry, bundle, name, {**tags, **own})
     digests = {BUNDLE_DIGEST: bundle.digest, MODEL_DIGEST: digest}
-    with ModelLock(registry, name) as lock, registry.session("register", name) as client:
+    with ModelLock(registry, name) as lock, registry.session("register", name, urgent=True) as client:
         existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
         if existing:  # somebody registered the same bundle at the same time
             return existing, False
         with suppress_existing():
             client.create_registered_model(name)
         lock.confirm()
-        created = client.create_model_version(
-            name,
-            source=f"runs:/{run_id}/{_ARTIFACT}",
-            run_id=run_id,
-            tags={**tags, **own, **digests},
-            description=description or _describe(bundle),
-        )
-    return registry.version(name, int(created.version)), True
+        words = {"tags": {**tags, **own, **digests}, "description": description or _describe(bundle)}
+        created = _create_once(client, name, run_id, words)
+    return registry.version(name, created), True
+
+
+def _create_once(client: MlflowClient, name: str, run_id: str, words: dict[str, Any]) -> int:
+    """Create a version, and make sure that there is one of it, however often the network sent that."""
+    lost: Exception = VersionNotFoundError(f"cannot register {name}: the registry says that it did, and has no such version")
+    for _ in range(_TRIES):
+        try:
+            client.create_model_version(name, source=f"runs:/{run_id}/{_ARTIFACT}", run_id=run_id, **words)
+        except (MlflowException, requests.RequestException, StrangeAnswerError) as error:
+            lost = error
+        found = sorted(int(v.version) for v in client.search_model_versions(f"name={quoted(name)} and run_id='{run_id}'"))
+        for copy in found[1:]:
+            client.delete_model_version(name, str(copy))
+        if found:
+            return found[0]
+        if not is_passing(lost):
+            break
+    raise lost
 
 
 def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, str]) -> tuple[str, str]:
@@ -152,6 +177,7 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
             if kept.track_experiments:
                 log_values(client, run_id, _run_params(bundle), bundle.metrics)
             client.log_artifacts(run_id, str(saved), _ARTIFACT)
+            _check_arrived(registry, client, run_id, folder_digest(saved))
             if kept.save_artifacts:
                 scaler = Path(folder) / f"mlp_scaler_{bundle.name}.skops"
                 scaler.write_bytes(bundle.scaler_content)
@@ -162,6 +188,17 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
             raise
         client.set_terminated(run_id)
         return run_id, folder_digest(saved)
+
+
+def _check_arrived(registry: RegistryClient, client: MlflowClient, run_id: str, digest: str) -> None:
+    """Read back what was sent over a network, before a version is made of it."""
+    if not registry.is_server:
+        return
+    with tempfile.TemporaryDirectory(prefix="fx-check-") as folder:
+        arrived = folder_digest(Path(client.download_artifacts(run_id, _ARTIFACT, folder)))
+    if arrived != digest:
+        msg = f"{registry.uri} does not hold the files that were sent to it, so no version was made: look at what lies between"
+        raise RegistryError(msg)
 
 
 def load_version(registry: RegistryClient, name: str, version: int) -> RegisteredModel:
@@ -185,9 +222,14 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
         msg = f"the files of version {version} of {name} were deleted on purpose, by decision {found.tags[PRUNED]}"
         raise VersionNotFoundError(msg)
     with tempfile.TemporaryDirectory(prefix="fx-load-") as folder:
-        with registry.session(f"load version {version} of", name) as client:
-            local = Path(client.download_artifacts(found.run_id, _ARTIFACT, folder))
-        stored = folder_digest(local)
+        for attempt in range(2 if registry.is_server else 1):  # a network may garble files, once
+            with registry.session(f"load version {version} of", name) as client:
+                to = Path(folder) / str(attempt)
+                to.mkdir()
+                local = Path(client.download_artifacts(found.run_id, _ARTIFACT, str(to)))
+            stored = folder_digest(local)
+            if stored == recorded:
+                break
         if stored != recorded:
             msg = (
                 f"version {version} of {name}: the stored files have SHA-256 {stored[:12]}…, registered were {recorded[:12]}…; "

@@ -8,6 +8,9 @@ from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
 
 from fxhelpers.results import Keyed
 
+STAGE_TAG = "fx.stage"
+"""Tag of a version that is its stage, where a server knows none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion(Keyed):
@@ -73,7 +76,7 @@ def in_production(versions: Iterable[ModelVersion]) -> ModelVersion | None:
 
 def as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersion:
     """Translate MLflow's version; ``champion`` is the number that the alias points to."""
-    number, mirror = int(found.version), found.current_stage or "None"
+    number, mirror = int(found.version), found.current_stage or found.tags.get(STAGE_TAG, "None")
     retired = "Archived" if mirror == "Production" else mirror
     return ModelVersion(
         name=found.name,

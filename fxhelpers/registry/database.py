@@ -1,0 +1,55 @@
+"""An MLflow database of our own: opened by one process at a time as long as its tables are being made."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from sqlalchemy import NullPool, create_engine, text
+
+_SQLITE = "sqlite:///"
+_FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
+
+
+def open_database(uri: str) -> MlflowClient:
+    """Connect to a database, and make or migrate its tables: of six processes that do so at once, five fail."""
+    with _first_start(uri), _quiet("alembic", "mlflow.store.db.utils"):
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of an SQLite database; None for any other."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+@contextmanager
+def _first_start(uri: str) -> Iterator[None]:
+    file = sqlite_file(uri)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            yield
+    elif uri.startswith("postgresql"):
+        engine = create_engine(uri, poolclass=NullPool)
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _FIRST_START})
+            yield  # the lock ends with the connection
+    else:
+        yield
+
+
+@contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Keep a new database's sixty lines of migrations out of a report."""
+    before = {name: logging.getLogger(name).level for name in loggers}
+    for name in loggers:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

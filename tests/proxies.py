@@ -1,0 +1,117 @@
+"""A network that fails: a proxy between MLflow's client and its server."""
+
+import http.client
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+PAGE = b"<!doctype html><html><body>Please sign in</body></html>"
+
+
+@dataclass
+class Proxy:
+    """Passes requests on to a server; ``fault`` says what happens to the n-th of them.
+
+    Faults: ``drop`` (the request is lost), ``lose`` (its answer is), ``twice``,
+    ``late`` (the answer comes after ``delay`` seconds), ``page`` (200 and a web
+    page), ``torn`` (half of the answer), ``empty`` (200 and nothing that MLflow
+    would say), a status such as ``"503"`` (with a page).
+    """
+
+    target: str
+    fault: Callable[[int, str, str], str | None] = lambda _n, _method, _path: None
+    delay: float = 1.0
+    uri: str = ""
+    seen: list[tuple[str, str]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def proxy_to(target: str) -> Iterator[Proxy]:
+    proxy, lock = Proxy(target), threading.Lock()
+    address = urlsplit(target)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_one_request(self) -> None:
+            self.close_connection = True
+            super().handle_one_request()
+
+        def pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            with lock:
+                proxy.seen.append((self.command, self.path))
+                proxy.headers = dict(self.headers)
+                number = len(proxy.seen)
+            fault = proxy.fault(number, self.command, self.path)
+            if fault == "drop":
+                return
+            if fault in {"page", "empty"} or (fault or "").isdigit():
+                self.answer(int(fault) if (fault or "").isdigit() else 200, b"[]" if fault == "empty" else PAGE, "text/html")
+                return
+            for _ in range(2 if fault == "twice" else 1):
+                status, content, kind = self.ask(body)
+            if fault == "lose":
+                return
+            if fault == "late":
+                time.sleep(proxy.delay)
+            self.answer(status, content, kind, cut=fault == "torn")
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = pass_on  # noqa: N815 (the library's names)
+
+        def ask(self, body: bytes) -> tuple[int, bytes, str]:
+            connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in {"host", "connection", "accept-encoding"}}
+            try:
+                connection.request(self.command, self.path, body, {**headers, "Host": address.netloc})
+                answer = connection.getresponse()
+                return answer.status, answer.read(), answer.headers.get("Content-Type", "application/json")
+            except OSError:
+                return 502, PAGE, "text/html"
+            finally:
+                connection.close()
+
+        def answer(self, status: int, content: bytes, kind: str, *, cut: bool = False) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2] if cut else content)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+        def finish(self) -> None:
+            try:
+                super().finish()
+            except OSError:  # the client is gone
+                self.close_connection = True
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *_arguments: None  # type: ignore[method-assign]  # clients that hang up are the point
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    proxy.uri = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """Accept connections and never answer."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(50)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
