@@ -15,6 +15,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import servers
 import yaml
 from filelock import FileLock
 from sklearn.neural_network import MLPRegressor
@@ -29,10 +30,21 @@ from fxhelpers.registry import RegistryClient
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")
 NAME = "MLP_Stock_Predictor_AAPL"
+PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-bar"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", default=2, type=int, help="races and kills of each kind; make stress asks for hundreds")
+    parser.addoption("--older-mlflow", default="", help="the mlflow command of an older server's environment; make test-servers")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End the team's server, which all workers share, after the last of them."""
+    factory = getattr(session.config, "_tmp_path_factory", None)
+    if factory is None or hasattr(session.config, "workerinput"):
+        return
+    for file in factory.getbasetemp().glob("team/pid"):
+        servers.stop(int(file.read_text()))
 
 
 class Project:
@@ -90,8 +102,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Pat
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Three bundles of AAPL as `make demo` trains them: kind of model to folder. Trained once for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    root = shared(tmp_path_factory) / "trained"
     folders = {model: root / model for model in ("original", "regularised", "lighter")}
     with FileLock(f"{root}.lock"):
         for model, folder in folders.items():
@@ -138,6 +149,35 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield server, connection
     connection.close()
     server.cleanup()
+
+
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this session know."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def older(request: pytest.FixtureRequest) -> str:
+    """The command of an older MLflow, where the tests of servers are to be run on one."""
+    return str(request.config.getoption("--older-mlflow"))
+
+
+@pytest.fixture(scope="session")
+def team_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shared(tmp_path_factory) / "team"
+
+
+@pytest.fixture(scope="session")
+def team_server(team_folder: Path, older: str) -> str:
+    """The URI of a server that all tests share, so each takes a symbol of its own."""
+    with FileLock(f"{team_folder}.lock"):
+        if not (team_folder / "uri").exists():
+            server = servers.Server(team_folder, older=older).start()
+            assert server.process is not None
+            (team_folder / "pid").write_text(str(server.process.pid))
+            (team_folder / "uri").write_text(server.uri)
+    return (team_folder / "uri").read_text()
 
 
 @pytest.fixture

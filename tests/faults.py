@@ -33,6 +33,8 @@ def do(operation: str, argument: Any) -> str:
         return str(registry.register_model(registry.load_model_info(model_path=argument)).version)
     if operation == "promote":
         return str(registry.promote(registry.propose("AAPL", argument, apply=True)).result)
+    if operation == "to production":
+        return str(registry.transition_stage("MLP_Stock_Predictor_AAPL", argument, "Production").stage)
     if operation == "rollback":
         return str(registry.rollback("AAPL", apply=True, reason="it has to be").result)
     return str(registry.retain("AAPL", apply=True, prune=True).due("archive"))

@@ -31,18 +31,15 @@ class Proxy:
 
 
 @contextmanager
-def proxy_to(target: str) -> Iterator[Proxy]:
+def proxy_to(target: str) -> Iterator[Proxy]:  # noqa: C901 (the branches are its handler's)
     proxy, lock = Proxy(target), threading.Lock()
     address = urlsplit(target)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def handle_one_request(self) -> None:
-            self.close_connection = True
-            super().handle_one_request()
-
         def pass_on(self) -> None:
+            self.close_connection = True
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with lock:
                 proxy.seen.append((self.command, self.path))

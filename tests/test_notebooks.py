@@ -4,22 +4,19 @@ import ast
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import NAME, ROOT, Project
+from conftest import NAME, PAPERMILL, ROOT, Project
 from papermill.iorw import load_notebook_node
 
 from fxhelpers import ModelRegistry, errors
 from fxhelpers.engine import notebook_parameters
-from fxhelpers.records import SUMMARY_MIME, read_summary
+from fxhelpers.records import read_summary
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-bar"]
-STEPS = ("train", "evaluate", "register", "compare", "promote", "rollback", "retain", "history")
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -79,28 +76,6 @@ def test_from_the_folder_of_the_notebooks_the_project_above_applies(project: Pro
     subprocess.run([*PAPERMILL, "train.ipynb", "-", "-p", "symbol", "IBM", *quick], check=True, capture_output=True, cwd=folder)
     assert len(project.records("IBM")) == 1
     assert len(list((project.folder / "outputs" / "models").iterdir())) == 2
-
-
-def test_the_whole_path_by_papermill(project: Project) -> None:
-    symbol = "MSFT"
-    for name in STEPS:
-        arguments = ["-p", "apply", "True"] if name == "promote" else []
-        source = f"notebooks/{name}.ipynb"
-        subprocess.run([*PAPERMILL, source, "-", "-p", "symbol", symbol, *arguments], check=True, capture_output=True)
-    records = project.records(symbol)
-    assert [record.stem.split("-")[1] for record in records] == list(STEPS)
-    notebooks = [json.loads(record.read_text()) for record in records]
-    for nb in notebooks:
-        outputs = [output for cell in nb["cells"] for output in cell.get("outputs", [])]
-        assert not [output for output in outputs if output.get("name") == "stderr"]  # no warning spoils the report
-        assert SUMMARY_MIME in outputs[-1]["data"]
-    figures = [o for c in notebooks[3]["cells"] for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
-    assert len(figures) >= 4
-    summary = read_summary(notebooks[4])
-    assert summary is not None
-    champion = ModelRegistry().get_production_model(f"MLP_Stock_Predictor_{symbol}")
-    assert (champion.version if champion else None) == summary["champion_after"]
-    assert (summary["verdict"] == "promote") == (summary["champion_after"] == 1)
 
 
 def test_run_all_in_jupyterlab_changes_nothing_in_production_and_apply_is_refused(

@@ -22,6 +22,7 @@ PATIENCE_SECONDS = 20.0
 _CODE = re.compile(r"failed with error code (\d{3})|too many (\d{3}) error responses|^(\d{3}) (?:Client|Server) Error")
 _PASSING = {"429", "502", "503", "504"}
 _LOGIN = {"401", "403", "407"}
+_TIMEOUT = requests.Timeout | TimeoutError
 _PAGE = "Response body: '"
 _ONCE = {"create_model_version"}
 """Made again after its answer was lost, this would make a second version."""
@@ -56,7 +57,7 @@ class Calls:
 
         def once() -> Any:  # noqa: ANN401
             left = max(1, round(end - time.monotonic()))
-            with lent_environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": str(left), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}):
+            with lent_environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": str(left)}):
                 return self._understood(call)
 
         attempts = 1 if name in _ONCE else self._params.request_retries + 1
@@ -93,10 +94,8 @@ class StrangeAnswerError(Exception):
 def is_passing(error: BaseException) -> bool:
     """Tell whether a call failed in a way that may be over soon, and did so at once."""
     chain = list(_chain(error))
-    if any(isinstance(e, requests.Timeout) and not isinstance(e, requests.ConnectTimeout) for e in chain):
-        return False  # all the time there was is spent
-    if any(isinstance(e, requests.exceptions.SSLError | requests.exceptions.ProxyError) for e in chain):
-        return False
+    if any(isinstance(e, requests.exceptions.SSLError | requests.exceptions.ProxyError | _TIMEOUT) for e in chain):
+        return False  # after a timeout there is no time left
     return any(isinstance(e, requests.ConnectionError) for e in chain) or _status(chain) in _PASSING
 
 
@@ -135,7 +134,7 @@ def _network(chain: list[BaseException], params: Params) -> str:
         requests.exceptions.ProxyError: (
             f"no way to {uri} through the proxy that HTTPS_PROXY or HTTP_PROXY names; NO_PROXY lists hosts to reach without"
         ),
-        requests.Timeout: f"no answer from {uri} within the {limit}; check {params.uri_setting}",
+        _TIMEOUT: f"no answer from {uri} within the {limit}; check {params.uri_setting}",
         requests.RequestException: f"no answer from {uri}; check {params.uri_setting} ({_kind(chain[-1])})",
     }
     return next(text for kind, text in means.items() if any(isinstance(e, kind) for e in chain))

@@ -38,6 +38,9 @@ _CALM = {
 }
 """Where the user chose nothing: no bars and addresses in reports."""
 
+_NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+"""Of MLflow's own, which are silent for minutes, and send again what must be sent once; Calls makes them."""
+
 _URGENT_SECONDS = 8.0
 """In which a call ends that is made under a lock, and does harm when it arrives after that."""
 
@@ -86,7 +89,7 @@ class RegistryClient:
         seconds = min(self.params.request_seconds, _URGENT_SECONDS) if urgent else self.params.request_seconds
         try:
             calm = {name: value for name, value in _CALM.items() if name not in os.environ}
-            with _ONE_AT_A_TIME, lent_environment({**calm, **self.params.credentials}), warnings.catch_warnings():
+            with _ONE_AT_A_TIME, lent_environment({**calm, **_NO_RETRIES, **self.params.credentials}), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
                 yield cast("MlflowClient", Calls(self._open(what), self.params, seconds))
         except FxError:

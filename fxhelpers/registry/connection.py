@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import mlflow
-import mlflow.exceptions
+import requests
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import get_default_host_creds  # type: ignore[attr-defined]
 from mlflow.utils.rest_utils import http_request
@@ -60,30 +61,35 @@ def connect(client: MlflowClient, uri: str) -> Connection:
     return Connection(
         uri=uri,
         server=_version(uri),
-        aliases=_knows(client.get_model_version_by_alias, _NOBODY, "champion"),
-        stages=_knows(client.transition_model_version_stage, _NOBODY, "1", "Archived"),
-        logged_models=_knows(client.get_logged_model, "m-00000000000000000000000000000000"),
+        aliases=_knows(uri, "GET", "registered-models/alias", params={"name": _NOBODY, "alias": "champion"}),
+        stages=_knows(
+            uri, "POST", "model-versions/transition-stage", json={"name": _NOBODY, "version": "1", "stage": "Archived"}
+        ),
+        logged_models=_knows(uri, "GET", "logged-models/m-00000000000000000000000000000000"),
     )
 
 
-def _knows(call: Any, *arguments: str) -> bool:  # noqa: ANN401 (MLflow's methods)
+def _knows(uri: str, method: str, endpoint: str, **asked: Any) -> bool:  # noqa: ANN401 (as requests takes them)
     """Tell whether a server has an endpoint: one that has it says that there is no such model."""
+    answer = _ask(uri, method, f"/api/2.0/mlflow/{endpoint}", **asked)
     try:
-        call(*arguments)
-    except mlflow.exceptions.MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
-            return True
-        if error.error_code in {"ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED"}:
-            return False
-        raise
-    except StrangeAnswerError as error:
-        if getattr(error.__cause__, "error_code", "") != "ENDPOINT_NOT_FOUND":  # which is how MLflow calls a page of 404
-            raise
+        code = answer.json().get("error_code")
+    except (ValueError, AttributeError):
+        code = None
+    if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
+        return True
+    if answer.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
         return False
-    return True
+    msg = f"{endpoint}: HTTP {answer.status_code}"
+    raise StrangeAnswerError(msg)
 
 
 def _version(uri: str) -> str:
-    answer = http_request(get_default_host_creds(uri), "/version", "GET")  # type: ignore[no-untyped-call]
+    answer = _ask(uri, "GET", "/version")
     text = answer.text.strip()
     return text if answer.ok and re.fullmatch(r"\d+\.[\w.+-]{1,30}", text) else "of unknown version"
+
+
+def _ask(uri: str, method: str, path: str, **asked: Any) -> requests.Response:  # noqa: ANN401
+    answer: requests.Response = http_request(get_default_host_creds(uri), path, method, **asked)  # type: ignore[no-untyped-call]
+    return answer

@@ -31,6 +31,7 @@ _KEPT = (
     "verdict",
     "rests_on",
     "bundles",
+    "model_sha256",
     "frame_sha256",
     "policy_sha256",
     "challengers",

@@ -41,6 +41,9 @@ LONG_AGO_SECONDS = 600.0
 WAIT_SECONDS = 90.0
 """How long to wait for another owner."""
 
+_ABANDONED: set[str] = set()
+"""Tokens of locks that this process is done with and could not release."""
+
 _KEPT_SECONDS = 3600.0
 _PATIENCE = 20  # tries with a database that is busy; one that cannot be written is not waited for
 _LONGEST_NAME = 200
@@ -108,6 +111,7 @@ class ModelLock:
         try:
             self._release()
         except RegistryError as failed:  # what was decided is decided, and the lock expires
+            _ABANDONED.add(self._token)
             logger.warning("%s", failed)
 
     def _release(self) -> None:
@@ -185,7 +189,7 @@ class ModelLock:
             dead = has_ended(json.loads(lock.tags["fx.process"]))
         except (KeyError, ValueError, TypeError):  # made by hand: it says nothing
             long_ago = dead = False
-        return bool(dead) or long_ago or time.monotonic() - self._seen[1] > self._expiry
+        return bool(dead) or long_ago or token in _ABANDONED or time.monotonic() - self._seen[1] > self._expiry
 
     def _steal(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
         if _rename(client, self.name, self._tomb(tags.get("fx.token", "unknown"))):

@@ -151,7 +151,7 @@ def _create_once(client: MlflowClient, name: str, run_id: str, words: dict[str, 
     lost: Exception = VersionNotFoundError(f"cannot register {name}: the registry says that it did, and has no such version")
     for _ in range(_TRIES):
         try:
-            client.create_model_version(name, source=f"runs:/{run_id}/{_ARTIFACT}", run_id=run_id, **words)
+            client.create_model_version(name, f"runs:/{run_id}/{_ARTIFACT}", run_id, await_creation_for=0, **words)
         except (MlflowException, requests.RequestException, StrangeAnswerError) as error:
             lost = error
         found = sorted(int(v.version) for v in client.search_model_versions(f"name={quoted(name)} and run_id='{run_id}'"))

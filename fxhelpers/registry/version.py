@@ -76,7 +76,8 @@ def in_production(versions: Iterable[ModelVersion]) -> ModelVersion | None:
 
 def as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersion:
     """Translate MLflow's version; ``champion`` is the number that the alias points to."""
-    number, mirror = int(found.version), found.current_stage or found.tags.get(STAGE_TAG, "None")
+    number, stage = int(found.version), found.current_stage or "None"
+    mirror = found.tags.get(STAGE_TAG, "None") if stage == "None" else stage
     retired = "Archived" if mirror == "Production" else mirror
     return ModelVersion(
         name=found.name,

@@ -1,0 +1,96 @@
+"""Servers that tests start: ours for a team, or an older MLflow in an environment of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+RUNNING: list[subprocess.Popen[bytes]] = []
+"""Servers that outlive what started them: the last worker ends them."""
+
+FX = str(Path(sys.executable).with_name("fx"))
+
+
+@dataclass
+class Server:
+    """A running server, which can be killed and started again on its port and its database."""
+
+    folder: Path
+    older: str = ""
+    database: str = ""
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "mlflow.log"
+
+    def start(self) -> "Server":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = self.port or free_port()
+        if self.older:
+            store, files = f"sqlite:///{self.folder}/mlflow.db", str(self.folder / "artifacts")
+            command = [self.older, "server", "--backend-store-uri", store, "--artifacts-destination", files]
+            command += ["--host", "127.0.0.1", "--workers", "2"]
+        else:
+            command = [FX, "server", "--folder", str(self.folder)] + (["--database", self.database] if self.database else [])
+        own = {"MLFLOW_TRACKING_URI", "PYTHONPATH", "VIRTUAL_ENV"}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={key: value for key, value in os.environ.items() if key not in own} | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+                cwd=self.folder,
+            )
+        RUNNING.append(self.process)
+        end = time.monotonic() + 120
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                requests.get(f"{self.uri}/health", timeout=2).raise_for_status()
+            except requests.RequestException:
+                time.sleep(0.2)
+            else:
+                return self
+        raise AssertionError(self.log.read_text()[-3000:])
+
+    def kill(self) -> None:
+        """End MLflow at once, and what started it."""
+        assert self.process is not None
+        ours = psutil.Process(self.process.pid)
+        for process in [ours, *ours.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        assert self.process is not None
+        stop(self.process.pid)
+        self.process.wait(60)
+
+
+def stop(pid: int) -> None:
+    """End a server as Ctrl-C does, and wait for it."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        children = process.children(recursive=True)
+        process.terminate()
+        psutil.wait_procs([process, *children], timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
