@@ -18,6 +18,7 @@ help:
 	@echo "make lab    JupyterLab on notebooks/"
 	@echo "make ui     MLflow's own pages on the registry"
 	@echo "make server a registry for a team: MLflow's server over PostgreSQL, on this machine's loopback (PORT=5000)"
+	@echo "make test-servers  the same against an older MLflow server (2.7.1, in $(OLDER))"
 	@echo "make stress hundreds of races, kills and simulated forecasters (ROUNDS=100 of each kind; more than an hour)"
 	@echo "make lint   linters, types and layers only"
 	@echo "make lock   resolve requirements.lock anew"
@@ -45,9 +46,19 @@ lint: $(READY)
 pytest: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+OLDER := .venv-mlflow-2.7.1
+$(OLDER)/.ready: tests/mlflow-2.7.1.lock
+	@echo "Setting up $(OLDER): the older server that DagsHub runs"
+	@$(PYTHON) -m venv --clear $(OLDER)
+	@$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+test-servers: $(READY) $(OLDER)/.ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_servers.py --older-mlflow $(CURDIR)/$(OLDER)/bin/mlflow
+
 ROUNDS ?= 100
 stress: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_lock.py tests/test_policy.py --rounds $(ROUNDS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_lock.py tests/test_policy.py tests/test_servers.py --rounds $(ROUNDS)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
@@ -62,6 +73,8 @@ server: $(READY)
 lock: $(READY)
 	$(BIN)/uv pip compile --universal --python-version 3.11 --group dev --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate --quiet pyproject.toml -o requirements.lock
+	printf 'mlflow==2.7.1\nsqlalchemy<2.1\nsetuptools<81\n' | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet - -o tests/mlflow-2.7.1.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OLDER) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

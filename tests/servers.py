@@ -52,7 +52,8 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={key: value for key, value in os.environ.items() if key not in own} | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+                env={key: value for key, value in os.environ.items() if key not in own}
+                | {"MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}"},
                 cwd=self.folder,
             )
         RUNNING.append(self.process)

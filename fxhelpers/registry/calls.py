@@ -10,6 +10,7 @@ from typing import Any
 import mlflow.exceptions
 import requests
 from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from sqlalchemy.exc import SQLAlchemyError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_before_delay, wait_exponential, wait_random
 
@@ -29,11 +30,11 @@ _ONCE = {"create_model_version"}
 
 
 class Calls:
-    """MLflow's client, each of whose calls ends in time, and is made again where the server cannot have minded the first.
+    """MLflow's client, or a store of files: each call ends in time, and is made again where that is harmless.
 
     Parameters
     ----------
-    client : MlflowClient
+    client : MlflowClient or ArtifactRepository
         Whose methods these are.
     params : Params
         Where it leads to, and what must never be told.
@@ -41,7 +42,7 @@ class Calls:
         In which a call has to end.
     """
 
-    def __init__(self, client: MlflowClient, params: Params, seconds: float) -> None:
+    def __init__(self, client: MlflowClient | ArtifactRepository, params: Params, seconds: float) -> None:
         self._client, self._params, self._seconds = client, params, seconds
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (MLflow's methods)

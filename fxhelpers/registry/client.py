@@ -14,6 +14,7 @@ import mlflow.exceptions
 import requests
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from sqlalchemy.exc import SQLAlchemyError
 
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
@@ -102,6 +103,14 @@ class RegistryClient:
             OSError,
         ) as error:
             raise translated(error, what, self.params) from error
+
+    @contextmanager
+    def files(self, doing: str, name: str, run_id: str) -> Iterator[Any]:
+        """Lend the files of a run; MLflow's client looks for logged models among them, which older servers do not know."""
+        with self.session(doing, name) as client:
+            uri = self.params.registry_uri
+            store = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=uri, registry_uri=uri)
+            yield Calls(store, self.params, self.params.request_seconds)
 
     def _open(self, what: str) -> MlflowClient:
         try:

@@ -187,10 +187,10 @@ def attach(registry: RegistryClient, name: str, run_id: str, path: Path, folder:
 def fetch(registry: RegistryClient, decision: Decision, file: str) -> bytes | None:
     """Return a file that is stored with a decision's run, such as ``evidence/frame.csv``; None where it is not there."""
     doing = "read the files of a decision about"
-    with tempfile.TemporaryDirectory(prefix="fx-fetch-") as to, registry.session(doing, decision.model_name) as client:
-        if file not in {entry.path for entry in client.list_artifacts(decision.run_id, file.rpartition("/")[0])}:
+    with tempfile.TemporaryDirectory(prefix="fx-") as to, registry.files(doing, decision.model_name, decision.run_id) as files:
+        if file not in {entry.path for entry in files.list_artifacts(file.rpartition("/")[0])}:
             return None
-        return Path(client.download_artifacts(decision.run_id, file, to)).read_bytes()
+        return Path(files.download_artifacts(file, to)).read_bytes()
 
 
 def _ledger(name: str, runs: list[Run]) -> Ledger:

@@ -177,7 +177,7 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
             if kept.track_experiments:
                 log_values(client, run_id, _run_params(bundle), bundle.metrics)
             client.log_artifacts(run_id, str(saved), _ARTIFACT)
-            _check_arrived(registry, client, run_id, folder_digest(saved))
+            _check_arrived(registry, name, run_id, folder_digest(saved))
             if kept.save_artifacts:
                 scaler = Path(folder) / f"mlp_scaler_{bundle.name}.skops"
                 scaler.write_bytes(bundle.scaler_content)
@@ -190,12 +190,12 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
         return run_id, folder_digest(saved)
 
 
-def _check_arrived(registry: RegistryClient, client: MlflowClient, run_id: str, digest: str) -> None:
+def _check_arrived(registry: RegistryClient, name: str, run_id: str, digest: str) -> None:
     """Read back what was sent over a network, before a version is made of it."""
     if not registry.is_server:
         return
-    with tempfile.TemporaryDirectory(prefix="fx-check-") as folder:
-        arrived = folder_digest(Path(client.download_artifacts(run_id, _ARTIFACT, folder)))
+    with tempfile.TemporaryDirectory(prefix="fx-check-") as folder, registry.files("register", name, run_id) as files:
+        arrived = folder_digest(Path(files.download_artifacts(_ARTIFACT, folder)))
     if arrived != digest:
         msg = f"{registry.uri} does not hold the files that were sent to it, so no version was made: look at what lies between"
         raise RegistryError(msg)
@@ -223,10 +223,10 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
         raise VersionNotFoundError(msg)
     with tempfile.TemporaryDirectory(prefix="fx-load-") as folder:
         for attempt in range(2 if registry.is_server else 1):  # a network may garble files, once
-            with registry.session(f"load version {version} of", name) as client:
+            with registry.files(f"load version {version} of", name, found.run_id) as files:
                 to = Path(folder) / str(attempt)
                 to.mkdir()
-                local = Path(client.download_artifacts(found.run_id, _ARTIFACT, str(to)))
+                local = Path(files.download_artifacts(_ARTIFACT, str(to)))
             stored = folder_digest(local)
             if stored == recorded:
                 break
@@ -247,10 +247,13 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
 def stored_digest(registry: RegistryClient, version: ModelVersion) -> str | None:
     """Return the SHA-256 of a version's stored pipeline; None where its files are gone."""
     try:
-        with tempfile.TemporaryDirectory(prefix="fx-digest-") as folder, registry.session("read", version.name) as client:
-            if not version.run_id or not client.list_artifacts(version.run_id, _ARTIFACT):
-                return None
-            return folder_digest(Path(client.download_artifacts(version.run_id, _ARTIFACT, folder)))
+        if not version.run_id:
+            return None
+        with (
+            tempfile.TemporaryDirectory(prefix="fx-digest-") as to,
+            registry.files("read", version.name, version.run_id) as files,
+        ):
+            return folder_digest(Path(files.download_artifacts(_ARTIFACT, to))) if files.list_artifacts(_ARTIFACT) else None
     except VersionNotFoundError:  # its run is gone for good
         return None
 

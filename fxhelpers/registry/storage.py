@@ -3,9 +3,7 @@
 import logging
 from collections.abc import Iterator
 
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from fxhelpers.registry.client import RegistryClient
 from fxhelpers.registry.models import FOLDERS
@@ -16,17 +14,16 @@ logger = logging.getLogger(__name__)
 
 def stored_bytes(registry: RegistryClient, version: ModelVersion) -> int:
     """Return how many bytes a version's files take; 0 where they are gone."""
-    with registry.session(f"measure version {version.version} of", version.name) as client:
-        return sum(size for folder in FOLDERS for size in _sizes(client, version.run_id, folder))
+    with registry.files(f"measure version {version.version} of", version.name, version.run_id) as files:
+        return sum(size for folder in FOLDERS for size in _sizes(files, folder))
 
 
 def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
     """Delete the files that a registration stored; the version, its run and whatever else lies there stay."""
-    with registry.session(f"delete the files of version {version.version} of", version.name) as client:
-        repository = get_artifact_repository(client.get_run(version.run_id).info.artifact_uri)
-        for entry in client.list_artifacts(version.run_id):
+    with registry.files(f"delete the files of version {version.version} of", version.name, version.run_id) as files:
+        for entry in files.list_artifacts():
             if entry.path in FOLDERS:
-                repository.delete_artifacts(entry.path)  # type: ignore[no-untyped-call]
+                files.delete_artifacts(entry.path)  # type: ignore[no-untyped-call]
 
 
 def registered_models(registry: RegistryClient) -> list[str]:
@@ -42,15 +39,9 @@ def registered_models(registry: RegistryClient) -> list[str]:
                 return names
 
 
-def _sizes(client: MlflowClient, run_id: str, folder: str) -> Iterator[int]:
-    try:
-        entries = client.list_artifacts(run_id, folder)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return
-    for entry in entries:
+def _sizes(files: ArtifactRepository, folder: str) -> Iterator[int]:
+    for entry in files.list_artifacts(folder):
         if entry.is_dir:
-            yield from _sizes(client, run_id, entry.path)
+            yield from _sizes(files, entry.path)
         else:
             yield int(entry.file_size or 0)
