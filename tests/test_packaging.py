@@ -51,7 +51,7 @@ def test_the_readmes_python_runs_as_written(project: Project) -> None:
     ModelRegistry().run_registration_pipeline(stage="Production")
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)  # noqa: S102 (our own page)
     assert hasattr(names["model"], "predict")

@@ -23,7 +23,7 @@ def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
     with registry.files(f"delete the files of version {version.version} of", version.name, version.run_id) as files:
         for entry in files.list_artifacts():
             if entry.path in FOLDERS:
-                files.delete_artifacts(entry.path)  # type: ignore[no-untyped-call]
+                files.delete_artifacts(entry.path)
 
 
 def registered_models(registry: RegistryClient) -> list[str]:
