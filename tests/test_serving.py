@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ def test_mlflows_own_server_answers_with_the_champions_forecasts(
     assert champion is not None
     port = free_port()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", ModelRegistry().params.mlflow.tracking_uri)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")  # as in an activated environment
     command = ["models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local", "--port", str(port)]
     with (project.folder / "log").open("wb") as log:
         server = subprocess.Popen([sys.executable, "-m", "mlflow", *command], stdout=log, stderr=log)
@@ -51,7 +53,9 @@ def ask(uri: str, features: pd.DataFrame, server: subprocess.Popen[bytes]) -> li
     end = time.monotonic() + 90
     while time.monotonic() < end and server.poll() is None:
         try:
-            answer = requests.post(f"{uri}/invocations", json={"dataframe_split": features.reset_index(drop=True).to_dict("split")}, timeout=10)
+            answer = requests.post(
+                f"{uri}/invocations", json={"dataframe_split": features.reset_index(drop=True).to_dict("split")}, timeout=10
+            )
         except requests.ConnectionError:
             time.sleep(0.2)
             continue
@@ -92,8 +96,8 @@ def test_the_readmes_service_picks_up_a_promotion_without_a_restart(
         assert told == {"symbol": "AAPL", "version": version, "next_day_return": champion.pipeline.predict(features.tail(1))[0]}
     shuffled = requests.post(f"{service}/AAPL", json=dict(reversed(row.items())), timeout=30).json()
     assert shuffled == told
-    incomplete = requests.post(f"{service}/AAPL", json={"return_1": 0.0}, timeout=30)
-    assert (incomplete.status_code, "return_2" in incomplete.text) == (422, True)
+    incomplete = requests.post(f"{service}/AAPL", json={features.columns[0]: 0.0}, timeout=30)
+    assert (incomplete.status_code, features.columns[1] in incomplete.text) == (422, True)
     wrong = requests.post(f"{service}/..%5Cx", json=row, timeout=30)
     assert (wrong.status_code, "is not a ticker" in wrong.text) == (400, True)
 
