@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import StageError
-from fxhelpers.params import MODEL_PREFIX, STAGES, Params, check_symbol, load_params
+from fxhelpers.params import MODEL_PREFIX, STAGES, Params, check_model_name, check_symbol, load_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +101,7 @@ class ModelRegistry:
         """
         from fxhelpers.promotion import register
 
-        name = model_name or self.model_name(model_info.symbol)
+        name = check_model_name(model_name) if model_name else self.model_name(model_info.symbol)
         text = {str(key): str(value) for key, value in (tags or {}).items()}
         return register(self.client, model_info, name, stage=stage, description=description, tags=text)
 

@@ -35,8 +35,7 @@ def test_a_refused_promotion_is_a_completed_run_unless_promotion_is_required(
     project: Project, registered: Callable[..., int]
 ) -> None:
     registered("original")
-    assert "verdict  keep" in fx("run", "promote", "-p", "apply", "true")
-    assert "verdict  keep" in fx("run", "promote", "--require-promotion", code=REFUSED)
+    assert "verdict  keep" in fx("run", "promote", "--require-promotion", "-p", "apply", "true", code=REFUSED)
     registered("regularised")
     assert "verdict  promote" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")
     assert "verdict  keep" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")  # it serves already

@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import NAME, ROOT, Project
+from conftest import NAME, PAPERMILL, ROOT, Project
 from nbformat.v4 import new_code_cell, new_notebook
 
 from fxhelpers import ModelRegistry
@@ -22,8 +22,6 @@ from fxhelpers.engine import run_notebook
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.processes import actor
-
-PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-bar"]
 
 
 @pytest.fixture
@@ -40,6 +38,7 @@ def notebook(project: Project) -> Path:
         new_code_cell(
             "actions = {'die': lambda: os.kill(os.getpid(), signal.SIGKILL), 'sleep': lambda: time.sleep(60)}\n"
             "actions['raise'] = lambda: 1 / 0\nactions['fill'] = lambda: print('x' * 100_000)\n"
+            "actions['leak'] = lambda: (print(sorted(os.environ.items())), int(os.environ['DAGSHUB_TOKEN']))\n"
             "print(os.environ['FX_RECORD'], flush=True)\n"
             "actions.get(action, lambda: None)()"
         ),
@@ -267,6 +266,21 @@ def test_a_secret_among_the_parameters_is_refused_and_not_repeated(
 )
 def test_ordinary_words_are_no_secrets(notebook: Path, value: str) -> None:
     assert run_notebook(notebook, {"action": value}).status == "completed"
+
+
+def test_a_secret_that_a_cell_prints_or_an_error_holds_is_taken_out_of_the_record(
+    notebook: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSHUB_TOKEN", 's3cr3t "of Ann')
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hunter2hunter2@registry.example/")
+    (project.folder / ".env").write_text("SOME_API_KEY=0123456789abc\n")
+    monkeypatch.setenv("COPY", "0123456789abc")
+    result = run_notebook(notebook, {"action": "leak"})
+    told = result.record.read_text()
+    assert result.status == "failed"
+    assert not re.search("s3cr3t|hunter2|0123456789abc", told + str(result.error))
+    assert told.count("[hidden]") >= 4
+    assert "registry.example" in told
 
 
 def test_on_a_full_disk_the_run_ends_with_one_line_and_the_last_whole_record_stays(notebook: Path, project: Project) -> None:

@@ -144,7 +144,10 @@ def test_tickers_pass(symbol: str) -> None:
     assert check_symbol(symbol) == symbol
 
 
-@pytest.mark.parametrize("symbol", ["", "../x", "a/b", "a\\b", "A" * 300, "A..B", ".env", "a b", "AAPL'", "é", 7, None, "AAPL\n"])
+@pytest.mark.parametrize(
+    "symbol",
+    ["", "../x", "a/b", "a\\b", "A" * 300, "A..B", ".env", "a b", "AAPL'", "é", 7, None, "AAPL\n", "AAPL_20251220_034123"],
+)
 def test_what_could_not_name_a_file_safely_is_refused(symbol: object) -> None:
     with pytest.raises(ParamsError, match="not a ticker"):
         check_symbol(symbol)
@@ -155,5 +158,5 @@ def test_the_shipped_file_shows_every_key_there_is() -> None:
 
     shipped = yaml.safe_load((ROOT / "params.yaml").read_text())
     params = load_params(ROOT / "params.yaml")
-    for section in ("prices", "training", "model_registry", "mlflow", "paths"):
+    for section in ("prices", "training", "bundles", "model_registry", "mlflow", "paths"):
         assert set(shipped[section]) == set(type(getattr(params, section)).model_fields)

@@ -5,6 +5,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,7 +15,8 @@ import pandas as pd
 import pytest
 from conftest import NAME, Project
 
-from fxhelpers import ModelRegistry, evaluate_bundle, load_prices, write_evaluation
+from fxhelpers import ModelRegistry, evaluate_bundle, load_params, load_prices, write_evaluation
+from fxhelpers.bundles import load_bundle
 from fxhelpers.errors import (
     BundleNotFoundError,
     ModelTamperedError,
@@ -26,6 +28,7 @@ from fxhelpers.errors import (
     VersionNotFoundError,
 )
 from fxhelpers.registry import create_version, load_version
+from fxhelpers.registry.models import _example
 from fxhelpers.training import supervised
 
 
@@ -169,16 +172,24 @@ def test_our_own_tags_cannot_be_overwritten(project: Project, tag: str) -> None:
     assert ModelRegistry().get_model_versions(NAME) == []
 
 
-@pytest.mark.parametrize("content", ["", "Date\n", "a,b\n1\n1,2,3\n", "ALL\ntext\n", "ALL\ninf\n", "ALL\n\n"])
 def test_a_features_file_that_does_not_fit_stops_no_registration(
-    foresightx: Callable[..., Path], project: Project, content: str
+    foresightx: Callable[..., Path], project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = foresightx()
-    names = ModelRegistry().load_model_info(model_path=path).feature_names
-    text = content.replace("ALL", ",".join(names)).replace("text", ",".join(["text"] * 8)).replace("inf", ",".join(["inf"] * 8))
-    (project.folder / "outputs" / "features").mkdir()
-    (project.folder / "outputs" / "features" / "features_TATAMOTORS.BO.csv").write_text(text)
-    assert ModelRegistry().run_registration_pipeline(model_path=path).version == 1
+    registry = ModelRegistry()
+    bundle = registry.load_model_info(model_path=foresightx())
+    header, path = ",".join(bundle.feature_names), project.folder / "features.csv"
+    for content in (
+        "",
+        "Date\n",
+        "a,b\n1\n1,2,3\n",
+        f"{header}\n{'text,' * 7}text\n",
+        f"{header}\n{'inf,' * 7}inf\n",
+        f"{header}\n\n",
+    ):
+        path.write_text(content)
+        assert len(_example(replace(bundle, features_path=path))) == 2
+    assert f"{path} does not fit this bundle" in caplog.text
+    assert registry.register_model(replace(bundle, features_path=path)).version == 1
 
 
 @pytest.mark.parametrize(
@@ -240,11 +251,73 @@ def test_nobody_there_is_none_and_an_empty_list(project: Project) -> None:
         registry.run_registration_pipeline()
 
 
-def test_quotes_and_filter_syntax_in_a_name_find_no_other_models_versions(project: Project) -> None:
+HOSTILE = (
+    "../x",
+    "..",
+    "/etc/passwd",
+    "A" * 300,
+    "O'Neil",
+    'say "AAPL"',
+    "Übër",
+    "AAPL\u202e",
+    "AAPL\n",
+    "AAPL' OR '1'='1",
+    "AAPL' or name != '",
+    "%",
+    "AAPL'; DROP TABLE runs; --",
+    "tags.`fx.model` = 'x'",
+    "",
+)
+
+
+@pytest.mark.parametrize("symbol", HOSTILE)
+def test_a_symbol_is_data_whatever_it_holds(project: Project, symbol: str) -> None:
     registry = ModelRegistry()
-    registry.register_model(project.bundle())
-    assert registry.get_model_versions(f"{NAME}' or name != '") == []
-    assert registry.get_model_versions("%") == []
+    before = set(project.folder.rglob("*"))
+    calls: list[Callable[[], object]] = [
+        lambda: registry.run_registration_pipeline(symbol=symbol),
+        lambda: registry.compare(symbol),
+        lambda: registry.propose(symbol, apply=True),
+        lambda: registry.rollback(symbol, apply=True, reason="x"),
+        lambda: registry.retain(symbol, apply=True),
+        lambda: registry.history(symbol),
+        lambda: registry.load_champion(symbol),
+        lambda: registry.versions_frame(symbol),
+        lambda: load_prices(symbol, registry.params.prices),
+    ]
+    for call in calls:
+        with pytest.raises(ParamsError, match=r"is not a ticker: 1 to 32 letters"):
+            call()
+    assert set(project.folder.rglob("*")) == before
+
+
+def test_a_tickers_dots_and_signs_make_a_bundle_a_version_and_a_history_of_its_own(
+    project: Project, foresightx: Callable[..., Path]
+) -> None:
+    registry = ModelRegistry()
+    for symbol in ("BRK.B", "^GSPC", "EURUSD=X", "BRK"):
+        registry.register_model(registry.load_model_info(model_path=foresightx(symbol)), stage="Production")
+        assert [v.version for v in registry.get_model_versions(registry.model_name(symbol))] == [1]
+        assert len(registry.history(symbol).ledger.decisions) == 1
+    assert not registry.verify().problems
+
+
+@pytest.mark.parametrize("name", [*HOSTILE[:-1], "fx-lock.X", "a/b", "a:b", "both ' and \"", " x"])
+def test_the_name_of_a_model_is_data_whatever_it_holds(project: Project, trained: dict[str, Path], name: str) -> None:
+    registry = ModelRegistry()
+    bundle = load_bundle(load_params(trained["regularised"] / "params.yaml").paths, symbol="AAPL")
+    registry.register_model(bundle)
+    try:
+        assert registry.get_model_versions(name) == []
+        assert registry.get_production_model(name) is None
+        registry.register_model(bundle, model_name=name)
+    except (ParamsError, VersionNotFoundError) as refused:
+        assert repr(name)[:20] in str(refused)  # noqa: PT017 (either is right)
+    else:
+        assert [v.version for v in registry.get_model_versions(name)] == [1]
+        assert [v.stage for v in registry.get_model_versions(NAME)] == ["Staging"]
+        registry.transition_stage(name, 1, "Production")
+        assert registry.get_production_model(NAME) is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The engine and the state that it keeps: a notebook runs, and its record tells the truth however that ends."""
 
+import json
 import os
 import secrets
 import signal
@@ -25,7 +26,7 @@ from fxhelpers.engine.checking import check_run
 from fxhelpers.engine.provenance import provenance
 from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
-from fxhelpers.params import NO_TELEMETRY, Params
+from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
 from fxhelpers.records import decisions_in
 
 MARK = "fxhelpers"
@@ -50,8 +51,26 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
     def save(self, **kwargs: Any) -> None:  # noqa: ANN401 (papermill's signature)
         """Write the record, and what papermill itself writes."""
         self.nb.metadata[MARK]["record"]["decisions"] = decisions_in(self.journal)
+        self._hide_secrets()
         write_atomic(self.record, nbformat.writes(self.nb).encode())
         super().save(**kwargs)
+
+    def _hide_secrets(self) -> None:
+        """Take out of the outputs what no record may hold, whoever printed it."""
+        found = {*known_secrets(self.params.folder).values(), *self.params.secrets}
+        hidden = [json.dumps(secret)[1:-1] for secret in sorted(found, key=len, reverse=True)]
+        for cell in self.nb.cells:
+            for number, output in enumerate(cell.get("outputs", [])):
+                text = json.dumps(output)
+                told = [secret for secret in hidden if secret in text]
+                for secret in told:
+                    text = text.replace(secret, HIDDEN)
+                if told:
+                    logger.warning("a secret that the environment or .env holds was taken out of the record")
+                    cell.outputs[number] = nbformat.from_dict(json.loads(text))
+        record = self.nb.metadata[MARK]["record"]
+        for secret in found if record.get("error") else ():
+            record["error"] = record["error"].replace(secret, HIDDEN)
 
     def cell_exception(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401
         """Mark the cell and the notebook as failed, and put down the error."""

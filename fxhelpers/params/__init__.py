@@ -15,6 +15,7 @@ from fxhelpers.params.reading import (
 )
 from fxhelpers.params.sections import (
     FILE_NAME,
+    HIDDEN,
     NO_TELEMETRY,
     STAGES,
     BundlesParams,
@@ -25,10 +26,11 @@ from fxhelpers.params.sections import (
     PricesParams,
     TrainingParams,
 )
-from fxhelpers.params.words import MODEL_PREFIX, check_symbol, looks_secret, nearest
+from fxhelpers.params.words import MODEL_PREFIX, check_model_name, check_symbol, looks_secret, nearest
 
 __all__ = [
     "FILE_NAME",
+    "HIDDEN",
     "MODEL_PREFIX",
     "NO_TELEMETRY",
     "STAGES",
@@ -42,6 +44,7 @@ __all__ = [
     "PricesParams",
     "PromotionParams",
     "TrainingParams",
+    "check_model_name",
     "check_symbol",
     "current_journal",
     "current_record",

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from dotenv import dotenv_values
@@ -102,9 +102,18 @@ def current_journal() -> Path | None:
 
 
 def known_secrets(folder: Path) -> dict[str, str]:
-    """Return the secrets that the environment and the folder's ``.env`` hold: name to value."""
+    """Return the secrets that the environment and the folder's ``.env`` hold: name to value; of a URI, its password."""
     values = {**dotenv_values(folder / ".env"), **os.environ}
-    return {key: value for key, value in values.items() if value and len(value) >= _SHORTEST_SECRET and looks_secret(key)}
+    found = {key: value for key, value in values.items() if value and looks_secret(key)}
+    found |= {f"the password in {key}": password for key, value in values.items() if (password := _password_in(value or ""))}
+    return {key: value for key, value in found.items() if len(value) >= _SHORTEST_SECRET}
+
+
+def _password_in(value: str) -> str:
+    try:
+        return unquote(urlsplit(value).password or "") if "://" in value else ""
+    except ValueError:  # not a URI after all
+        return ""
 
 
 def yaml_value(text: str) -> object:

@@ -18,7 +18,7 @@ NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """Environment of every process that we start: MLflow reads it when it is imported, and reports usage otherwise."""
 
 HIDDEN = "[hidden]"
-_SHORTEST = 4  # characters of a secret: a shorter one may stand in any text
+_SHORTEST = 6  # characters of a secret: a shorter one may stand in any text
 
 STAGES = ("None", "Staging", "Production", "Archived")
 Stage = Literal["None", "Staging", "Production", "Archived"]

@@ -14,7 +14,9 @@ _SECRET = re.compile(
 MODEL_PREFIX = "MLP_Stock_Predictor_"
 """How the registered model of a symbol begins."""
 
-_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}")
+_SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}(?<!_\d{8}_\d{6})")  # which would be a time in a file's name
+_OWN_MODELS = "fx-"
+_LONGEST_NAME = 200
 
 
 def check_symbol(symbol: object) -> str:
@@ -40,6 +42,22 @@ def check_symbol(symbol: object) -> str:
     shown = repr(symbol) if len(repr(symbol)) <= 60 else f"{repr(symbol)[:57]}…"  # noqa: PLR2004 (a line's worth)
     msg = f"symbol: {shown} is not a ticker: 1 to 32 letters, digits or . ^ = _ - are (for example AAPL, BRK.B, ^GSPC)"
     raise ParamsError(msg)
+
+
+def check_model_name(name: str) -> str:
+    """Return the name of a registered model, or refuse one that MLflow could not find again, or that is ours."""
+    wrong = {
+        f"has {len(name)} characters; 1 to {_LONGEST_NAME} are possible": not 0 < len(name) <= _LONGEST_NAME,
+        "holds / or :, or only dots, which MLflow takes for addresses": bool(set(name) & set("/:")) or not name.strip("."),
+        "holds both kinds of quotes, and MLflow could not look it up": "'" in name and '"' in name,
+        "holds what cannot be printed, or begins or ends with a space": not name.isprintable() or name != name.strip(),
+        f"begins with {_OWN_MODELS}, as what fxhelpers itself keeps there": name.startswith(_OWN_MODELS),
+    }
+    why = next((text for text, applies in wrong.items() if applies), None)
+    if why:
+        msg = f"model_name: {name[:60]!r} {why}; choose another (by default {MODEL_PREFIX}SYMBOL)"
+        raise ParamsError(msg)
+    return name
 
 
 def check_type(name: str) -> str:
