@@ -103,6 +103,12 @@ def decisions_of(record: Path) -> list[tuple[str, str]]:
     return [(name, run_id) for name, run_id in metadata.get("record", {}).get("decisions", [])]
 
 
+def registry_of(record: Path) -> str | None:
+    """Return the URI of the registry that a record was made with; None where it does not say."""
+    found = json.loads(record.read_bytes()).get("metadata", {}).get("fxhelpers", {}).get("record", {}).get("registry")
+    return str(found) if found else None
+
+
 def decisions_in(journal: Path) -> list[tuple[str, str]]:
     """Return the decisions noted in a journal: registered models and run ids."""
     if not journal.exists():

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +115,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             made = train_model("AAPL", load_prices("AAPL", params.prices), params.training, model=model, source="sample")
             write_bundle(made.model, made.scaler, made.metadata, params.paths)
             (folder / "done").touch()
+            time.sleep(1)  # files are named by the second, and some tests put them into one folder
     return folders
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import faults
@@ -99,6 +100,11 @@ def test_every_notebook_by_the_uri_alone_and_no_secret_stays_anywhere(
         assert done.returncode == 0, (name, done.stderr)
         printed += done.stdout + done.stderr
     assert "Basic " in proxy.headers["Authorization"]
+    with monkeypatch.context() as embedded:  # these records are of decisions elsewhere: no ledger was truncated
+        embedded.delenv("MLFLOW_TRACKING_URI")
+        ModelRegistry().run_registration_pipeline("MSFT")
+        (note,) = ModelRegistry().verify("MSFT").findings
+    assert (note.level, proxy.uri in note.what) == ("note", True)
     leaky = [FX, "run", "register", "-p", "symbol", "MSFT", "-p", "description", planted["dotenv"]]
     refused = subprocess.run(leaky, check=False, capture_output=True, text=True)
     assert refused.returncode == 1
@@ -121,8 +127,9 @@ def test_every_notebook_by_the_uri_alone_and_no_secret_stays_anywhere(
     assert (summary["verdict"] == "promote") == (summary["champion_after"] is not None)
     places = [path for folder in (project.folder, team_folder) for path in folder.rglob("*") if path.is_file()]
     assert len(places) > 50
-    for path in places:
-        content = path.read_bytes() if path != project.folder / ".env" else b""
+    for path in set(places) - {project.folder / ".env"}:
+        with suppress(FileNotFoundError):  # a database at work deletes files of its own
+            content = path.read_bytes()
         found = [name for name, secret in planted.items() if secret.encode() in content]
         assert not found, path
     assert not [name for name, secret in planted.items() if secret in printed + text]

@@ -234,6 +234,7 @@ def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401
     nb.metadata[MARK]["record"] = {
         "name": name,
         "symbol": symbol,
+        "registry": params.mlflow.tracking_uri,
         "status": "running",
         "started": now.isoformat(timespec="milliseconds"),
         **provenance(source, params),

@@ -77,4 +77,4 @@ def known_models(registry: RegistryClient, name: str | None = None) -> list[str]
 
 def _look(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:
     ledger, versions = read_ledger(registry, name), registry.versions(name)
-    return ledger, versions, list(quick_findings(ledger, versions, registry.params.paths.records))
+    return ledger, versions, list(quick_findings(ledger, versions, registry.params.paths.records, registry.uri))

@@ -9,7 +9,7 @@ from fxhelpers.files import sha256
 from fxhelpers.ledger import AGAINST, Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.promotion.deciding import DECISION_TAG, named, was_interrupted
-from fxhelpers.records import decisions_of, folder_id
+from fxhelpers.records import decisions_of, folder_id, registry_of
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, in_production
 from fxhelpers.verification.report import Finding
 
@@ -17,7 +17,7 @@ _REPAIR = "fx verify --repair"
 _WHO = "find out who can write there"
 
 
-def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path) -> Iterator[Finding]:
+def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path, uri: str) -> Iterator[Finding]:
     """Yield what does not fit.
 
     Parameters
@@ -28,6 +28,8 @@ def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path) 
         All that the registry has of it.
     records : Path
         Folder of records.
+    uri : str
+        Where the registry is.
     """
     for fault in ledger.faults:
         yield _problem(ledger, fault.what, fault.do, fault.decision)
@@ -38,7 +40,7 @@ def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path) 
     yield from _registrations(ledger, versions)
     yield from _overrides(ledger)
     yield from _sealed_records(ledger, records)
-    yield from _orphans(ledger, records)
+    yield from _orphans(ledger, records, uri)
 
 
 def symbol_of(ledger: Ledger) -> str:
@@ -174,25 +176,34 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
         yield Finding(model=ledger.name, level="note", what=what, do="verify there; copies are with MLflow's runs (--deep)")
 
 
-def _orphans(ledger: Ledger, records: Path) -> Iterator[Finding]:
+def _orphans(ledger: Ledger, records: Path, uri: str) -> Iterator[Finding]:
     known = {decision.record for decision in ledger.decisions}
     runs = {decision.run_id for decision in ledger.decisions}
     folders = {Path(name).parent.name for name in known if name} | {symbol_of(ledger)}
+    elsewhere: dict[str, int] = {}
     for path in (path for folder in sorted(folders) for path in sorted((records / folder).glob("*.ipynb"))):
         name = f"{path.parent.name}/{path.name}"
         if name in known:
             continue
         try:
             lost = [run for model, run in decisions_of(path) if model == ledger.name and run not in runs]
+            where = registry_of(path) or uri
         except (ValueError, AttributeError) as error:
             yield _problem(
                 ledger, f"the record {name} cannot be read: {error}", "it is in no ledger: nothing tells what it was", None
             )
             continue
+        files = where.startswith("sqlite") and uri.startswith("sqlite")  # a file that moved is the same registry
+        if lost and where != uri and not files:
+            elsewhere[where] = elsewhere.get(where, 0) + 1
+            continue
         for run in lost:
             what = f"the record {name} is of a decision that the ledger lacks (run {run}): the ledger was truncated"
             do = "restore the registry from a backup, or find out which other registry the record belongs to"
             yield _problem(ledger, what, do, None)
+    for where, count in elsewhere.items():
+        what = f"{count} records are of decisions that were taken in another registry, {where}"
+        yield Finding(model=ledger.name, level="note", what=what, do="verify there (MLFLOW_TRACKING_URI)")
 
 
 def _problem(ledger: Ledger, what: str, do: str, decision: str | None) -> Finding:
