@@ -1,8 +1,10 @@
 """Whole files only: written at once or not at all, and known by their SHA-256."""
 
+import errno
 import hashlib
 import os
 import secrets
+import stat
 from pathlib import Path
 
 
@@ -19,6 +21,17 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_limited(path: Path, most: int) -> bytes:
+    """Read a file of at most so many bytes; :class:`OSError` for a longer one, and for what is no file: nothing is waited for."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a file", str(path))
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most // 2**20} MB", str(path))
+    return content
 
 
 def create_exclusive(path: Path, content: bytes) -> bool:

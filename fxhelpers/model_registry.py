@@ -1,6 +1,7 @@
 """``ModelRegistry``: the whole workflow from Python, with the methods that its users know."""
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -140,7 +141,7 @@ class ModelRegistry:
         if stage not in STAGES[1:]:
             msg = f"Invalid stage {stage!r}. Valid stages: {', '.join(STAGES[1:])}"
             raise StageError(msg)
-        if not str(version).isdecimal():
+        if not re.fullmatch(r"[0-9]{1,9}", str(version)):
             msg = f"version: a number is expected, found {version!r}"
             raise StageError(msg)
         return transition(self.client, model_name, int(version), stage)

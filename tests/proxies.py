@@ -9,6 +9,14 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+HOLLOW = {
+    "nothing": b"{}",
+    "nobody": b'{"model_version": {}, "run": {}, "model_versions": [{"version": "x"}]}',
+    "another": b'{"model_version": {"name": "OTHER", "version": "7", "current_stage": "None"}, "model_versions": []}',
+    "for ever": b'{"model_versions": [], "registered_models": [], "runs": [], "next_page_token": "again"}',
+}
+"""Answers that MLflow could have given, to another question."""
+
 PAGE = b"<!doctype html><html><body>Please sign in</body></html>"
 
 
@@ -18,7 +26,7 @@ class Proxy:
 
     Faults: ``drop`` (the request is lost), ``lose`` (its answer is), ``twice``,
     ``late`` (the answer comes after ``delay`` seconds), ``page`` (200 and a web
-    page), ``torn`` (half of the answer), ``empty`` (200 and nothing that MLflow
+    page), ``torn`` (half of the answer), ``slow`` (byte by byte), ``empty`` (200 and nothing that MLflow
     would say), a status such as ``"503"`` (with a page).
     """
 
@@ -47,6 +55,12 @@ def proxy_to(target: str) -> Iterator[Proxy]:  # noqa: C901 (the branches are it
                 number = len(proxy.seen)
             fault = proxy.fault(number, self.command, self.path)
             if fault == "drop":
+                return
+            if fault == "slow":
+                self.drip()
+                return
+            if fault in HOLLOW:
+                self.answer(200, HOLLOW[fault], "application/json")
                 return
             if fault in {"page", "empty"} or (fault or "").isdigit():
                 self.answer(int(fault) if (fault or "").isdigit() else 200, b"[]" if fault == "empty" else PAGE, "text/html")
@@ -80,6 +94,14 @@ def proxy_to(target: str) -> Iterator[Proxy]:  # noqa: C901 (the branches are it
             self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(content[: len(content) // 2] if cut else content)
+
+        def drip(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            for _ in range(200):
+                self.wfile.write(b"{")
+                time.sleep(0.1)
 
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""

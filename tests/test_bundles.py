@@ -247,6 +247,14 @@ def test_contradictions_are_named(bundle: Bundle, paths: PathsParams) -> None:
         ({"feature_names": []}, "no feature_names; found the keys"),
         ({"feature_names": "abcd"}, "feature_names has to be list, found 'abcd'"),
         ({"feature_names": [*bundle.feature_names[:-1], bundle.feature_names[0]]}, "lists 'return_1' more than once"),
+        ({"windows": {"test": {"first_day": "no", "last_day": "2012-01-01"}}}, r"windows.test.first_day: .*, found 'no'"),
+        ({"windows": {"test": None}}, "windows.test: .*, found None"),
+        ({"target": {"training_mean": "x"}}, "target.training_mean: .*, found 'x'"),
+        ({"prices": 5}, "prices: .*, found 5"),
+        ({"config": json.loads("[" * 40 + "]" * 40)}, "nested more than 20 deep"),
+        ({"feature_names": [*bundle.feature_names[:-1], "\ud800"]}, "feature_names has to list names"),
+        ({"forecasts": {"days": [None], "values": [0.1]}}, "its forecasts"),
+        ({"forecasts": {"days": ["2012-01-01"], "values": [10**400]}}, "its forecasts cannot be read"),
         ({"feature_names": [1, 2]}, "feature_names has to list names"),
         ({"features_count": "45"}, "features_count has to be int, found '45'"),
         ({"files": None}, "files has to be dict, found None"),
@@ -257,6 +265,41 @@ def test_contradictions_are_named(bundle: Bundle, paths: PathsParams) -> None:
         edit(bundle.metadata_path, **changes)
         with pytest.raises(BundleError, match=message):
             load_bundle(paths, symbol="AAPL")
+
+
+def test_what_is_no_file_is_not_waited_for(bundle: Bundle, paths: PathsParams) -> None:
+    for path in (bundle.scaler_path, bundle.metadata_path):
+        kept = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(BundleError, match=f"{path.name}: not a file; it was not read"):
+            load_bundle(paths, symbol="AAPL")
+        path.unlink()
+        path.write_bytes(kept)
+    with pytest.raises(BundleNotFoundError, match="no such file"):
+        load_bundle(paths, model_path="x" * 400)
+
+
+def test_numbers_that_no_database_holds_are_no_metrics(bundle: Bundle, paths: PathsParams) -> None:
+    edit(bundle.metadata_path, metrics={"a": 10**400, "b": float("nan"), "c": float("inf"), "d": True, "e": 0.5})
+    assert load_bundle(paths, symbol="AAPL").metrics == {"e": 0.5}
+
+
+@pytest.mark.parametrize("crippled", ["activation", "coefs_", "nan", "two"])
+def test_a_model_that_cannot_forecast_is_refused(bundle: Bundle, paths: PathsParams, crippled: str) -> None:
+    model = bundle.model_object.regressor_
+    if crippled == "activation":
+        model.activation = "none that there is"
+    elif crippled == "coefs_":
+        del model.coefs_
+    elif crippled == "nan":
+        model.intercepts_[-1][:] = np.nan
+    else:
+        model.coefs_[-1], model.intercepts_[-1] = np.ones((4, 2)), np.ones(2)
+    bundle.model_path.write_bytes(skops.io.dumps(bundle.model_object))
+    edit(bundle.metadata_path, files={})
+    with pytest.raises(BundleError, match=r"cannot forecast a typical day|one finite number a day is expected"):
+        load_bundle(paths, symbol="AAPL")
 
 
 def test_a_scaler_of_another_width_is_refused(bundle: Bundle, paths: PathsParams) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ from fxhelpers.registry.storage import registered_models
 from fxhelpers.verification import verify
 
 STEPS = ("train", "evaluate", "register", "compare", "promote", "rollback", "retain", "history")
-FAULTS = ("drop", "lose", "mute", "gone", "twice", "page", "torn", "empty", "503")
+FAULTS = ("drop", "lose", "mute", "gone", "twice", "page", "torn", "empty", "503", "nothing", "nobody")
 CREATE = "/model-versions/create"
 POINTS = (CREATE, "/registered-models/alias", "/mlflow-artifacts/", "/runs/create", "/runs/log-batch")
 
@@ -245,6 +246,9 @@ def test_what_the_server_can_do_is_asked_once(remote: Callable[[], ModelRegistry
         ("503", r"fails \(HTTP 503\): look at the server's log"),
         ("page", r"does not answer as MLflow does, but with a web page.*check MLFLOW_TRACKING_URI.*HTTPS_PROXY"),
         ("empty", r"does not answer as MLflow does"),
+        ("slow", r"no answer from .* within the 2 s of MLFLOW_HTTP_REQUEST_TIMEOUT"),
+        ("nobody", r"does not answer as MLflow does"),
+        ("another", r"does not answer as MLflow does"),
         ("drop", r"no answer from http://127.0.0.1:\d+; check MLFLOW_TRACKING_URI"),
     ],
 )
@@ -260,7 +264,7 @@ def test_a_failure_says_which_setting_to_look_at_in_time_and_without_the_token(
 
 def assert_fails_in(seconds: float, says: str) -> None:
     start = time.monotonic()
-    for call in (lambda: ModelRegistry().get_production_model(NAME), lambda: ModelRegistry().connection):
+    for call in (lambda: ModelRegistry().get_production_model(NAME), lambda: ModelRegistry().get_model_versions(NAME)):
         with pytest.raises(RegistryUnavailableError, match=says) as caught:
             call()
         assert "t0k3n" not in str(caught.value)
@@ -276,6 +280,13 @@ def test_silence_ends_within_the_timeout_that_was_set(project: Project, monkeypa
     assert_fails_in(1.5, r"no answer from .*; check MLFLOW_TRACKING_URI")
 
 
+def test_pages_without_an_end_are_no_answer(remote: Callable[[], ModelRegistry], proxy: Proxy) -> None:
+    proxy.fault = lambda _n, _method, path: "for ever" if "search" in path else None
+    for call in (lambda: remote().get_model_versions("M"), lambda: registered_models(remote().client)):
+        with pytest.raises(RegistryUnavailableError, match="does not answer as MLflow does"):
+            call()
+
+
 def test_a_login_at_dagshub_names_its_token(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSHUB_TOKEN", "t0k3n-of-bob")
     registry = project.registry(mlflow={"tracking_uri": "dagshub", "dagshub_username": "bob", "dagshub_repo": "r"})
@@ -288,8 +299,16 @@ def test_a_server_that_echoes_the_login_is_not_quoted(project: Project, monkeypa
         monkeypatch.setattr("proxies.PAGE", json.dumps({"error_code": "BAD_REQUEST", "message": "got t0k3n-of-bob"}).encode())
         proxy.fault = lambda _n, _method, _path: "400"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri.replace("//", "//bob:t0k3n-of-bob@"))
-        with pytest.raises(RegistryError, match=r"got \[hidden\]"):
+        with pytest.raises(RegistryError, match=r"got \[hidden\]") as caught:
             ModelRegistry().get_production_model(NAME)
+        assert "t0k3n" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_password_among_the_fields_of_a_uri_is_not_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://127.0.0.1:9/db?user=u&password=pgS3CR3T")
+    with pytest.raises(RegistryUnavailableError, match=r"127.0.0.1:9/db\?user=u") as caught:
+        ModelRegistry().get_production_model(NAME)
+    assert "pgS3CR3T" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_server_starts_by_the_command_and_says_where(tmp_path: Path) -> None:

@@ -6,7 +6,16 @@ metadata. Ours hold the estimators as ``.skops``; ForesightX's as ``.pkl``.
 
 from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
 from fxhelpers.bundles.reading import load_bundle
-from fxhelpers.bundles.tables import features_files, read_features
+from fxhelpers.bundles.tables import features_files, read_features, read_table
 from fxhelpers.bundles.writing import write_bundle, write_evaluation
 
-__all__ = ["FORMAT_VERSION", "Bundle", "features_files", "load_bundle", "read_features", "write_bundle", "write_evaluation"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Bundle",
+    "features_files",
+    "load_bundle",
+    "read_features",
+    "read_table",
+    "write_bundle",
+    "write_evaluation",
+]

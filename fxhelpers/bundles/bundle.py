@@ -14,6 +14,8 @@ from fxhelpers.results import Keyed, rows_html
 STAMP = r"\d{8}_\d{6}"
 """Time of training in a file name, as a pattern."""
 
+_LARGEST = 1e300
+
 FORMAT_VERSION = 1
 """Version of the metadata that this fxhelpers writes; newer ones are refused."""
 
@@ -100,7 +102,8 @@ class Bundle(Keyed):
     def metrics(self) -> dict[str, float]:
         """Validation metrics of the training and test metrics of the evaluation, those that are numbers."""
         merged = {**self.metadata.get("metrics", {}), **self.test_metrics}
-        return {k: v for k, v in merged.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        numbers = {k: v for k, v in merged.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        return {k: v for k, v in numbers.items() if abs(v) < _LARGEST}  # neither NaN nor what no database holds
 
     @property
     def typical(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,23 +1,23 @@
 """Finding, reading and checking bundles, ours and ForesightX's."""
 
+import errno
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.bundles.bundle import FORMAT_VERSION, STAMP, Bundle
+from fxhelpers.bundles.bundle import STAMP, Bundle
+from fxhelpers.bundles.checks import check_digests, check_estimators, check_forecasts, check_metadata
 from fxhelpers.bundles.reproducing import check_reproduces
 from fxhelpers.bundles.tables import features_files, stored_forecasts
 from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
 from fxhelpers.estimators import convert, load_estimator
-from fxhelpers.files import sha256
+from fxhelpers.files import read_limited, sha256
 from fxhelpers.params import BundlesParams, PathsParams, check_symbol
 
-_KINDS = {"feature_names": list, "features_count": int, "architecture": list, "metrics": dict, "config": dict, "files": dict}
-_KINDS |= {"windows": dict, "target": dict, "forecasts": dict}
+_DEEPEST = 20
 _OURS = "skops"
 _MODEL_NAME = re.compile(
     rf"mlp_model_(?P<symbol>.+?)(?P<stamp>_{STAMP})?\.(?P<kind>{_OURS}|(?:pkl|pickle|joblib)(?:\.(?:gz|z|bz2|xz|lzma))?)"
@@ -65,8 +65,12 @@ def load_bundle(
     """
     rules = rules or BundlesParams()
     model = Path(model_path) if model_path else _latest_model(paths, check_symbol(symbol), rules)
-    if not model.is_file():
-        msg = f"{model}: no such file; a model file, or a symbol whose latest bundle is to be taken, has to be given"
+    try:
+        there = model.is_file()
+    except (OSError, ValueError):  # a name that no system takes
+        there = False
+    if not there:
+        msg = f"{str(model)[:300]}: no such file; a model file, or a symbol whose latest bundle is to be taken, has to be given"
         raise BundleNotFoundError(msg)
     named = _named(model, symbol)
     scaler = model.with_name(model.name.replace("mlp_model_", "mlp_scaler_", 1))
@@ -75,14 +79,14 @@ def load_bundle(
     metadata_path = next((f / stats for f in folders if (f / stats).is_file()), paths.metadata / stats)
     contents = {path: _read(path, model, rules) for path in (model, scaler, metadata_path)}
     metadata = _read_json(contents[metadata_path], metadata_path)
-    _check_metadata(metadata, metadata_path, named["symbol"])
+    check_metadata(metadata, metadata_path, named["symbol"])
     estimator_files = {path: contents[path] for path in (model, scaler)}
-    _check_digests(metadata, metadata_path, estimator_files)
+    check_digests(metadata, metadata_path, estimator_files)
     if named["kind"] != _OURS:
         converted = convert(estimator_files, trusted=rules.trusted_types, unpacked=rules.max_bytes)
         estimator_files = {path: found.content for path, found in converted.items()}
     estimators = {path: load_estimator(file, str(path), trusted=rules.trusted_types) for path, file in estimator_files.items()}
-    _check_estimators(metadata, metadata_path, estimators)
+    check_estimators(metadata, metadata_path, estimators)
     evaluation_path, test_metrics = _latest_evaluation([paths.results, model.parent.parent / "results"], metadata, rules)
     features = features_files(paths.features, named["symbol"])
     bundle = Bundle(
@@ -100,6 +104,7 @@ def load_bundle(
         forecasts=stored_forecasts(metadata, metadata_path, evaluation_path),
         digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
     )
+    check_forecasts(bundle)
     if named["kind"] != _OURS:
         check_reproduces(bundle, features)
     return bundle
@@ -154,18 +159,14 @@ def _stamp_in(stats: Path, rules: BundlesParams) -> str:
 
 def _read(path: Path, model: Path, rules: BundlesParams) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(rules.max_bytes + 1)
+        return read_limited(path, rules.max_bytes)
     except FileNotFoundError as error:
         msg = f"{path}: missing; a bundle is a model, a scaler and a metadata file, this one is {model}"
         raise BundleNotFoundError(msg) from error
     except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
+        limit = ", the limit of bundles.max_megabytes in params.yaml" if error.errno == errno.EFBIG else ""
+        msg = f"{path}: {error.strerror}{limit}; it was not read"
         raise BundleError(msg) from error
-    if len(content) > rules.max_bytes:
-        msg = f"{path}: more than {rules.max_megabytes} MB, the limit of bundles.max_megabytes in params.yaml; it was not read"
-        raise BundleError(msg)
-    return content
 
 
 def _read_json(content: bytes, path: Path) -> dict[str, Any]:
@@ -174,64 +175,18 @@ def _read_json(content: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         msg = f"{path}: not a whole JSON file ({len(content)} bytes): {error}; write or copy it again"
         raise BundleError(msg) from error
+    if _too_deep(value):
+        msg = f"{path}: lists and objects are nested more than {_DEEPEST} deep"
+        raise BundleError(msg)
     if not isinstance(value, dict):
         msg = f"{path}: an object with keys is expected, found {type(value).__name__}"
         raise BundleError(msg)
     return value
 
 
-def _check_metadata(metadata: dict[str, Any], path: Path, symbol: str) -> None:
-    version = metadata.get("format_version", 0)
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        msg = f"{path}: format_version {version}, this fxhelpers reads up to {FORMAT_VERSION}; install a newer fxhelpers"
-        raise BundleError(msg)
-    missing = [key for key in ("symbol", "timestamp", "feature_names") if not metadata.get(key)]
-    if missing:
-        msg = f"{path}: no {', '.join(missing)}; found the keys {', '.join(metadata)}"
-        raise BundleError(msg)
-    for key, kind in _KINDS.items():
-        if key in metadata and not isinstance(metadata[key], kind):
-            msg = f"{path}: {key} has to be {kind.__name__}, found {metadata[key]!r:.80}"
-            raise BundleError(msg)
-    if not all(isinstance(name, str) for name in metadata["feature_names"]):
-        msg = f"{path}: feature_names has to list names, found {metadata['feature_names']!r:.80}"
-        raise BundleError(msg)
-    twice = [name for name, times in Counter(metadata["feature_names"]).items() if times > 1]
-    if twice:
-        msg = f"{path}: feature_names lists {twice[0]!r} more than once"
-        raise BundleError(msg)
-    if metadata["symbol"] != symbol:
-        msg = f"{path}: metadata of {metadata['symbol']}, but the model file is {symbol}'s"
-        raise BundleError(msg)
-
-
-def _check_digests(metadata: dict[str, Any], path: Path, contents: dict[Path, bytes]) -> None:
-    recorded = metadata.get("files", {})
-    for file, content in contents.items() if recorded else ():
-        if file.name not in recorded:
-            msg = f"{file}: {path.name} lists the bundle's files with their SHA-256, and this one is not among them"
-            raise BundleError(msg)
-        if recorded[file.name] != sha256(content):
-            msg = f"{file}: its bytes are not those that {path.name} records; the file changed after training"
-            raise BundleError(msg)
-
-
-def _check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path, Any]) -> None:
-    names = metadata["feature_names"]
-    count = metadata.get("features_count", len(names))
-    if count != len(names):
-        msg = f"{path}: features_count is {count}, but feature_names lists {len(names)}"
-        raise BundleError(msg)
-    for (file, estimator), act in zip(estimators.items(), ("predict", "transform"), strict=True):
-        if not hasattr(estimator, act):
-            msg = f"{file}: holds a {type(estimator).__name__}, which cannot {act}; were model and scaler swapped?"
-            raise BundleError(msg)
-        if estimator.n_features_in_ != count:
-            msg = f"{file}: made for {estimator.n_features_in_} features, but {path.name} lists {count}"
-            raise BundleError(msg)
-        if list(getattr(estimator, "feature_names_in_", names)) != list(names):
-            msg = f"{file}: made for other features, or another order, than {path.name} lists"
-            raise BundleError(msg)
+def _too_deep(value: object, left: int = _DEEPEST) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left < 0 or any(_too_deep(part, left - 1) for part in inner)
 
 
 def _latest_evaluation(folders: list[Path], metadata: dict[str, Any], rules: BundlesParams) -> tuple[Path | None, dict[str, Any]]:

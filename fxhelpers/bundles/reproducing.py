@@ -31,7 +31,7 @@ def check_reproduces(bundle: Bundle, features: list[Path]) -> None:
     for path in features:
         try:
             found = _forecasts(bundle, path)
-        except (BundleError, KeyError) as error:
+        except KeyError as error:
             logger.warning("%s does not fit %s: %s", path, bundle.model_path.name, error)
             continue
         if found.empty:
@@ -57,4 +57,7 @@ def _forecasts(bundle: Bundle, path: Path) -> pd.Series:
     days = read_features(path)[bundle.feature_names].dropna()
     days = days.loc[days.index.intersection(bundle.forecasts.index)]
     values = bundle.pipeline().predict(days) if len(days) else np.empty(0)
+    if not np.isfinite(values).all():
+        msg = f"{bundle.model_path}: some of its forecasts are not finite numbers"
+        raise BundleError(msg)
     return pd.Series(values, index=days.index, dtype=float)

@@ -1,5 +1,6 @@
 """Tables that lie beside a bundle: ForesightX's features, and forecasts of real days."""
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,20 @@ import pandas as pd
 
 from fxhelpers.bundles.bundle import STAMP
 from fxhelpers.errors import BundleError
+from fxhelpers.files import read_limited
+
+_MOST_BYTES = 64 * 2**20
 
 
 def features_files(folder: Path, symbol: str) -> list[Path]:
     """Return the features files that ForesightX left for a symbol, the latest first."""
     pattern = re.compile(rf"features_{re.escape(symbol)}(?:_{STAMP})?\.csv")
     return sorted((path for path in folder.glob("features_*.csv") if pattern.fullmatch(path.name)), reverse=True)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a CSV of at most 64 MB; :class:`OSError` or :class:`ValueError` where it is none."""
+    return pd.read_csv(io.BytesIO(read_limited(path, _MOST_BYTES)), usecols=columns)
 
 
 def read_features(path: Path) -> pd.DataFrame:
@@ -37,7 +46,7 @@ def read_features(path: Path) -> pd.DataFrame:
         No dates, or not in order.
     """
     try:
-        table = pd.read_csv(path)
+        table = read_table(path)
         days = pd.to_datetime(table.pop("Date").astype(str).str[:10], format="%Y-%m-%d")
     except (OSError, ValueError, KeyError) as error:
         msg = f"{path}: a column Date, written as YYYY-MM-DD, and one column a feature are expected: {error}"
@@ -65,14 +74,14 @@ def stored_forecasts(metadata: dict[str, Any], path: Path, evaluation_path: Path
         if stored is None:
             if evaluation_path is None or not path.is_file():
                 return pd.Series(dtype=float)
-            table = pd.read_csv(path, usecols=["Date", "Predicted"])
+            table = read_table(path, ["Date", "Predicted"])
             stored = {"days": table["Date"].astype(str).str[:10], "values": table["Predicted"]}
         days = pd.DatetimeIndex(pd.to_datetime(pd.Series(stored["days"], dtype=str), format="%Y-%m-%d"))
         values = pd.Series(np.asarray(stored["values"], dtype=float), index=days)
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, OverflowError, ValueError, TypeError, KeyError) as error:
         msg = f"{path}: its forecasts cannot be read (days and values are expected): {error}; write or copy it again"
         raise BundleError(msg) from error
-    if not np.isfinite(values).all() or not days.is_unique:
+    if not np.isfinite(values).all() or not days.is_unique or days.hasnans:
         msg = f"{path}: among its forecasts is a day twice, or a value that is not a finite number; write or copy it again"
         raise BundleError(msg)
     return values

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _MOST_FEATURES = 100_000
 _ROWS = 256
+_SAID = 300  # characters
 _PICKLED = (
     ("joblib.numpy_pickle", "NumpyArrayWrapper"),
     ("numpy", "dtype"),
@@ -79,14 +80,19 @@ def answered(content: bytes, known: dict[tuple[str, str], Any], request: dict[st
     try:
         file, versions = convert(content, known, request["unpacked"], request["trusted"])
     except Refused as error:
-        return b"", {"refused": str(error)}
+        return b"", {"refused": printable(error)}
     except Broken as error:
-        return b"", {"broken": str(error)}
+        return b"", {"broken": printable(error)}
     except MemoryError:
         return b"", {"broken": f"it needs more than {request['megabytes']} MB of memory"}
     except Exception as error:  # noqa: BLE001 (a broken pickle can raise anything; that is told, and the file refused)
-        return b"", {"broken": f"{type(error).__name__}: {error}"[:500]}
+        return b"", {"broken": f"{type(error).__name__}: {printable(error)}"}
     return file, {"size": len(file), "versions": versions}
+
+
+def printable(text: object) -> str:
+    """Return what a file made us say as a terminal can show it: short, in one line, without a control character."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:_SAID])
 
 
 def known_objects(trusted: list[str]) -> dict[tuple[str, str], Any]:
@@ -125,7 +131,7 @@ def convert(content: bytes, known: dict[tuple[str, str], Any], unpacked: int, tr
         msg = "the skops file made of it gives other numbers"
         raise Broken(msg)
     found = [w.message for w in caught if isinstance(w.message, InconsistentVersionWarning)]
-    return out, sorted({str(warning.original_sklearn_version) for warning in found})
+    return out, sorted({printable(warning.original_sklearn_version)[:40] for warning in found})[:4]
 
 
 def decompress(content: bytes, most: int) -> bytes:

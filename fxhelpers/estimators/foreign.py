@@ -116,7 +116,7 @@ def _ask(request: bytes, names: str) -> tuple[list[dict[str, Any]], bytes]:
         line, body = out.readline(2**20), out.read(_ANSWER_BYTES)
         err.seek(0)
         said = err.read(2**16).decode(errors="replace").strip()
-    if status == 0 and line:
+    if status == 0 and line.endswith(b"\n"):
         return json.loads(line), body
     how = f"ended by signal {signal.Signals(-status).name}" if status < 0 else said.splitlines()[-1] if said else "ended"
     msg = f"{names}: could not be read: {how}; nothing was loaded"

@@ -4,16 +4,17 @@ import os
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import yaml
 from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from fxhelpers.errors import ParamsError
-from fxhelpers.params.sections import FILE_NAME, Params, PathsParams
+from fxhelpers.params.sections import FILE_NAME, Params, PathsParams, secrets_in
 from fxhelpers.params.words import looks_secret, unknown_key
 
+_FOLDERS = ("PWD", "OLDPWD")  # of the shell; elsewhere the word means a password
 _SHORTEST_SECRET = 8  # characters; a shorter one may stand in any text
 
 
@@ -104,14 +105,14 @@ def current_journal() -> Path | None:
 def known_secrets(folder: Path) -> dict[str, str]:
     """Return the secrets that the environment and the folder's ``.env`` hold: name to value; of a URI, its password."""
     values = {**dotenv_values(folder / ".env"), **os.environ}
-    found = {key: value for key, value in values.items() if value and looks_secret(key)}
+    found = {key: value for key, value in values.items() if value and looks_secret(key) and key not in _FOLDERS}
     found |= {f"the password in {key}": password for key, value in values.items() if (password := _password_in(value or ""))}
     return {key: value for key, value in found.items() if len(value) >= _SHORTEST_SECRET}
 
 
 def _password_in(value: str) -> str:
     try:
-        return unquote(urlsplit(value).password or "") if "://" in value else ""
+        return next(iter(secrets_in(value)), "") if "://" in value else ""
     except ValueError:  # not a URI after all
         return ""
 
@@ -126,9 +127,11 @@ def yaml_value(text: str) -> object:
 
 
 def safe_uri(uri: str) -> str:
-    """Return the URI without the user name and password that it may hold."""
-    login, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return uri.replace(f"{login}{at}", "", 1)
+    """Return the URI without the user name, the passwords and the tokens that it may hold."""
+    parts = urlsplit(uri)
+    login, at, host = parts.netloc.rpartition("@")
+    query = "&".join(part for part in parts.query.split("&") if not looks_secret(part.partition("=")[0]))
+    return uri if not login + at and query == parts.query else parts._replace(netloc=host, query=query).geturl()
 
 
 def _resolve(params: Params, file: Path) -> Params:
@@ -137,6 +140,11 @@ def _resolve(params: Params, file: Path) -> Params:
     paths = PathsParams(**{name: base / value for name, value in params.paths})
     prices = params.prices.model_copy(update={"folder": base / params.prices.folder})
     uri = os.environ.get("MLFLOW_TRACKING_URI") or params.mlflow.tracking_uri
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        msg = f"{file}: mlflow.tracking_uri, or MLFLOW_TRACKING_URI in the environment, is no address: {error}"
+        raise ParamsError(msg) from None  # it may hold a password
     if uri == "dagshub":
         missing = [k for k in ("dagshub_username", "dagshub_repo") if not getattr(params.mlflow, k)]
         if missing:

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 
 from fxhelpers.errors import ParamsError
 from fxhelpers.params.promotion import PromotionParams, Section
-from fxhelpers.params.words import check_symbol, check_type, unknown_key
+from fxhelpers.params.words import check_symbol, check_type, looks_secret, unknown_key
 
 FILE_NAME = "params.yaml"
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
@@ -145,6 +145,14 @@ class PathsParams(Section):
     records: Path = Path("outputs/records")
 
 
+def secrets_in(uri: str) -> list[str]:
+    """Return the passwords and tokens that a URI holds, as they are and as they are written there."""
+    parts = urlsplit(uri)
+    fields = [part.partition("=") for part in parts.query.split("&")]
+    found = [parts.password or "", *(value for key, _, value in fields if looks_secret(key))]
+    return [text for secret in found if secret for text in (unquote(secret), secret)]
+
+
 def _number(name: str, default: float) -> float:
     """Return a number that the environment sets."""
     text = os.environ.get(name) or str(default)
@@ -216,13 +224,21 @@ class Params(Section):
             text = text.replace(secret, HIDDEN)
         return text
 
+    def holds_secret(self, error: BaseException | None) -> bool:
+        """Tell whether an error, or one that led to it, holds what must not be told."""
+        while error is not None:
+            if any(secret in str(error) for secret in self.secrets):
+                return True
+            error = error.__cause__ or error.__context__
+        return False
+
     @property
     def secrets(self) -> list[str]:
         """The registry's password or token, as it is and as it is sent; the longest first."""
-        parts = urlsplit(self._registry_uri.get_secret_value())
+        uri = self._registry_uri.get_secret_value()
         login = {**os.environ, **self.credentials}
         user, token = login.get("MLFLOW_TRACKING_USERNAME", ""), login.get("MLFLOW_TRACKING_TOKEN", "")
-        plain = {unquote(parts.password or ""), parts.password or "", login.get("MLFLOW_TRACKING_PASSWORD", ""), token}
+        plain = {*secrets_in(uri), login.get("MLFLOW_TRACKING_PASSWORD", ""), token}
         sent = {b64encode(f"{user}:{password}".encode()).decode() for password in plain if password}
         return sorted({secret for secret in plain | sent if len(secret) >= _SHORTEST}, key=len, reverse=True)
 

@@ -46,6 +46,9 @@ def check_symbol(symbol: object) -> str:
 
 def check_model_name(name: str) -> str:
     """Return the name of a registered model, or refuse one that MLflow could not find again, or that is ours."""
+    if not isinstance(name, str):
+        msg = f"model_name: a text is expected, found {name!r:.60}"
+        raise ParamsError(msg)
     wrong = {
         f"has {len(name)} characters; 1 to {_LONGEST_NAME} are possible": not 0 < len(name) <= _LONGEST_NAME,
         "holds / or :, or only dots, which MLflow takes for addresses": bool(set(name) & set("/:")) or not name.strip("."),

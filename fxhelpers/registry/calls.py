@@ -4,7 +4,10 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import copy_context
+from threading import Thread
 from typing import Any
 
 import mlflow.exceptions
@@ -23,6 +26,9 @@ PATIENCE_SECONDS = 20.0
 _CODE = re.compile(r"failed with error code (\d{3})|too many (\d{3}) error responses|^(\d{3}) (?:Client|Server) Error")
 _PASSING = {"429", "502", "503", "504"}
 _LOGIN = {"401", "403", "407"}
+_TRANSFERS = {"log_artifact", "log_artifacts", "download_artifacts"}
+"""Made of many requests, each with the limit of a call."""
+
 _TIMEOUT = requests.Timeout | TimeoutError
 _PAGE = "Response body: '"
 _ONCE = {"create_model_version"}
@@ -44,6 +50,7 @@ class Calls:
 
     def __init__(self, client: MlflowClient | ArtifactRepository, params: Params, seconds: float) -> None:
         self._client, self._params, self._seconds = client, params, seconds
+        self._server = _is_server(params)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (MLflow's methods)
         call = getattr(self._client, name)
@@ -59,7 +66,7 @@ class Calls:
         def once() -> Any:  # noqa: ANN401
             left = max(1, round(end - time.monotonic()))
             with lent_environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": str(left)}):
-                return self._understood(call)
+                return self._understood(call if name in _TRANSFERS or not self._server else lambda: in_time(call, left))
 
         attempts = 1 if name in _ONCE else self._params.request_retries + 1
         again = Retrying(
@@ -82,10 +89,40 @@ class Calls:
             if foreign:
                 raise StrangeAnswerError from error
             raise
-        except (requests.RequestException, SQLAlchemyError, OSError):
+        except (requests.RequestException, SQLAlchemyError, OSError, StrangeAnswerError):
             raise
         except Exception as error:
             raise StrangeAnswerError from error
+
+
+def in_time(call: Callable[[], Any], seconds: float) -> Any:  # noqa: ANN401
+    """Make a call that ends in time: a server that sends a byte now and then never lets a request time out."""
+    done: Future[Any] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            done.set_result(context.run(call))
+        except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return done.result(seconds + 0.5)  # a request that times out by itself says more
+
+
+def all_pages(ask: Callable[[str | None], Any]) -> list[Any]:
+    """Return what all pages of an answer list; a page that leads to itself is no answer."""
+    found, token, seen = [], None, set[str]()
+    while True:
+        page = ask(token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+        if token in seen:
+            msg = "pages without an end"
+            raise StrangeAnswerError(msg)
+        seen.add(token)
 
 
 class StrangeAnswerError(Exception):
@@ -106,7 +143,7 @@ def meaning(error: BaseException, params: Params) -> str | None:
     status = _status(chain)
     if status and not _is_missing_file(chain, status):
         return _http(status, params)
-    if any(isinstance(e, requests.RequestException) for e in chain):
+    if any(isinstance(e, requests.RequestException) for e in chain) or (_is_server(params) and isinstance(error, TimeoutError)):
         return _network(chain, params)
     if isinstance(error, StrangeAnswerError):
         page = "a web page, as a proxy or a login page does" if "<" in str(chain[-1]) else f"something else ({_kind(chain[-1])})"
@@ -153,7 +190,9 @@ def translated(error: Exception, what: str, params: Params) -> RegistryError:
                 f"cannot {what}: {params.mlflow.tracking_uri} refuses it: {text:.300}; check {params.login_setting}"
             )
         missing = error.error_code in {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
-        return (VersionNotFoundError if missing else RegistryError)(f"cannot {what}: {params.mlflow.tracking_uri} says: {text}")
+        return (VersionNotFoundError if missing else RegistryError)(
+            f"cannot {what}: {params.mlflow.tracking_uri} says: {text:.500} (see {params.uri_setting})"
+        )
     return RegistryError(f"cannot {what} at {params.mlflow.tracking_uri}: {text:.300}")
 
 
@@ -182,6 +221,10 @@ def _status(chain: list[BaseException]) -> str:
         if found:
             return next(group for group in found.groups() if group)
     return ""
+
+
+def _is_server(params: Params) -> bool:
+    return params.mlflow.tracking_uri.startswith("http")
 
 
 def _is_missing_file(chain: list[BaseException], status: str) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
 from fxhelpers.params import Params
-from fxhelpers.registry.calls import Calls, StrangeAnswerError, lent_environment, translated
+from fxhelpers.registry.calls import Calls, StrangeAnswerError, all_pages, lent_environment, translated
 from fxhelpers.registry.connection import Connection, connect
 from fxhelpers.registry.database import open_database, sqlite_file
 from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
@@ -102,7 +102,8 @@ class RegistryClient:
             SQLAlchemyError,
             OSError,
         ) as error:
-            raise translated(error, what, self.params) from error
+            clear = not self.params.holds_secret(error)
+            raise translated(error, what, self.params) from (error if clear else None)
 
     @contextmanager
     def files(self, doing: str, name: str, run_id: str) -> Iterator[Any]:
@@ -124,14 +125,8 @@ class RegistryClient:
         """Return all versions of a registered model, newest first; none where there is no such model."""
         champion = self.champion(name)
         with self.session("list the versions of", name) as client:
-            found: list[MlflowModelVersion] = []
-            token = None
-            while True:
-                page = client.search_model_versions(f"name={quoted(name)}", max_results=1000, page_token=token)
-                found += page
-                token = page.token
-                if not token:
-                    break
+            asked: dict[str, Any] = {"filter_string": f"name={quoted(name)}", "max_results": 1000}
+            found = [_of(name, v) for v in all_pages(lambda token: client.search_model_versions(**asked, page_token=token))]
         number = champion.version if champion else None
         return sorted((as_version(v, champion=number) for v in found), key=lambda v: -v.version)
 
@@ -139,7 +134,7 @@ class RegistryClient:
         """Return one version; :class:`VersionNotFoundError` where there is none of that number."""
         champion = self.champion(name)
         with self.session(f"find version {version} of", name) as client:
-            found = client.get_model_version(name, str(version))
+            found = _of(name, client.get_model_version(name, str(version)), version)
         return as_version(found, champion=champion.version if champion else None)
 
     def champion(self, name: str) -> ModelVersion | None:
@@ -154,7 +149,7 @@ class RegistryClient:
         """Return the oldest version that carries a tag with this value; None where none does."""
         with self.session("search the versions of", name) as client:
             found = client.search_model_versions(f"name={quoted(name)} and tags.`{tag}` = {quoted(value)}")
-        numbers = [int(v.version) for v in found]
+            numbers = [int(_of(name, v).version) for v in found]
         return self.version(name, min(numbers)) if numbers else None
 
     def set_stage(self, name: str, version: int, stage: str) -> None:
@@ -198,7 +193,7 @@ class RegistryClient:
     def log_run(self, run_name: str, *, params: dict[str, Any], metrics: dict[str, float], tags: dict[str, str]) -> str:
         """Log one finished run with parameters, metrics and tags; return its id."""
         with self.session("log run", run_name) as client:
-            run_id = str(client.create_run(self.experiment_id, run_name=run_name, tags=tags).info.run_id)
+            run_id = new_run(client, self.experiment_id, run_name, tags)
             log_values(client, run_id, params, metrics)
             client.set_terminated(run_id)
         return run_id
@@ -260,12 +255,13 @@ class RegistryClient:
         with self.session(f"look up the {alias} of", name) as client:
             try:
                 found = self._aliased(client, name, alias)
+                if found is None:
+                    return None
+                found = _of(name, found)
             except mlflow.exceptions.MlflowException as error:
                 if error.error_code in _MISSING:
                     return None
                 raise
-        if found is None:
-            return None
         return as_version(found, champion=int(found.version) if alias == CHAMPION else None)
 
     def _aliased(self, client: MlflowClient, name: str, alias: str) -> MlflowModelVersion | None:
@@ -276,6 +272,23 @@ class RegistryClient:
                 raise
         number = client.get_registered_model(name).tags.get(f"{_ALIAS_TAG}{alias}")
         return client.get_model_version(name, number) if number else None
+
+
+def new_run(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> str:
+    """Create a run, and return its id."""
+    run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id or "")
+    if not run_id:
+        msg = "a run without an id"
+        raise StrangeAnswerError(msg)
+    return run_id
+
+
+def _of(name: str, found: MlflowModelVersion, version: int | None = None) -> MlflowModelVersion:
+    """Return a version that was found, if it is one of the model that was asked for."""
+    if found.name != name or not str(found.version).isdecimal() or (version is not None and int(found.version) != version):
+        msg = "a version of another model, or none"
+        raise StrangeAnswerError(msg)
+    return found
 
 
 def log_values(client: MlflowClient, run_id: str, params: dict[str, Any], metrics: dict[str, float]) -> None:

@@ -74,7 +74,7 @@ def _knows(uri: str, method: str, endpoint: str, **asked: Any) -> bool:  # noqa:
     answer = _ask(uri, method, f"/api/2.0/mlflow/{endpoint}", **asked)
     try:
         code = answer.json().get("error_code")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         code = None
     if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
         return True

@@ -20,7 +20,8 @@ from mlflow.entities import Run, RunTag, ViewType
 
 from fxhelpers.ledger import KINDS, Decision, Entry, Fault, Ledger
 from fxhelpers.processes import utc_now
-from fxhelpers.registry.client import RegistryClient, quoted
+from fxhelpers.registry.calls import all_pages
+from fxhelpers.registry.client import RegistryClient, new_run, quoted
 from fxhelpers.registry.lock import ModelLock
 
 EXPERIMENT = "fx-ledger"
@@ -97,9 +98,9 @@ class LedgerWriter:
         experiment = self._registry.experiment(EXPERIMENT)
         tags = {_MODEL: self._name, _DECISION: decision, _TAGS["intent"]: entry.to_json()}
         with self._registry.session("write the ledger of", self._name) as client:
-            run = client.create_run(experiment, run_name=decision, tags=tags)
+            run_id = new_run(client, experiment, decision, tags)
         self.head = entry
-        return Decision(run_id=run.info.run_id, intent=entry)
+        return Decision(run_id=run_id, intent=entry)
 
     def conclude(self, decision: Decision, facts: dict[str, Any]) -> Decision:
         """Append a decision's outcome."""
@@ -213,17 +214,11 @@ def _search(
         return []
     conditions = [f"tags.`{_MODEL}` = {quoted(name)}"] if name is not None else []
     text = " and ".join([*conditions, condition]) if condition else "".join(conditions)
-    found: list[Run] = []
-    token = None
+    asked: dict[str, Any] = {"run_view_type": ViewType.ALL, "max_results": last or _PAGE, "order_by": order_by}
     with registry.session("read the ledger of", name or "all models") as client:
-        while True:
-            page = client.search_runs(
-                [experiment], text, run_view_type=ViewType.ALL, max_results=last or _PAGE, order_by=order_by, page_token=token
-            )
-            found += page
-            token = page.token
-            if not token or last:
-                return found
+        if last:
+            return list(client.search_runs([experiment], text, **asked))
+        return all_pages(lambda token: client.search_runs([experiment], text, **asked, page_token=token))
 
 
 def _texts(run: Run) -> tuple[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from fxhelpers.bundles import Bundle
+from fxhelpers.bundles import Bundle, read_table
 from fxhelpers.errors import (
     ModelTamperedError,
     NotComparableError,
@@ -27,7 +27,7 @@ from fxhelpers.errors import (
 from fxhelpers.estimators import TRUSTED_TYPES, load_estimator
 from fxhelpers.files import folder_digest
 from fxhelpers.registry.calls import StrangeAnswerError, is_passing
-from fxhelpers.registry.client import RegistryClient, log_values, quoted, suppress_existing
+from fxhelpers.registry.client import RegistryClient, log_values, new_run, quoted, suppress_existing
 from fxhelpers.registry.lock import ModelLock
 from fxhelpers.registry.probe import Probe, read_probe, write_probe
 from fxhelpers.registry.version import ModelVersion
@@ -110,7 +110,10 @@ class RegisteredModel:
 
 
 def check_tags(tags: dict[str, str]) -> None:
-    """Raise :class:`ParamsError` for tags that are ours to set."""
+    """Raise :class:`ParamsError` for tags that are ours to set, or that no database keeps."""
+    if any("\x00" in text for tag in tags.items() for text in tag):
+        msg = "tags: a zero byte cannot be kept"
+        raise ParamsError(msg)
     taken = [key for key in tags if key in _OWN_TAGS or key.startswith("fx.")]
     if taken:
         own = ", ".join(_OWN_TAGS)
@@ -142,23 +145,24 @@ def create_version(
             client.create_registered_model(name)
         lock.confirm()
         words = {"tags": {**tags, **own, **digests}, "description": description or _describe(bundle)}
-        created = _create_once(client, name, run_id, words)
+        created = _create_once(client, name, run_id, words, registry.uri)
     return registry.version(name, created), True
 
 
-def _create_once(client: MlflowClient, name: str, run_id: str, words: dict[str, Any]) -> int:
+def _create_once(client: MlflowClient, name: str, run_id: str, words: dict[str, Any], uri: str) -> int:
     """Create a version, and make sure that there is one of it, however often the network sent that."""
-    lost: Exception = VersionNotFoundError(f"cannot register {name}: the registry says that it did, and has no such version")
+    lost: Exception = VersionNotFoundError(f"cannot register {name}: {uri} says that it did, and has no such version")
     for _ in range(_TRIES):
         try:
             client.create_model_version(name, f"runs:/{run_id}/{_ARTIFACT}", run_id, await_creation_for=0, **words)
         except (MlflowException, requests.RequestException, StrangeAnswerError) as error:
             lost = error
-        found = sorted(int(v.version) for v in client.search_model_versions(f"name={quoted(name)} and run_id='{run_id}'"))
-        for copy in found[1:]:
-            client.delete_model_version(name, str(copy))
+        same = client.search_model_versions(f"name={quoted(name)} and tags.`{BUNDLE_DIGEST}` = '{words['tags'][BUNDLE_DIGEST]}'")
+        found = sorted(same, key=lambda v: int(v.version))
+        for copy in (v for v in found[1:] if v.run_id == run_id):
+            client.delete_model_version(name, str(copy.version))
         if found:
-            return found[0]
+            return int(found[0].version)
         if not is_passing(lost):
             break
     raise lost
@@ -170,9 +174,7 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
     with tempfile.TemporaryDirectory(prefix="fx-register-") as folder, registry.session("register", name) as client:
         saved = Path(folder) / _ARTIFACT
         _save(bundle, saved, registry.params.bundles.trusted_types)
-        run_id = str(
-            client.create_run(experiment, run_name=f"register_{bundle.symbol}_{bundle.timestamp}", tags=tags).info.run_id
-        )
+        run_id = new_run(client, experiment, f"register_{bundle.symbol}_{bundle.timestamp}", tags)
         try:
             if kept.track_experiments:
                 log_values(client, run_id, _run_params(bundle), bundle.metrics)
@@ -288,8 +290,8 @@ def _example(bundle: Bundle) -> pd.DataFrame:
     """Return two days of raw features: the last of the features file where there is one that fits, else typical ones."""
     if bundle.features_path:
         try:
-            days = pd.read_csv(bundle.features_path)[bundle.feature_names].astype(float)
-        except (KeyError, ValueError) as error:
+            days = read_table(bundle.features_path)[bundle.feature_names].astype(float)
+        except (KeyError, ValueError, OSError) as error:
             logger.warning("%s does not fit this bundle: %s; the input example is of typical days", bundle.features_path, error)
         else:
             finite = days.replace([np.inf, -np.inf], np.nan).dropna().tail(2)

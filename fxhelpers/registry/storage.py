@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
+from fxhelpers.registry.calls import all_pages
 from fxhelpers.registry.client import RegistryClient
 from fxhelpers.registry.models import FOLDERS
 from fxhelpers.registry.version import ModelVersion
@@ -29,14 +30,8 @@ def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
 def registered_models(registry: RegistryClient) -> list[str]:
     """Return the names of all registered models; locks, which look like some, are among them."""
     with registry.session("list the registered models") as client:
-        names: list[str] = []
-        token = None
-        while True:
-            page = client.search_registered_models(max_results=1000, page_token=token)
-            names += [model.name for model in page]
-            token = page.token
-            if not token:
-                return names
+        pages = all_pages(lambda token: client.search_registered_models(max_results=1000, page_token=token))
+        return [str(model.name) for model in pages]
 
 
 def _sizes(files: ArtifactRepository, folder: str) -> Iterator[int]:

@@ -1,0 +1,129 @@
+"""What has to fit in a bundle: its metadata, its digests, its estimators, its forecasts."""
+
+from collections import Counter
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
+from fxhelpers.errors import BundleError
+from fxhelpers.files import sha256
+
+_KINDS = {"feature_names": list, "features_count": int, "architecture": list, "metrics": dict, "config": dict, "files": dict}
+_KINDS |= {"windows": dict, "target": dict, "forecasts": dict}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Days(_Part):
+    """First and last day of a window."""
+
+    first_day: Annotated[date, BeforeValidator(lambda text: date.fromisoformat(text) if isinstance(text, str) else text)]
+    last_day: Annotated[date, BeforeValidator(lambda text: date.fromisoformat(text) if isinstance(text, str) else text)]
+    days: int = 0
+
+
+class Target(_Part):
+    """What is forecast."""
+
+    horizon_days: int = 1
+    units: str = "fraction"
+    training_mean: float = Field(default=0.0, allow_inf_nan=False)
+
+
+class Prices(Days):
+    """What it was trained on."""
+
+    sha256: str
+
+
+class Facts(_Part):
+    """What later steps count on, where metadata say it."""
+
+    windows: dict[str, Days] = {}
+    target: Target | None = None
+    prices: Prices | None = None
+
+
+def check_metadata(metadata: dict[str, Any], path: Path, symbol: str) -> None:
+    """Raise :class:`BundleError` where metadata lack something, say it in another form, or are another symbol's."""
+    version = metadata.get("format_version", 0)
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        msg = f"{path}: format_version {version}, this fxhelpers reads up to {FORMAT_VERSION}; install a newer fxhelpers"
+        raise BundleError(msg)
+    missing = [key for key in ("symbol", "timestamp", "feature_names") if not metadata.get(key)]
+    if missing:
+        msg = f"{path}: no {', '.join(missing)}; found the keys {', '.join(metadata)}"
+        raise BundleError(msg)
+    for key, kind in _KINDS.items():
+        if key in metadata and not isinstance(metadata[key], kind):
+            msg = f"{path}: {key} has to be {kind.__name__}, found {metadata[key]!r:.80}"
+            raise BundleError(msg)
+    if not all(isinstance(name, str) and name.isprintable() for name in metadata["feature_names"]):
+        msg = f"{path}: feature_names has to list names, found {metadata['feature_names']!r:.80}"
+        raise BundleError(msg)
+    twice = [name for name, times in Counter(metadata["feature_names"]).items() if times > 1]
+    if twice:
+        msg = f"{path}: feature_names lists {twice[0]!r} more than once"
+        raise BundleError(msg)
+    try:
+        Facts.model_validate(metadata)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        where = ".".join(map(str, found["loc"]))
+        msg = f"{path}: {where}: {found['msg']}, found {found['input']!r:.80}"
+        raise BundleError(msg) from error
+    if metadata["symbol"] != symbol:
+        msg = f"{path}: metadata of {metadata['symbol']}, but the model file is {symbol}'s"
+        raise BundleError(msg)
+
+
+def check_digests(metadata: dict[str, Any], path: Path, contents: dict[Path, bytes]) -> None:
+    """Raise :class:`BundleError` where metadata list the bundle's files, and not these."""
+    recorded = metadata.get("files", {})
+    for file, content in contents.items() if recorded else ():
+        if file.name not in recorded:
+            msg = f"{file}: {path.name} lists the bundle's files with their SHA-256, and this one is not among them"
+            raise BundleError(msg)
+        if recorded[file.name] != sha256(content):
+            msg = f"{file}: its bytes are not those that {path.name} records; the file changed after training"
+            raise BundleError(msg)
+
+
+def check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path, Any]) -> None:
+    """Raise :class:`BundleError` where model and scaler, in this order, are not such, or of other features than metadata list."""
+    names = metadata["feature_names"]
+    count = metadata.get("features_count", len(names))
+    if count != len(names):
+        msg = f"{path}: features_count is {count}, but feature_names lists {len(names)}"
+        raise BundleError(msg)
+    for (file, estimator), act in zip(estimators.items(), ("predict", "transform"), strict=True):
+        if not hasattr(estimator, act):
+            msg = f"{file}: holds a {type(estimator).__name__}, which cannot {act}; were model and scaler swapped?"
+            raise BundleError(msg)
+        if not isinstance(estimator.n_features_in_, int | np.integer) or estimator.n_features_in_ != count:
+            msg = f"{file}: made for {estimator.n_features_in_} features, but {path.name} lists {count}"
+            raise BundleError(msg)
+        if np.asarray(getattr(estimator, "feature_names_in_", names), dtype=object).tolist() != list(names):
+            msg = f"{file}: made for other features, or another order, than {path.name} lists"
+            raise BundleError(msg)
+
+
+def check_forecasts(bundle: Bundle) -> None:
+    """Let a bundle forecast two typical days: what cannot do that has no place in a registry."""
+    try:
+        mean, scale = bundle.typical
+        rows = pd.DataFrame(np.asarray([mean, mean + scale], dtype=float), columns=bundle.feature_names)
+        found = np.asarray(bundle.pipeline().predict(rows))
+    except Exception as error:  # a crafted or half-fitted model can raise anything; it is refused
+        msg = f"{bundle.model_path}: cannot forecast a typical day: {type(error).__name__}: {str(error)!r:.200}"
+        raise BundleError(msg) from error
+    if found.shape != (len(rows),) or found.dtype.kind != "f" or not np.isfinite(found).all():
+        msg = f"{bundle.model_path}: one finite number a day is expected, found {found.tolist()!r:.80} for two days"
+        raise BundleError(msg)
