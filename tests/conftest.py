@@ -178,6 +178,8 @@ def team_server(team_folder: Path, older: str) -> str:
             server = servers.Server(team_folder, older=older).start()
             assert server.process is not None
             (team_folder / "pid").write_text(str(server.process.pid))
+            while not older and f"export MLFLOW_TRACKING_URI={server.uri}" not in server.log.read_text():
+                time.sleep(0.1)  # it says so once it answers
             (team_folder / "uri").write_text(server.uri)
     return (team_folder / "uri").read_text()
 

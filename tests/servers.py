@@ -43,8 +43,11 @@ class Server:
             store, files = f"sqlite:///{self.folder}/mlflow.db", str(self.folder / "artifacts")
             command = [self.older, "server", "--backend-store-uri", store, "--artifacts-destination", files]
             command += ["--host", "127.0.0.1", "--workers", "2"]
+        elif self.database:  # migrated already
+            command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.database, "--workers", "1"]
+            command += ["--artifacts-destination", str(self.folder / "artifacts")]
         else:
-            command = [FX, "server", "--folder", str(self.folder)] + (["--database", self.database] if self.database else [])
+            command = [FX, "server", "--folder", str(self.folder)]
         own = {"MLFLOW_TRACKING_URI", "PYTHONPATH", "VIRTUAL_ENV"}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

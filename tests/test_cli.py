@@ -38,7 +38,6 @@ def test_a_refused_promotion_is_a_completed_run_unless_promotion_is_required(
     assert "verdict  keep" in fx("run", "promote", "--require-promotion", "-p", "apply", "true", code=REFUSED)
     registered("regularised")
     assert "verdict  promote" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")
-    assert "verdict  keep" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")  # it serves already
 
 
 def test_runs_side_by_side_do_not_meet(project: Project) -> None:

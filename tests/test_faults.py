@@ -1,6 +1,6 @@
 """Races and kills, on SQLite and on PostgreSQL: one champion at any instant, and a second run that completes the first.
 
-A few of each here; ``make stress`` does hundreds (``--rounds``).
+A few of each here; ``make stress`` does hundreds (``--rounds``, half of them).
 """
 
 import random
@@ -61,7 +61,7 @@ def problems() -> list[Any]:
 
 
 def test_of_two_promotions_at_once_one_wins_and_the_other_is_stale(arena: Project, rounds: int) -> None:
-    for number in range(rounds):
+    for number in range(rounds // 2):
         ModelRegistry().transition_stage(NAME, 1, "Production")
         barrier = faults.CONTEXT.Barrier(2)
         children = [faults.start(arena.folder, "promote", version, barrier=barrier) for version in (2, 3)]
@@ -77,7 +77,7 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_stale(arena: Projec
 
 
 def test_registering_the_same_bundle_at_once_makes_one_version(arena: Project, rounds: int) -> None:
-    for number in range(rounds):
+    for number in range(rounds // 2):
         path = another_bundle(arena)
         barrier = faults.CONTEXT.Barrier(3)
         children = [faults.start(arena.folder, "register", path, barrier=barrier) for _ in range(3)]
@@ -109,7 +109,7 @@ def test_killed_after_any_commit_the_old_or_the_new_champion_serves_and_a_second
     ModelRegistry().transition_stage(NAME, 2, "Production")
     some = random.Random(operation)  # noqa: S311 (the same moments every time)
     total = commits_of(arena, operation)
-    moments = sorted(some.sample(range(1, total + 1), min(rounds, total)))
+    moments = sorted(some.sample(range(1, total + 1), min(rounds // 2, total)))
     for moment in moments:
         kill_and_run_again(arena, operation, lambda prepared, n=moment: kill_at_commit(arena, operation, prepared, n))
 

@@ -28,10 +28,14 @@ from fxhelpers.registry import load_version
 from fxhelpers.registry.storage import registered_models
 from fxhelpers.verification import verify
 
+pytestmark = pytest.mark.xdist_group("servers")  # which take a while to start
 STEPS = ("train", "evaluate", "register", "compare", "promote", "rollback", "retain", "history")
 FAULTS = ("drop", "lose", "mute", "gone", "twice", "page", "torn", "empty", "503", "nothing", "nobody")
 CREATE = "/model-versions/create"
-POINTS = (CREATE, "/registered-models/alias", "/mlflow-artifacts/", "/runs/create", "/runs/log-batch")
+ALIAS = "/registered-models/alias"
+POINTS = (CREATE, ALIAS, "/mlflow-artifacts/", "/runs/create", "/runs/log-batch")
+WORST = {"lose": (CREATE, ALIAS), "mute": (ALIAS,), "gone": (CREATE,), "twice": (CREATE,), "nothing": (ALIAS,), "page": (CREATE,)}
+"""What `make test` tries; `make test-servers` tries all of these, and `make stress` each request."""
 
 
 @pytest.fixture
@@ -138,11 +142,11 @@ def test_every_notebook_by_the_uri_alone_and_no_secret_stays_anywhere(
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_failing_answer_leaves_one_version_one_champion_and_no_flaw(
-    project: Project, remote: Callable[[], ModelRegistry], proxy: Proxy, fault: str, rounds: int
+    project: Project, remote: Callable[[], ModelRegistry], proxy: Proxy, *, fault: str, rounds: int, older: str
 ) -> None:
-    """Stress tries every request; else those that would do most harm."""
-    few = POINTS if fault in {"lose", "twice", "mute"} else POINTS[:2]
-    points: list[str | int] = [*few] if rounds <= 2 else [*POINTS, *range(1, 120)]
+    points: list[str | int] = [*POINTS, *range(1, 120 if rounds > 2 else 1)] if older or rounds > 2 else [*WORST.get(fault, ())]
+    if not points:
+        pytest.skip("make test-servers")
     name = f"M-{fault}-{secrets.token_hex(3)}"
     for at in points:
         bundle = project.bundle("IBM", max_iter=2)
@@ -311,8 +315,10 @@ def test_a_password_among_the_fields_of_a_uri_is_not_told(project: Project, monk
     assert "pgS3CR3T" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_server_starts_by_the_command_and_says_where(tmp_path: Path) -> None:
+def test_a_server_starts_by_the_command_and_says_where(tmp_path: Path, older: str) -> None:
     """`make server` is this; it ends with everything that it started."""
+    if not older:
+        pytest.skip("make test-servers; the server of the other tests was started so too")
     out = tmp_path / "printed"
     with out.open("wb") as file:
         server = subprocess.Popen([FX, "server", "--port", "0", "--folder", str(tmp_path / "s")], stdout=file, stderr=file)
