@@ -39,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--older-mlflow", default="", help="the mlflow command of an older server's environment; make test-servers")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what one worker has to do alone, so that nobody waits for it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the team's server, which all workers share, after the last of them."""
     factory = getattr(session.config, "_tmp_path_factory", None)

@@ -69,6 +69,11 @@ class Bundle(Keyed):
         return str(self.metadata.get("model_type", "MLP"))
 
     @property
+    def is_ours(self) -> bool:
+        """Whether its estimators came as skops files, and not as pickles."""
+        return self.model_path.suffix == ".skops"
+
+    @property
     def name(self) -> str:
         """What its files are named by: ``AAPL_20251220_034123``, or the symbol alone."""
         return self.metadata_path.stem.removeprefix("mlp_model_stats_")
@@ -127,6 +132,7 @@ class Bundle(Keyed):
                 "features": self.features_count,
                 "evaluation": self.evaluation_path.name if self.evaluation_path else "none yet",
                 "model file": self.model_path.name,
+                **({} if self.is_ours else {"read": "by a process of its own, which made a skops file of it; only that is used"}),
                 "SHA-256": self.digest,
             }
         )

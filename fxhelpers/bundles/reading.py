@@ -105,7 +105,7 @@ def load_bundle(
         digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
     )
     check_forecasts(bundle)
-    if named["kind"] != _OURS:
+    if not bundle.is_ours:
         check_reproduces(bundle, features)
     return bundle
 

@@ -44,13 +44,14 @@ class Connection(Keyed):
     logged_models: bool
 
     def _repr_html_(self) -> str:
-        without = {
+        instead = {
             "aliases": "the champion is a tag of the registered model",
             "stages": "a stage is a tag of the version",
             "logged_models": "not needed: files belong to runs",
         }
-        found = {name.replace("_", " "): "yes" if self[name] else f"no; {instead}" for name, instead in without.items()}
-        return rows_html({"registry": self.uri, "MLflow": self.server, **found})
+        has = ", ".join(name.replace("_", " ") for name in instead if self[name])
+        lacks = "; ".join(f"{name.replace('_', ' ')} ({text})" for name, text in instead.items() if not self[name])
+        return rows_html({"registry": self.uri, "MLflow": self.server, "has": has or "-", **({"lacks": lacks} if lacks else {})})
 
 
 def connect(client: MlflowClient, uri: str) -> Connection:
