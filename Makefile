@@ -44,7 +44,7 @@ lint: $(READY)
 	$(BIN)/pre-commit run --all-files
 
 pytest: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 OLDER := .venv-mlflow-2.7.1
 $(OLDER)/.ready: tests/mlflow-2.7.1.lock
@@ -54,11 +54,11 @@ $(OLDER)/.ready: tests/mlflow-2.7.1.lock
 	@touch $@
 
 test-servers: $(READY) $(OLDER)/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/test_servers.py --older-mlflow $(CURDIR)/$(OLDER)/bin/mlflow
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_servers.py --older-mlflow $(CURDIR)/$(OLDER)/bin/mlflow
 
 ROUNDS ?= 100
 stress: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/test_faults.py tests/test_lock.py tests/test_policy.py tests/test_servers.py --rounds $(ROUNDS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_lock.py tests/test_policy.py tests/test_servers.py --rounds $(ROUNDS)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks

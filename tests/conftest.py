@@ -40,8 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what one worker has to do alone, so that nobody waits for it in the end."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Begin with the longest files: one worker runs a whole file, and nobody should wait for it in the end."""
+    first = ["test_servers", "test_faults", "test_verification", "test_registry", "test_engine", "test_promotion", "test_scoring"]
+    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -28,7 +28,6 @@ from fxhelpers.registry import load_version
 from fxhelpers.registry.storage import registered_models
 from fxhelpers.verification import verify
 
-pytestmark = pytest.mark.xdist_group("servers")  # which take a while to start
 STEPS = ("train", "evaluate", "register", "compare", "promote", "rollback", "retain", "history")
 FAULTS = ("drop", "lose", "mute", "gone", "twice", "page", "torn", "empty", "503", "nothing", "nobody")
 CREATE = "/model-versions/create"

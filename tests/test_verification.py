@@ -29,9 +29,6 @@ from fxhelpers.registry.ledgers import read_ledger
 FX = str(Path(sys.executable).with_name("fx"))
 
 
-pytestmark = pytest.mark.xdist_group("story")  # which is told once for all of them
-
-
 @pytest.fixture(scope="session")
 def told(tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Path], empty_registry: Path) -> Path:
     """A project in which one version was promoted and another one refused, each by its notebook."""
