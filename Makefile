@@ -44,7 +44,7 @@ lint: $(READY)
 	$(BIN)/pre-commit run --all-files
 
 pytest: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 OLDER := .venv-mlflow-2.7.1
 $(OLDER)/.ready: tests/mlflow-2.7.1.lock

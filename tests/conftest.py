@@ -39,12 +39,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--older-mlflow", default="", help="the mlflow command of an older server's environment; make test-servers")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: one worker runs a whole file, and nobody should wait for it in the end."""
-    first = ["test_servers", "test_faults", "test_verification", "test_registry", "test_engine", "test_promotion", "test_scoring"]
-    items.sort(key=lambda item: first.index(item.path.stem) if item.path.stem in first else len(first))
-
-
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End the team's server, which all workers share, after the last of them."""
     factory = getattr(session.config, "_tmp_path_factory", None)

@@ -302,22 +302,26 @@ def test_a_tickers_dots_and_signs_make_a_bundle_a_version_and_a_history_of_its_o
     assert not registry.verify().problems
 
 
-@pytest.mark.parametrize("name", [*HOSTILE[:-1], "fx-lock.X", "a/b", "a:b", "both ' and \"", " x"])
-def test_the_name_of_a_model_is_data_whatever_it_holds(project: Project, trained: dict[str, Path], name: str) -> None:
+def test_the_name_of_a_model_is_data_whatever_it_holds(project: Project, trained: dict[str, Path]) -> None:
     registry = ModelRegistry()
     bundle = load_bundle(load_params(trained["regularised"] / "params.yaml").paths, symbol="AAPL")
     registry.register_model(bundle)
-    try:
-        assert registry.get_model_versions(name) == []
-        assert registry.get_production_model(name) is None
-        registry.register_model(bundle, model_name=name)
-    except (ParamsError, VersionNotFoundError) as refused:
-        assert repr(name)[:20] in str(refused)  # noqa: PT017 (either is right)
-    else:
-        assert [v.version for v in registry.get_model_versions(name)] == [1]
-        assert [v.stage for v in registry.get_model_versions(NAME)] == ["Staging"]
-        registry.transition_stage(name, 1, "Production")
-        assert registry.get_production_model(NAME) is None
+    refused = []
+    for name in (*HOSTILE[:-1], "fx-lock.X", "a/b", "a:b", "both ' and \"", " x"):
+        try:
+            assert registry.get_model_versions(name) == []
+            assert registry.get_production_model(name) is None
+            registry.register_model(bundle, model_name=name)
+        except (ParamsError, VersionNotFoundError) as error:
+            assert repr(name)[:20] in str(error)  # noqa: PT017 (either is right)
+            refused.append(name)
+        else:
+            assert [v.version for v in registry.get_model_versions(name)] == [1]
+    assert {"../x", "..", "/etc/passwd", "A" * 300, "fx-lock.X", " x"} <= set(refused)
+    assert {"%", "O'Neil", "AAPL'; DROP TABLE runs; --"}.isdisjoint(refused)
+    registry.transition_stage("%", 1, "Production")
+    assert [v.stage for v in registry.get_model_versions("O'Neil")] == ["Staging"]
+    assert registry.get_production_model(NAME) is None
 
 
 @pytest.mark.parametrize(

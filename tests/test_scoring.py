@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from fxhelpers import ModelRegistry, load_prices
 from fxhelpers.comparison import TARGET
 from fxhelpers.errors import BundleError, NotComparableError, ParamsError, PredictionsChangedError
+from fxhelpers.estimators import Foreign, convert
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.scoring import evaluation_frame
 
@@ -29,6 +31,21 @@ def own_prices(project: Project, change: Callable[[pd.DataFrame], object] | None
         change(sample)
     sample.to_csv(folder / "AAPL.csv")
     project.write(prices={"source": "csv", "folder": "prices"})
+
+
+_CONVERTED: dict[tuple[bytes, ...], dict[Path, Foreign]] = {}
+
+
+@pytest.fixture(autouse=True)
+def converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the child read the same pickles once for all tests here: each reading takes seconds."""
+
+    def remembered(files: dict[Path, bytes], **rules: Any) -> dict[Path, Foreign]:
+        known = _CONVERTED.setdefault(tuple(files.values()), {})
+        known.update({} if known else convert(files, **rules))
+        return dict(zip(files, known.values(), strict=True))
+
+    monkeypatch.setattr("fxhelpers.bundles.reading.convert", remembered)
 
 
 def test_only_days_that_no_version_has_seen_are_compared(registered: Register, project: Project) -> None:
