@@ -54,7 +54,7 @@ $(OLDER)/.ready: tests/mlflow-2.7.1.lock
 	@touch $@
 
 test-servers: $(READY) $(OLDER)/.ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_servers.py --older-mlflow $(CURDIR)/$(OLDER)/bin/mlflow
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_servers.py tests/test_faults.py --older-mlflow $(CURDIR)/$(OLDER)/bin/mlflow
 
 ROUNDS ?= 100
 stress: $(READY)

@@ -295,7 +295,7 @@ def test_a_tickers_dots_and_signs_make_a_bundle_a_version_and_a_history_of_its_o
     project: Project, foresightx: Callable[..., Path]
 ) -> None:
     registry = ModelRegistry()
-    for symbol in ("BRK.B", "^GSPC", "EURUSD=X", "BRK"):
+    for symbol in ("BRK.B", "^GSPC", "BRK"):
         registry.register_model(registry.load_model_info(model_path=foresightx(symbol)), stage="Production")
         assert [v.version for v in registry.get_model_versions(registry.model_name(symbol))] == [1]
         assert len(registry.history(symbol).ledger.decisions) == 1

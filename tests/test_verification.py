@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NAME, ROOT, Project
+from conftest import NAME, ROOT, Project, shared
+from filelock import FileLock
 from sqlalchemy import Engine
 from test_cli import fx
 
@@ -31,8 +32,19 @@ FX = str(Path(sys.executable).with_name("fx"))
 
 @pytest.fixture(scope="session")
 def told(tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Path], empty_registry: Path) -> Path:
-    """A project in which one version was promoted and another one refused, each by its notebook."""
-    folder = tmp_path_factory.mktemp("told")
+    """A project in which one version was promoted and another one refused, each by its notebook; a copy for each worker."""
+    once, folder = shared(tmp_path_factory) / "told", tmp_path_factory.mktemp("copy") / "told"
+    with FileLock(f"{once}.lock"):
+        if not once.exists():
+            tell(once, trained, empty_registry)
+        shutil.copytree(once, folder)
+    with sqlite3.connect(folder / "outputs" / "registry" / "mlflow.db") as database:  # it holds absolute paths
+        for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", [once.as_uri(), folder.as_uri()])
+    return folder
+
+
+def tell(folder: Path, trained: dict[str, Path], empty_registry: Path) -> None:
     (folder / "outputs" / "registry").mkdir(parents=True)
     shutil.copy(empty_registry, folder / "outputs" / "registry" / "mlflow.db")
     shutil.copy(ROOT / "params.yaml", folder)
@@ -48,7 +60,6 @@ def told(tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Path], emp
             }
             for notebook, values in parameters.items():
                 assert run_notebook(ROOT / "notebooks" / f"{notebook}.ipynb", values).error is None
-    return folder
 
 
 @pytest.fixture
