@@ -56,7 +56,11 @@ class Server:
                 stderr=log,
                 start_new_session=True,
                 env={key: value for key, value in os.environ.items() if key not in own}
-                | {"MLFLOW_DISABLE_TELEMETRY": "true", "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}"},
+                | {
+                    "MLFLOW_DISABLE_TELEMETRY": "true",
+                    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                    "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}",
+                },
                 cwd=self.folder,
             )
         RUNNING.append(self.process)
@@ -86,12 +90,15 @@ class Server:
 
 
 def stop(pid: int) -> None:
-    """End a server as Ctrl-C does, and wait for it."""
+    """End a server as Ctrl-C does, with all that it started, and wait for that."""
     with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        children = process.children(recursive=True)
-        process.terminate()
-        psutil.wait_procs([process, *children], timeout=60)
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        family[0].terminate()
+        _, left = psutil.wait_procs(family, timeout=15)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(left, timeout=15)
 
 
 def free_port() -> int:
