@@ -97,16 +97,13 @@ def note_decision(model_name: str, run_id: str) -> None:
             file.write(json.dumps([model_name, run_id]) + "\n")
 
 
-def decisions_of(record: Path) -> list[tuple[str, str]]:
-    """Return the decisions that a record says it is of: registered models and run ids; :class:`ValueError` where it is torn."""
-    metadata = json.loads(record.read_bytes()).get("metadata", {}).get("fxhelpers", {})
-    return [(name, run_id) for name, run_id in metadata.get("record", {}).get("decisions", [])]
+def origin_of(record: Path) -> tuple[list[tuple[str, str]], str | None]:
+    """Return the decisions that a record says it is of, registered models and run ids, and the URI of their registry.
 
-
-def registry_of(record: Path) -> str | None:
-    """Return the URI of the registry that a record was made with; None where it does not say."""
-    found = json.loads(record.read_bytes()).get("metadata", {}).get("fxhelpers", {}).get("record", {}).get("registry")
-    return str(found) if found else None
+    :class:`ValueError` where it is torn; None where it names no registry.
+    """
+    told = json.loads(record.read_bytes()).get("metadata", {}).get("fxhelpers", {}).get("record", {})
+    return [(name, run_id) for name, run_id in told.get("decisions", [])], told.get("registry")
 
 
 def decisions_in(journal: Path) -> list[tuple[str, str]]:

@@ -117,6 +117,11 @@ class Bundle(Keyed):
         mean, scale = getattr(scaler, "mean_", None), getattr(scaler, "scale_", None)  # of another scaler: unknown
         return (ones * 0 if mean is None else mean), (ones if scale is None else scale)
 
+    def typical_days(self) -> pd.DataFrame:
+        """Return raw features of two days: an average one, and one above it in everything."""
+        mean, scale = self.typical
+        return pd.DataFrame(np.asarray([mean, mean + scale], dtype=float), columns=self.feature_names)
+
     def pipeline(self) -> Pipeline:
         """Return scaler and model as one estimator that predicts from raw features, named and in order."""
         scaler = copy.copy(self.scaler_object)

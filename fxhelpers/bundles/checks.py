@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
@@ -17,6 +16,9 @@ _KINDS = {"feature_names": list, "features_count": int, "architecture": list, "m
 _KINDS |= {"windows": dict, "target": dict, "forecasts": dict}
 
 
+_Day = Annotated[date, BeforeValidator(lambda text: date.fromisoformat(text) if isinstance(text, str) else text)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -24,8 +26,8 @@ class _Part(BaseModel):
 class Days(_Part):
     """First and last day of a window."""
 
-    first_day: Annotated[date, BeforeValidator(lambda text: date.fromisoformat(text) if isinstance(text, str) else text)]
-    last_day: Annotated[date, BeforeValidator(lambda text: date.fromisoformat(text) if isinstance(text, str) else text)]
+    first_day: _Day
+    last_day: _Day
     days: int = 0
 
 
@@ -118,8 +120,7 @@ def check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path
 def check_forecasts(bundle: Bundle) -> None:
     """Let a bundle forecast two typical days: what cannot do that has no place in a registry."""
     try:
-        mean, scale = bundle.typical
-        rows = pd.DataFrame(np.asarray([mean, mean + scale], dtype=float), columns=bundle.feature_names)
+        rows = bundle.typical_days()
         found = np.asarray(bundle.pipeline().predict(rows))
     except Exception as error:  # a crafted or half-fitted model can raise anything; it is refused
         msg = f"{bundle.model_path}: cannot forecast a typical day: {type(error).__name__}: {str(error)!r:.200}"

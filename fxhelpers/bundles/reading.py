@@ -82,10 +82,11 @@ def load_bundle(
     check_metadata(metadata, metadata_path, named["symbol"])
     estimator_files = {path: contents[path] for path in (model, scaler)}
     check_digests(metadata, metadata_path, estimator_files)
+    limits: dict[str, Any] = {"trusted": rules.trusted_types, "unpacked": rules.max_bytes}
     if named["kind"] != _OURS:
-        converted = convert(estimator_files, trusted=rules.trusted_types, unpacked=rules.max_bytes)
+        converted = convert(estimator_files, **limits)
         estimator_files = {path: found.content for path, found in converted.items()}
-    estimators = {path: load_estimator(file, str(path), trusted=rules.trusted_types) for path, file in estimator_files.items()}
+    estimators = {path: load_estimator(file, str(path), **limits) for path, file in estimator_files.items()}
     check_estimators(metadata, metadata_path, estimators)
     evaluation_path, test_metrics = _latest_evaluation([paths.results, model.parent.parent / "results"], metadata, rules)
     features = features_files(paths.features, named["symbol"])

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -55,10 +56,14 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
         write_atomic(self.record, nbformat.writes(self.nb).encode())
         super().save(**kwargs)
 
+    @cached_property
+    def _secrets(self) -> list[str]:
+        """All that no record may hold, the longest first; the kernel starts with the same environment."""
+        return sorted({*known_secrets(self.params.folder).values(), *self.params.secrets}, key=len, reverse=True)
+
     def _hide_secrets(self) -> None:
         """Take out of the outputs what no record may hold, whoever printed it."""
-        found = {*known_secrets(self.params.folder).values(), *self.params.secrets}
-        hidden = [json.dumps(secret)[1:-1] for secret in sorted(found, key=len, reverse=True)]
+        hidden = [json.dumps(secret)[1:-1] for secret in self._secrets]
         for cell in self.nb.cells:
             for number, output in enumerate(cell.get("outputs", [])):
                 text = json.dumps(output)
@@ -69,7 +74,7 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
                     logger.warning("a secret that the environment or .env holds was taken out of the record")
                     cell.outputs[number] = nbformat.from_dict(json.loads(text))
         record = self.nb.metadata[MARK]["record"]
-        for secret in found if record.get("error") else ():
+        for secret in self._secrets if record.get("error") else ():
             record["error"] = record["error"].replace(secret, HIDDEN)
 
     def cell_exception(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401

@@ -200,6 +200,11 @@ class Params(Section):
         return self._file.parent
 
     @property
+    def is_server(self) -> bool:
+        """Whether the registry is reached over a network, and is no database that this process opens."""
+        return self.mlflow.tracking_uri.startswith("http")
+
+    @property
     def is_dagshub(self) -> bool:
         """Whether the registry is DagsHub's."""
         parts = urlsplit(self.mlflow.tracking_uri)
@@ -214,7 +219,7 @@ class Params(Section):
         if self.is_dagshub and self._dagshub_token is not None:
             user = self.mlflow.dagshub_username or parts.path.strip("/").partition("/")[0]
             password = self._dagshub_token.get_secret_value()
-        if not password or not parts.scheme.startswith("http"):
+        if not password or not self.is_server:
             return {}
         return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
 
@@ -223,14 +228,6 @@ class Params(Section):
         for secret in self.secrets:
             text = text.replace(secret, HIDDEN)
         return text
-
-    def holds_secret(self, error: BaseException | None) -> bool:
-        """Tell whether an error, or one that led to it, holds what must not be told."""
-        while error is not None:
-            if any(secret in str(error) for secret in self.secrets):
-                return True
-            error = error.__cause__ or error.__context__
-        return False
 
     @property
     def secrets(self) -> list[str]:
@@ -245,8 +242,7 @@ class Params(Section):
     @property
     def registry_uri(self) -> str:
         """The URI for MLflow: without credentials where it takes them apart, as it is for a database."""
-        is_server = self.mlflow.tracking_uri.startswith("http")
-        return self.mlflow.tracking_uri if is_server else self._registry_uri.get_secret_value()
+        return self.mlflow.tracking_uri if self.is_server else self._registry_uri.get_secret_value()
 
     @property
     def uri_setting(self) -> str:

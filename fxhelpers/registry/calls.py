@@ -50,7 +50,6 @@ class Calls:
 
     def __init__(self, client: MlflowClient | ArtifactRepository, params: Params, seconds: float) -> None:
         self._client, self._params, self._seconds = client, params, seconds
-        self._server = _is_server(params)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (MLflow's methods)
         call = getattr(self._client, name)
@@ -66,7 +65,7 @@ class Calls:
         def once() -> Any:  # noqa: ANN401
             left = max(1, round(end - time.monotonic()))
             with lent_environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": str(left)}):
-                return self._understood(call if name in _TRANSFERS or not self._server else lambda: in_time(call, left))
+                return self._understood(call if name in _TRANSFERS or not self._params.is_server else lambda: in_time(call, left))
 
         attempts = 1 if name in _ONCE else self._params.request_retries + 1
         again = Retrying(
@@ -143,7 +142,7 @@ def meaning(error: BaseException, params: Params) -> str | None:
     status = _status(chain)
     if status and not _is_missing_file(chain, status):
         return _http(status, params)
-    if any(isinstance(e, requests.RequestException) for e in chain) or (_is_server(params) and isinstance(error, TimeoutError)):
+    if any(isinstance(e, requests.RequestException) for e in chain) or (params.is_server and isinstance(error, TimeoutError)):
         return _network(chain, params)
     if isinstance(error, StrangeAnswerError):
         page = "a web page, as a proxy or a login page does" if "<" in str(chain[-1]) else f"something else ({_kind(chain[-1])})"
@@ -196,6 +195,11 @@ def translated(error: Exception, what: str, params: Params) -> RegistryError:
     return RegistryError(f"cannot {what} at {params.mlflow.tracking_uri}: {text:.300}")
 
 
+def tells_secret(error: BaseException, params: Params) -> bool:
+    """Tell whether an error, or one that led to it, holds what must not be told."""
+    return any(params.without_secrets(str(e)) != str(e) for e in _chain(error))
+
+
 @contextmanager
 def lent_environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for the time of a call: MLflow takes credentials and limits from nowhere else."""
@@ -221,10 +225,6 @@ def _status(chain: list[BaseException]) -> str:
         if found:
             return next(group for group in found.groups() if group)
     return ""
-
-
-def _is_server(params: Params) -> bool:
-    return params.mlflow.tracking_uri.startswith("http")
 
 
 def _is_missing_file(chain: list[BaseException], status: str) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
 from fxhelpers.params import Params
-from fxhelpers.registry.calls import Calls, StrangeAnswerError, all_pages, lent_environment, translated
+from fxhelpers.registry.calls import Calls, StrangeAnswerError, all_pages, lent_environment, tells_secret, translated
 from fxhelpers.registry.connection import Connection, connect
 from fxhelpers.registry.database import open_database, sqlite_file
 from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
@@ -69,11 +69,6 @@ class RegistryClient:
         """Where the registry is, without credentials."""
         return self.params.mlflow.tracking_uri
 
-    @property
-    def is_server(self) -> bool:
-        """Whether the registry is reached over a network."""
-        return self.uri.startswith("http")
-
     @contextmanager
     def session(self, doing: str, name: str = "", *, urgent: bool = False) -> Iterator[MlflowClient]:
         """Lend the MLflow client, and credentials with it, for some calls; its errors become ours.
@@ -102,8 +97,7 @@ class RegistryClient:
             SQLAlchemyError,
             OSError,
         ) as error:
-            clear = not self.params.holds_secret(error)
-            raise translated(error, what, self.params) from (error if clear else None)
+            raise translated(error, what, self.params) from (None if tells_secret(error, self.params) else error)
 
     @contextmanager
     def files(self, doing: str, name: str, run_id: str) -> Iterator[Any]:
@@ -229,7 +223,7 @@ class RegistryClient:
     def connection(self) -> Connection:
         """What the registry can do; asked once."""
         with self.session("ask what the registry can do") as client:
-            return connect(client, self.uri)
+            return connect(client, self.params)
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -239,14 +233,14 @@ class RegistryClient:
         if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
             with lent_environment({"MLFLOW_TRACKING_URI": uri}):
                 mlflow.set_tracking_uri(uri)
-        if self.is_server:
+        if self.params.is_server:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         return open_database(uri)
 
     @property
     def _artifacts(self) -> str | None:
         """Where files go: a server knows; beside an embedded database, and not below whatever folder this runs in."""
-        if self.is_server:
+        if self.params.is_server:
             return None
         file = sqlite_file(self.params.registry_uri)
         return ((file.parent if file else self.params.folder / "outputs" / "registry") / "artifacts").as_uri()

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import get_default_host_creds  # type: ignore[attr-defined]
 from mlflow.utils.rest_utils import http_request
 
+from fxhelpers.params import Params
 from fxhelpers.registry.calls import StrangeAnswerError
 from fxhelpers.results import Keyed, rows_html
 
@@ -54,9 +55,10 @@ class Connection(Keyed):
         return rows_html({"registry": self.uri, "MLflow": self.server, "has": has or "-", **({"lacks": lacks} if lacks else {})})
 
 
-def connect(client: MlflowClient, uri: str) -> Connection:
+def connect(client: MlflowClient, params: Params) -> Connection:
     """Ask a server what it can do; questions about a model that nobody has change nothing."""
-    if not uri.startswith("http"):
+    uri = params.mlflow.tracking_uri
+    if not params.is_server:
         return Connection(uri=uri, server=f"{mlflow.__version__}, embedded", aliases=True, stages=True, logged_models=True)
     client.search_registered_models(max_results=1)  # is there a registry at all?
     return Connection(

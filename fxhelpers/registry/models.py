@@ -26,6 +26,7 @@ from fxhelpers.errors import (
 )
 from fxhelpers.estimators import TRUSTED_TYPES, load_estimator
 from fxhelpers.files import folder_digest
+from fxhelpers.params import BundlesParams
 from fxhelpers.registry.calls import StrangeAnswerError, is_passing
 from fxhelpers.registry.client import RegistryClient, log_values, new_run, quoted, suppress_existing
 from fxhelpers.registry.lock import ModelLock
@@ -63,8 +64,8 @@ class RegisteredModel:
         What it forecast when it was registered.
     content : bytes
         Of the stored estimator.
-    trusted : tuple of str
-        Classes that it may hold beyond the usual ones.
+    rules : BundlesParams
+        What it may hold.
     """
 
     version: ModelVersion
@@ -72,7 +73,7 @@ class RegisteredModel:
     facts: dict[str, Any] = field(repr=False)
     probe: Probe | None = field(repr=False)
     content: bytes = field(repr=False)
-    trusted: tuple[str, ...] = ()
+    rules: BundlesParams = field(repr=False)
 
     @property
     def who(self) -> str:
@@ -81,7 +82,7 @@ class RegisteredModel:
 
     def load_again(self) -> Any:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
         """Return the pipeline, read from its bytes once more."""
-        return load_estimator(self.content, f"{self.who}: model.skops", trusted=self.trusted)
+        return _estimator(self.content, self.who, self.rules)
 
     def replay(self) -> int:
         """Forecast again what was forecast when this was registered, and return how many forecasts came out the same.
@@ -174,12 +175,13 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
     with tempfile.TemporaryDirectory(prefix="fx-register-") as folder, registry.session("register", name) as client:
         saved = Path(folder) / _ARTIFACT
         _save(bundle, saved, registry.params.bundles.trusted_types)
+        digest = folder_digest(saved)
         run_id = new_run(client, experiment, f"register_{bundle.symbol}_{bundle.timestamp}", tags)
         try:
             if kept.track_experiments:
                 log_values(client, run_id, _run_params(bundle), bundle.metrics)
             client.log_artifacts(run_id, str(saved), _ARTIFACT)
-            _check_arrived(registry, name, run_id, folder_digest(saved))
+            _check_arrived(registry, name, run_id, digest)
             if kept.save_artifacts:
                 scaler = Path(folder) / f"mlp_scaler_{bundle.name}.skops"
                 scaler.write_bytes(bundle.scaler_content)
@@ -189,12 +191,12 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
             client.set_terminated(run_id, "FAILED")
             raise
         client.set_terminated(run_id)
-        return run_id, folder_digest(saved)
+        return run_id, digest
 
 
 def _check_arrived(registry: RegistryClient, name: str, run_id: str, digest: str) -> None:
     """Read back what was sent over a network, before a version is made of it."""
-    if not registry.is_server:
+    if not registry.params.is_server:
         return
     with tempfile.TemporaryDirectory(prefix="fx-check-") as folder, registry.files("register", name, run_id) as files:
         arrived = folder_digest(Path(files.download_artifacts(_ARTIFACT, folder)))
@@ -224,7 +226,7 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
         msg = f"the files of version {version} of {name} were deleted on purpose, by decision {found.tags[PRUNED]}"
         raise VersionNotFoundError(msg)
     with tempfile.TemporaryDirectory(prefix="fx-load-") as folder:
-        for attempt in range(2 if registry.is_server else 1):  # a network may garble files, once
+        for attempt in range(2 if registry.params.is_server else 1):  # a network may garble files, once
             with registry.files(f"load version {version} of", name, found.run_id) as files:
                 to = Path(folder) / str(attempt)
                 to.mkdir()
@@ -241,9 +243,13 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
         content = (local / "model.skops").read_bytes()
         facts = dict(Model.load(str(local)).metadata or {})
         probe = read_probe(local)
-    trusted = registry.params.bundles.trusted_types
-    pipeline = load_estimator(content, f"version {version} of {name}: model.skops", trusted=trusted)
-    return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe, content=content, trusted=trusted)
+    rules = registry.params.bundles
+    pipeline = _estimator(content, f"version {version} of {name}", rules)
+    return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe, content=content, rules=rules)
+
+
+def _estimator(content: bytes, who: str, rules: BundlesParams) -> Any:  # noqa: ANN401 (scikit-learn's estimators have no common base)
+    return load_estimator(content, f"{who}: model.skops", trusted=rules.trusted_types, unpacked=rules.max_bytes)
 
 
 def stored_digest(registry: RegistryClient, version: ModelVersion) -> str | None:
@@ -297,8 +303,7 @@ def _example(bundle: Bundle) -> pd.DataFrame:
             finite = days.replace([np.inf, -np.inf], np.nan).dropna().tail(2)
             if len(finite):
                 return finite
-    mean, scale = bundle.typical
-    return pd.DataFrame([mean, mean + scale], columns=bundle.feature_names)  # an average day, and one above it in everything
+    return bundle.typical_days()
 
 
 def _run_params(bundle: Bundle) -> dict[str, Any]:

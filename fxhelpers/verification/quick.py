@@ -9,7 +9,7 @@ from fxhelpers.files import sha256
 from fxhelpers.ledger import AGAINST, Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.promotion.deciding import DECISION_TAG, named, was_interrupted
-from fxhelpers.records import decisions_of, folder_id, registry_of
+from fxhelpers.records import folder_id, origin_of
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, in_production
 from fxhelpers.verification.report import Finding
 
@@ -186,13 +186,14 @@ def _orphans(ledger: Ledger, records: Path, uri: str) -> Iterator[Finding]:
         if name in known:
             continue
         try:
-            lost = [run for model, run in decisions_of(path) if model == ledger.name and run not in runs]
-            where = registry_of(path) or uri
+            decisions, registry = origin_of(path)
         except (ValueError, AttributeError) as error:
             yield _problem(
                 ledger, f"the record {name} cannot be read: {error}", "it is in no ledger: nothing tells what it was", None
             )
             continue
+        lost = [run for model, run in decisions if model == ledger.name and run not in runs]
+        where = str(registry or uri)
         files = where.startswith("sqlite") and uri.startswith("sqlite")  # a file that moved is the same registry
         if lost and where != uri and not files:
             elsewhere[where] = elsewhere.get(where, 0) + 1
