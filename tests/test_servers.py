@@ -128,7 +128,8 @@ def test_every_notebook_by_the_uri_alone_and_no_secret_stays_anywhere(
     assert summary is not None
     assert (summary["verdict"] == "promote") == (summary["champion_after"] is not None)
     places = [path for folder in (project.folder, team_folder) for path in folder.rglob("*") if path.is_file()]
-    assert len(places) > 50
+    assert any(team_folder in path.parents and path.stat().st_size for path in places)  # the server keeps its files where we look
+    assert set(records) < set(places)
     for path in set(places) - {project.folder / ".env"}:
         with suppress(FileNotFoundError):  # a database at work deletes files of its own
             content = path.read_bytes()
