@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fxhelpers.evaluation import evaluate_bundle
     from fxhelpers.model_registry import ModelRegistry
     from fxhelpers.params import load_params
+    from fxhelpers.portfolio import read_portfolio
     from fxhelpers.prices import describe_prices, load_prices
     from fxhelpers.processes import utc_now
     from fxhelpers.records import summary
@@ -26,6 +27,7 @@ __all__ = [
     "load_params",
     "load_prices",
     "plots",
+    "read_portfolio",
     "summary",
     "train_model",
     "utc_now",
@@ -39,6 +41,7 @@ _HOMES = {
     "evaluate_bundle": "evaluation",
     "load_params": "params",
     "load_prices": "prices",
+    "read_portfolio": "portfolio",
     "summary": "records",
     "train_model": "training",
     "utc_now": "processes",

@@ -1,15 +1,20 @@
 """``fx``: the commands."""
 
+import gc
 import json
 import logging
+import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fxhelpers.errors import FxError, ParamsError
+from fxhelpers.results import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +25,9 @@ REFUSED = 3
 """Exit status of ``fx run --require-promotion`` where the verdict is another."""
 
 _SHOWN = 50
+
+STOPPED = 130
+"""Exit status of a batch that Ctrl-C or SIGTERM ended."""
 
 PROBLEMS = 4
 """Exit status of ``fx verify`` where something does not fit."""
@@ -52,9 +60,29 @@ def cli() -> None:
 @click.option(
     "--require-promotion", is_flag=True, help=f"Exit with {REFUSED} unless the version is champion, or the verdict is to make it."
 )
+@click.option("--symbols", metavar="LIST", help="Run it for each of AAPL,MSFT or @file or all, as one batch.")
+@click.option(
+    "--jobs", type=click.IntRange(1), help="Of a batch: how many run at once.  [default: half more than there are cores]"
+)
+@click.option("--resume", is_flag=True, help="Of a batch: run only what has no sealed record of the same inputs.")
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Of a batch: a Dask scheduler, whose workers run it, such as tcp://10.0.0.1:8786."
+)
+@click.option("--fdr", type=float, help="Of a batch of promote: the share of its promotions that may be expected to be false.")
+@click.option("--no-preload", is_flag=True, help="Of a batch: start each kernel as a single run does, which takes seconds.")
 @click.option("--quiet", is_flag=True, help="No progress display.")
-def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool) -> None:
-    """Run NOTEBOOK (train, register, promote, …, or a path) and keep its record."""
+def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool, **batch: Any) -> None:  # noqa: ANN401 (options of a batch)
+    """Run NOTEBOOK (train, register, promote, …, or a path) and keep its record; with --symbols for many symbols at once."""
+    if batch["symbols"] is not None:
+        if require_promotion:
+            msg = "--require-promotion is for a single symbol; the batch's record tells which were promoted"
+            raise click.UsageError(msg)
+        _run_batch(notebook, dict(parameters), quiet=quiet, **batch)
+        return
+    given = [f"--{name.replace('_', '-')}" for name, value in batch.items() if value]
+    if given:
+        msg = f"{', '.join(given)}: only together with --symbols"
+        raise click.UsageError(msg)
     summary = _run(notebook, dict(parameters), quiet=quiet)
     serves = summary.get("champion_after") is not None and summary.get("champion_after") == summary.get("version")
     would = summary.get("verdict") == "promote" and summary.get("result") == "only shown"
@@ -161,10 +189,74 @@ def server(port: int, folder: Path | None, database: str, artifacts: str) -> Non
     serve(folder or load_params().folder / "outputs" / "server", port=port, database=database, artifacts=artifacts)
 
 
+def _run_batch(
+    notebook: str,
+    parameters: dict[str, Any],
+    *,
+    symbols: str,
+    fdr: float | None,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Run a notebook for many symbols, keep the record of all of it, and say how it ended."""
+    with _quick_imports():
+        from rich.console import Console
+
+        from fxhelpers.batch import Batch, Display, keep_portfolio, read_symbols, run_family
+        from fxhelpers.params import load_params
+
+    params = load_params()
+    jobs = options["jobs"] or math.ceil(1.5 * (os.cpu_count() or 1))
+    words = {"cluster": options["cluster"], "resume": options["resume"], "preloaded": not options["no_preload"]}
+    batch = Batch(find_notebook(notebook), params, jobs=jobs, **words)
+    chosen = read_symbols(symbols, batch.reads, params)
+    if "symbol" in parameters:
+        msg = "-p symbol: --symbols names the symbols already"
+        raise click.UsageError(msg)
+    batch.begin(chosen, parameters=parameters, fdr=fdr)
+    console = Console(stderr=True)
+    with Display(console, quiet=quiet) as display:
+        if fdr is None:
+            outcomes = batch.run(dict.fromkeys(chosen, parameters), display.phase(batch.kind, len(chosen)))
+        else:
+            outcomes = run_family(batch, chosen, parameters, fdr, lambda phase: display.phase(phase, len(chosen)))
+    failed = [outcome for outcome in outcomes if outcome.error]
+    click.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs of {batch.kind} completed")
+    for outcome in failed[:_SHOWN]:
+        click.echo(f"{outcome.symbol:>18}  {outcome.told}")
+    if batch.stopped:
+        again = f"fx run {notebook} --symbols {symbols} --resume goes on"
+        msg = f"stopped; what had begun is recorded, and {again} ({shown_path(batch.journal)})"
+        click.echo(f"Error: {msg}", err=True)
+        raise SystemExit(STOPPED)
+    portfolio = keep_portfolio(batch)
+    for key, value in (portfolio.summary or {}).items():
+        click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
+    click.echo(f"{'saved as':>18}  {shown_path(portfolio.record)}")
+    if failed or portfolio.error:
+        raise click.ClickException(portfolio.error or f"{len(failed)} of {len(outcomes)} runs failed; their records say why")
+
+
+@contextmanager
+def _quick_imports() -> Iterator[None]:
+    """Import what takes long with less of it.
+
+    Imports leave nothing for the garbage collector, which would walk all of
+    it again and again; and a grammar of internationalised addresses, which
+    jsonschema builds for a check that no notebook needs, takes a second.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # this is how Python is told that it is not there
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """Run a notebook, print its summary and return it; one that failed is an error."""
-    from fxhelpers.engine import run_notebook
-    from fxhelpers.results import shown
+    with _quick_imports():
+        from fxhelpers.engine import run_notebook
 
     result = run_notebook(find_notebook(notebook), parameters, progress=not quiet and sys.stderr.isatty())
     for key, value in (result.summary or {}).items():

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import StageError
-from fxhelpers.params import MODEL_PREFIX, STAGES, Params, check_model_name, check_symbol, load_params
+from fxhelpers.params import STAGES, Params, check_model_name, load_params, model_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,6 +234,7 @@ class ModelRegistry:
         override: bool = False,
         reason: str = "",
         approved_by: str = "",
+        family: Mapping[str, Any] | None = None,
     ) -> "Proposal":
         """Compare a version in order to promote it; with ``apply``, the intent is in the ledger before anything is evaluated.
 
@@ -253,6 +254,9 @@ class ModelRegistry:
             Why now; kept beside the policy's own.
         approved_by : str, optional
             Who agreed.
+        family : dict, optional
+            Symbols decided about together, as ``fx run promote --fdr`` gives
+            it: ``fdr``, ``symbols``, and ``p`` of each symbol.
 
         Raises
         ------
@@ -264,12 +268,14 @@ class ModelRegistry:
         StaleComparisonError
             ``champion`` is not in Production.
         """
+        from fxhelpers.policy import Family
         from fxhelpers.promotion import propose
 
         compared = self.params.model_registry.compare_metrics
         days = {"start": start, "end": end, "training_end": training_end}
         chosen = _selection(version, champion, challengers, **days)
         options: dict[str, Any] = {"apply": apply, "override": override, "compared": compared, "reason": reason}
+        options["family"] = Family.read(family)
         return propose(self.client, self.model_name(symbol), symbol, chosen, approved_by=approved_by, **options)
 
     def promote(self, proposal: "Proposal") -> "Decision":
@@ -444,7 +450,7 @@ class ModelRegistry:
     @staticmethod
     def model_name(symbol: str) -> str:
         """Return the registered model of a symbol: ``MLP_Stock_Predictor_{SYMBOL}``."""
-        return f"{MODEL_PREFIX}{check_symbol(symbol)}"
+        return model_name(symbol)
 
     @cached_property
     def client(self) -> "RegistryClient":

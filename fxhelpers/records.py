@@ -11,6 +11,9 @@ from fxhelpers.files import create_exclusive, sha256
 from fxhelpers.params import current_journal, current_record
 from fxhelpers.results import rows_html, shown
 
+PORTFOLIO = "_portfolio"
+"""Folder of the records that are of no symbol, but of a whole batch; no ticker is called so."""
+
 _FOLDER_ID = ".folder"
 SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
 

@@ -111,6 +111,56 @@ def load_bundle(
     return bundle
 
 
+def bundled_symbols(paths: PathsParams) -> list[str]:
+    """List the symbols that have a bundle, sorted.
+
+    Parameters
+    ----------
+    paths : PathsParams
+        The ``paths`` section of ``params.yaml``.
+
+    Returns
+    -------
+    list of str
+    """
+    return sorted({named["symbol"] for path in paths.models.glob("mlp_model_*") if (named := _MODEL_NAME.fullmatch(path.name))})
+
+
+def bundle_files(paths: PathsParams, symbol: str) -> list[Path]:
+    """List the files of a symbol's bundles, all of them, in no order.
+
+    Parameters
+    ----------
+    paths : PathsParams
+        The ``paths`` section of ``params.yaml``.
+    symbol : str
+        Ticker.
+
+    Returns
+    -------
+    list of Path
+    """
+    pattern = re.compile(rf"mlp_(model|scaler|model_stats)_{re.escape(symbol)}(_{STAMP})?\.[a-z0-9.]+")
+    return [path for folder in {paths.models, paths.metadata} for path in folder.glob("mlp_*") if pattern.fullmatch(path.name)]
+
+
+def evaluation_files(paths: PathsParams, symbol: str) -> list[Path]:
+    """List the evaluations of a symbol's bundles, in no order.
+
+    Parameters
+    ----------
+    paths : PathsParams
+        The ``paths`` section of ``params.yaml``.
+    symbol : str
+        Ticker.
+
+    Returns
+    -------
+    list of Path
+    """
+    return [path for path in paths.results.glob("evaluation_metrics_*.json") if _evaluates(path, symbol)]
+
+
 def _latest_model(paths: PathsParams, symbol: str, rules: BundlesParams) -> Path:
     found = list(_models_of(paths, symbol, rules))
     if not found:
@@ -191,10 +241,9 @@ def _too_deep(value: object, left: int = _DEEPEST) -> bool:
 
 
 def _latest_evaluation(folders: list[Path], metadata: dict[str, Any], rules: BundlesParams) -> tuple[Path | None, dict[str, Any]]:
-    pattern = re.compile(rf"evaluation_metrics_{re.escape(metadata['symbol'])}(?:_{STAMP})?\.json")
     found = []
     for path in {path for folder in folders for path in folder.glob("evaluation_metrics_*.json")}:
-        if not pattern.fullmatch(path.name):
+        if not _evaluates(path, metadata["symbol"]):
             continue
         value = _read_json(_read(path, path, rules), path)
         of, measured = value.get("model_info"), value.get("test_metrics")
@@ -204,3 +253,7 @@ def _latest_evaluation(folders: list[Path], metadata: dict[str, Any], rules: Bun
         if of.get("training_timestamp") == metadata["timestamp"]:
             found.append((str(value.get("evaluation_timestamp", "")), path, measured))
     return max(found, key=lambda item: item[:2])[1:] if found else (None, {})
+
+
+def _evaluates(path: Path, symbol: str) -> bool:
+    return bool(re.fullmatch(rf"evaluation_metrics_{re.escape(symbol)}(?:_{STAMP})?\.json", path.name))

@@ -46,8 +46,8 @@ def notebook_parameters(nb: Any, kernel_name: str = "python3") -> dict[str, Any]
     return {p.name: p for p in translator.inspect(nb.cells[index])}
 
 
-def check_run(nb: Any, kernel_name: str) -> tuple[Params, str]:  # noqa: ANN401
-    """Refuse parameters that the notebook does not have, or of another type; return settings and symbol."""
+def check_run(nb: Any, kernel_name: str, params_file: Path | None = None) -> tuple[Params, str]:  # noqa: ANN401
+    """Refuse parameters that the notebook does not have, or of another type; return settings and the record's folder."""
     known = notebook_parameters(nb, kernel_name)
     given = dict(nb.metadata.papermill.get("parameters", {}))
     for name in given:
@@ -57,10 +57,12 @@ def check_run(nb: Any, kernel_name: str) -> tuple[Params, str]:  # noqa: ANN401
             msg = f"unknown parameter {name!r}{nearest(name, known)}; this notebook takes {', '.join(known)}. Nothing was run."
             raise RunRefusedError(msg)
     source = Path(nb.metadata.papermill.get("input_path") or ".")
-    params = load_params(_params_for(source))
+    params = load_params(params_file or _params_for(source))
     for name in set(known) & set(given):
         _refuse_secret(name, given[name], known_secrets(params.folder))
         _check_type(name, given[name], known[name].inferred_type_name)
+    if "folder" in nb.metadata.fxhelpers:  # of no symbol
+        return params, str(nb.metadata.fxhelpers.folder)
     symbol = given.get("symbol", known["symbol"].default.strip("\"'") if "symbol" in known else params.default_symbol)
     return params, check_symbol(symbol)
 

@@ -5,7 +5,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 import nbformat
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
@@ -27,6 +27,7 @@ from fxhelpers.engine.checking import check_run
 from fxhelpers.engine.provenance import provenance
 from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
+from fxhelpers.kernels import PreloadedKernelManager
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
 from fxhelpers.records import decisions_in
 
@@ -48,9 +49,19 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
     params: Params
     stopped = False
     finished = False
+    _passing = False  # over a cell of text, which changes nothing
+
+    def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401 (papermill's signature)
+        """Note that a cell starts; none does after the run was stopped."""
+        if self.stopped:
+            raise KeyboardInterrupt
+        self._passing = cell.cell_type != "code"
+        super().cell_start(cell, cell_index=cell_index, **kwargs)
 
     def save(self, **kwargs: Any) -> None:  # noqa: ANN401 (papermill's signature)
         """Write the record, and what papermill itself writes."""
+        if self._passing:
+            return
         self.nb.metadata[MARK]["record"]["decisions"] = decisions_in(self.journal)
         self._hide_secrets()
         write_atomic(self.record, nbformat.writes(self.nb).encode())
@@ -89,6 +100,8 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
 
     def interrupt(self, error: BaseException) -> None:
         """Put down a run that ended without an answer from the kernel: the cell that was running failed."""
+        if self.stopped and isinstance(error, DeadKernelError):
+            error = KeyboardInterrupt("the run was stopped")
         started = [cell for cell in self.nb.cells if cell.metadata.papermill["start_time"]]
         cell = started[-1] if started else self.nb.cells[0]
         if cell.metadata.papermill["status"] != self.FAILED:
@@ -100,6 +113,7 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
 
     def notebook_complete(self, **kwargs: Any) -> None:  # noqa: ANN401
         """Close the record with its true status."""
+        self._passing = False
         record = self.nb.metadata[MARK]["record"]
         record["ended"] = _now().isoformat(timespec="milliseconds")
         if record["status"] == "running":
@@ -165,16 +179,22 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         output_path: str | None = None,
         *,
         kept: list[RecordManager] | None = None,
+        params_file: Path | None = None,
+        told: Mapping[str, Any] | None = None,
         **kwargs: Any,  # noqa: ANN401 (papermill's signature)
     ) -> Any:  # noqa: ANN401
-        """Check the parameters, run the notebook and keep the record, however it ends."""
+        """Check the parameters, run the notebook and keep the record, however it ends.
+
+        ``kept`` gets the state of the run, ``told`` goes into the record
+        beside its provenance.
+        """
         if MARK not in nb.metadata:
             return NBClientEngine.execute_notebook(nb, kernel_name, output_path=output_path, **kwargs)
         try:
-            params, symbol = check_run(nb, kernel_name)
+            params, folder = check_run(nb, kernel_name, params_file)
         except FxError as error:
             raise NotRunError(str(error)) from error
-        record = _begin(nb, params, symbol)
+        record = _begin(nb, params, folder, {"kernel": "preloaded" if kwargs.get("preloaded") else "ordinary", **(told or {})})
         options = {key: kwargs.pop(key) for key in ("progress_bar", "log_output", "autosave_cell_every") if key in kwargs}
         manager = RecordManager(nb, output_path=output_path, **options)
         manager.record, manager.params = record, params
@@ -202,10 +222,16 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         *,
         start_timeout: int = 60,
         execution_timeout: int | None = None,
+        preloaded: bool = False,
+        kernel_cwd: Path | None = None,
         **kwargs: Any,  # noqa: ANN401 (papermill's signature)
     ) -> None:
         """Run the cells in a kernel that knows its record and its params.yaml."""
         kwargs.pop("input_path", None)
+        if kernel_cwd:
+            kwargs["resources"] = {"metadata": {"path": str(kernel_cwd)}}
+        if preloaded:
+            kwargs["kernel_manager_class"] = PreloadedKernelManager
         client = _Client(
             nb_man,
             timeout=execution_timeout,
@@ -230,18 +256,19 @@ def _written(record: Path) -> Iterator[None]:
         raise NotRunError(msg) from error
 
 
-def _begin(nb: Any, params: Params, symbol: str) -> Path:  # noqa: ANN401
+def _begin(nb: Any, params: Params, folder: str, told: Mapping[str, Any]) -> Path:  # noqa: ANN401
     """Name the record and write who and what into the notebook."""
     now, kind = _now(), nb.metadata[MARK]["notebook"]
     name = f"{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(2)}.ipynb"
-    path = params.paths.records / symbol / name
+    path = params.paths.records / folder / name
     source = Path(nb.metadata.papermill.get("input_path") or f"{kind}.ipynb")
     nb.metadata[MARK]["record"] = {
         "name": name,
-        "symbol": symbol,
+        "symbol": None if "folder" in nb.metadata[MARK] else folder,
         "registry": params.mlflow.tracking_uri,
         "status": "running",
         "started": now.isoformat(timespec="milliseconds"),
+        **told,
         **provenance(source, params),
     }
     return path
@@ -257,31 +284,46 @@ def _kernel_environment(manager: RecordManager) -> dict[str, str]:
     }
 
 
+_RUNNING: dict[RecordManager, _Client] = {}
+"""Runs of this process that have a kernel, or are about to."""
+
+
+def stop_runs(batch: str | None = None) -> None:
+    """End the runs of this process, or those of a batch: kill their kernels, so that their records get closed."""
+    for manager, client in list(_RUNNING.items()):
+        if batch is None or manager.nb.metadata[MARK]["record"].get("batch") == batch:
+            _stop(manager, client)
+
+
+def _stop(manager: RecordManager, client: _Client) -> None:
+    manager.stopped = True
+    pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 @contextmanager
-def _stoppable(manager: RecordManager, client: PapermillNotebookClient) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run with a closed record; only the main thread can.
+def _stoppable(manager: RecordManager, client: _Client) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run with a closed record; in other threads than the main one, :func:`stop_runs`.
 
     The kernel is killed first: an exception that is raised in a signal
     handler can get lost in somebody's clean-up, a dead kernel cannot.
     """
 
     def stop(signum: int, _frame: FrameType | None) -> NoReturn:
-        manager.stopped = True
-        pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
-        if pid:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _stop(manager, client)
         raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    _RUNNING[manager] = client
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        del _RUNNING[manager]
 
 
 def _now() -> datetime:

@@ -1,6 +1,7 @@
 """Running one notebook from a program."""
 
-import contextlib
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,16 @@ class RunResult:
     seconds: float
 
 
-def run_notebook(path: Path, parameters: dict[str, Any], *, progress: bool = False) -> RunResult:
+def run_notebook(
+    path: Path,
+    parameters: dict[str, Any],
+    *,
+    progress: bool = False,
+    preloaded: bool = False,
+    params_file: Path | None = None,
+    cwd: Path | None = None,
+    told: Mapping[str, Any] | None = None,
+) -> RunResult:
     """Run one of our notebooks in a kernel of its own and keep its record.
 
     Parameters
@@ -52,6 +62,15 @@ def run_notebook(path: Path, parameters: dict[str, Any], *, progress: bool = Fal
         Text is read as the type that the notebook declares.
     progress : bool
         Show papermill's progress bar.
+    preloaded : bool
+        Use a kernel that is forked from a process which has imported all
+        libraries already (:mod:`fxhelpers.kernels`).
+    params_file : Path, optional
+        By default the nearest ``params.yaml``.
+    cwd : Path, optional
+        Where the notebook runs; by default where this process does.
+    told : dict, optional
+        What the record says of the run beside its provenance.
 
     Returns
     -------
@@ -71,8 +90,14 @@ def run_notebook(path: Path, parameters: dict[str, Any], *, progress: bool = Fal
     known = notebook_parameters(nb)
     values = {name: typed(v, known[name].inferred_type_name) if name in known else v for name, v in parameters.items()}
     kept: list[RecordManager] = []  # whatever ends the run, its state has it
-    with contextlib.suppress(PapermillExecutionError, DeadKernelError, CellTimeoutError):
-        papermill.execute.execute_notebook(path, None, values, progress_bar=progress, kept=kept)
+    options = {"kept": kept, "preloaded": preloaded, "params_file": params_file, "kernel_cwd": cwd, "told": told}
+    try:
+        papermill.execute.execute_notebook(path, None, values, progress_bar=progress, **options)
+    except (PapermillExecutionError, DeadKernelError, CellTimeoutError):
+        pass
+    except KeyboardInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            raise
     nb = kept[0].nb
     return RunResult(
         record=kept[0].record,

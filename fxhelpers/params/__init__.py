@@ -26,7 +26,7 @@ from fxhelpers.params.sections import (
     PricesParams,
     TrainingParams,
 )
-from fxhelpers.params.words import MODEL_PREFIX, check_model_name, check_symbol, looks_secret, nearest
+from fxhelpers.params.words import MODEL_PREFIX, check_model_name, check_symbol, looks_secret, model_name, nearest
 
 __all__ = [
     "FILE_NAME",
@@ -52,6 +52,7 @@ __all__ = [
     "known_secrets",
     "load_params",
     "looks_secret",
+    "model_name",
     "nearest",
     "safe_uri",
     "yaml_value",

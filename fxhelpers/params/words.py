@@ -44,6 +44,11 @@ def check_symbol(symbol: object) -> str:
     raise ParamsError(msg)
 
 
+def model_name(symbol: str) -> str:
+    """Return the registered model of a symbol."""
+    return f"{MODEL_PREFIX}{check_symbol(symbol)}"
+
+
 def check_model_name(name: str) -> str:
     """Return the name of a registered model, or refuse one that MLflow could not find again, or that is ours."""
     if not isinstance(name, str):

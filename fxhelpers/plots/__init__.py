@@ -1,5 +1,6 @@
 """Figures: each function draws what was computed elsewhere, and returns its axes."""
 
+from fxhelpers.plots.many import family, portfolio
 from fxhelpers.plots.pairs import calibration, drift, errors, evidence, gains, loss_difference, rolling, strategies, windows
 from fxhelpers.plots.reigning import reigns
 from fxhelpers.plots.single import forecast_scatter, price_windows
@@ -9,9 +10,11 @@ __all__ = [
     "drift",
     "errors",
     "evidence",
+    "family",
     "forecast_scatter",
     "gains",
     "loss_difference",
+    "portfolio",
     "price_windows",
     "reigns",
     "rolling",

@@ -7,7 +7,18 @@ which keeps the champion too. A gate of severity ``warn`` never decides, and
 what it says stands beside the verdict.
 """
 
-from fxhelpers.policy.judging import NO_SKILL, already_champion, judge, policy_digest, questions
+from fxhelpers.policy.family import Family
+from fxhelpers.policy.judging import NO_SKILL, against_champion, already_champion, judge, policy_digest, questions
 from fxhelpers.policy.verdict import GateResult, Verdict
 
-__all__ = ["NO_SKILL", "GateResult", "Verdict", "already_champion", "judge", "policy_digest", "questions"]
+__all__ = [
+    "NO_SKILL",
+    "Family",
+    "GateResult",
+    "Verdict",
+    "against_champion",
+    "already_champion",
+    "judge",
+    "policy_digest",
+    "questions",
+]

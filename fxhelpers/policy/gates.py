@@ -10,6 +10,7 @@ import numpy as np
 from fxhelpers.comparison import ZERO, Comparison
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
+from fxhelpers.policy.family import Family
 from fxhelpers.policy.verdict import GateResult, Result
 from fxhelpers.policy.words import claimed, compared, digits, named
 from fxhelpers.results import shown_as
@@ -91,18 +92,22 @@ def _bound(value: float, *, passed: bool, warns: bool = False, **words: Any) -> 
     return GateResult(value=float(value), result=result, decides=not warns, **words)
 
 
-def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, attempt: int) -> GateResult:
-    """Hold p of a test against the level that is left to this attempt."""
+def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, attempt: int, family: Family | None) -> GateResult:
+    """Hold p of a test against the level that is left to this attempt, or, in a family, against its rate of false promotions."""
     level = spent(float(gate.alpha or 0), policy, attempt)
     answer = comparison.answer(str(gate.test), gate.versus, margin=gate.margin)
     rival = named(comparison, gate.versus)
-    test = str(gate.test).replace("_", " ")
-    rule = f"{test}: {claimed(gate, rival)}"
+    rule = f"{str(gate.test).replace('_', ' ')}: {claimed(gate, rival)}"
     if answer is not None and answer.family > 1:
         rule += f"; p is adjusted for {answer.family} challengers"
     bound = f"p below {level:.3g}" + (f", which is {gate.alpha:g} at attempt {attempt}" if level != gate.alpha else "")
+    if family is not None:
+        bound = f"p at most {family.fdr:g} after adjustment for attempt {attempt} and {len(family.p) or family.symbols} symbols"
     why = "the test was not made" if answer is None else answer.why
-    if not why and answer is not None and 1 / (answer.resamples + 1) >= level and answer.resamples:
+    if not why and answer is not None and family is not None and not family.p:
+        adjusted = digits(for_attempt(answer.p, policy, attempt))
+        why = f"the other symbols are compared first (p = {digits(answer.p)}, {adjusted} at attempt {attempt})"
+    if not why and answer is not None and answer.resamples and family is None and 1 / (answer.resamples + 1) >= level:
         why = f"{level:.2g} is finer than {answer.resamples:,} resamples can tell"
     if why or answer is None:
         said = f"{gate.id} was not evaluated: {why}"
@@ -112,9 +117,13 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
         claim = f"it may be worse than {rival} by more than {gate.margin:.3%}"
     elif gate.versus:
         claim = f"it is not significantly better than {rival}"
-    said = f"{claim} (p = {digits(answer.p)}; asked: {bound})"
-    shown, result = f"p = {digits(answer.p)}", _result(passed=answer.p < level)
-    return _severe(gate, result=result, rule=rule, value=answer.p, shown=shown, bound=bound, said=said)
+    shown, value, passed = f"p = {digits(answer.p)}", answer.p, answer.p < level
+    if family is not None:
+        value = family.adjusted_of(comparison.frame.symbol)
+        passed = value <= family.fdr
+        shown = f"{shown}, adjusted {digits(for_attempt(answer.p, policy, attempt))}, in the family {digits(value)}"
+    said = f"{claim} ({shown}; asked: {bound})"
+    return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, said=said)
 
 
 def bounded(comparison: Comparison, gate: GateParams) -> GateResult:
@@ -182,6 +191,11 @@ def relative_change(comparison: Comparison, metric: str, rival: str) -> float:
 def _value(comparison: Comparison, metric: str, row: str) -> float:
     table = comparison.frame.footprint if MEASURES[metric].of_files else comparison.measures
     return float(table[metric].get(row, math.nan)) if metric in table else math.nan
+
+
+def for_attempt(p: float, policy: PromotionParams, attempt: int) -> float:
+    """Return p as the k-th attempt has it: p k (k + 1), which asks the same of it as :func:`spent` does."""
+    return min(1.0, p * attempt * (attempt + 1)) if policy.attempts == "spend" else p
 
 
 def spent(alpha: float, policy: PromotionParams, attempt: int) -> float:

@@ -8,7 +8,8 @@ from datetime import date
 from fxhelpers.comparison import STANDARD, ZERO, Answer, Comparison, Question
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
-from fxhelpers.policy.gates import bounded, built_in, relative_change, spent, tested
+from fxhelpers.policy.family import Family
+from fxhelpers.policy.gates import bounded, built_in, for_attempt, relative_change, spent, tested
 from fxhelpers.policy.verdict import GateResult, Outcome, Verdict
 from fxhelpers.policy.words import compared, digits, named
 
@@ -32,7 +33,7 @@ def policy_digest(policy: PromotionParams) -> str:
     return hashlib.sha256(policy.model_dump_json(exclude={"approval"}).encode()).hexdigest()
 
 
-def questions(policy: PromotionParams, attempt: int) -> tuple[Question, ...]:
+def questions(policy: PromotionParams, attempt: int, family: Family | None = None) -> tuple[Question, ...]:
     """Return the tests that a policy needs, and the standard ones that it does not mention.
 
     Parameters
@@ -41,6 +42,9 @@ def questions(policy: PromotionParams, attempt: int) -> tuple[Question, ...]:
         The ``promotion`` section of ``params.yaml``.
     attempt : int
         The how-manieth distinct attempt for the symbol this is.
+    family : Family, optional
+        Symbols decided about together: what decides has to be told apart more
+        finely.
 
     Returns
     -------
@@ -56,14 +60,20 @@ def questions(policy: PromotionParams, attempt: int) -> tuple[Question, ...]:
             continue
         key = (gate.test, gate.versus, gate.margin)
         same = [g for g in policy.gates if (g.test, g.versus, g.margin) == key]
-        level = spent(min(float(g.alpha or 1) for g in same), policy, attempt)
+        finest = family.level if family is not None and any(g.severity == "fail" for g in same) else 1.0
+        level = spent(min(finest, *(float(g.alpha or 1) for g in same)), policy, attempt)
         most = max(g.resamples for g in same)
         asked[key] = Question(test=gate.test, versus=gate.versus, margin=gate.margin, alpha=level, resamples=most)
     return tuple(asked.values())
 
 
 def judge(
-    comparison: Comparison, policy: PromotionParams | None = None, *, attempt: int = 1, today: date | None = None
+    comparison: Comparison,
+    policy: PromotionParams | None = None,
+    *,
+    attempt: int = 1,
+    today: date | None = None,
+    family: Family | None = None,
 ) -> Verdict:
     """Apply the policy to a comparison.
 
@@ -80,6 +90,9 @@ def judge(
         spends a part of what a test may err.
     today : date, optional
         Needed where the policy has ``max_stale_days``.
+    family : Family, optional
+        Symbols decided about together: its rate of false promotions takes the
+        place of the level of every test that decides.
 
     Returns
     -------
@@ -90,8 +103,26 @@ def judge(
     for gate in policy.gates:
         if gate.versus == "champion" and comparison.champion is None:
             continue
-        gates += (tested(comparison, policy, gate, attempt) if gate.test else bounded(comparison, gate),)
-    return _verdict(comparison, policy, gates, attempt)
+        together = family if gate.severity == "fail" else None
+        gates += (tested(comparison, policy, gate, attempt, together) if gate.test else bounded(comparison, gate),)
+    verdict = _verdict(comparison, policy, gates, attempt)
+    p = _deciding_p(comparison, policy)
+    adjusted = for_attempt(p, policy, attempt)
+    if family is None:
+        return replace(verdict, p=p, p_attempt=adjusted)
+    if math.isnan(p) and not any(gate.result == "not evaluated" for gate in gates):
+        beside = (*verdict.beside, "no test decides here, so the family's rate of false promotions does not cover it")
+        return replace(verdict, beside=beside)
+    return replace(verdict, p=p, p_attempt=adjusted, p_family=family.adjusted_of(comparison.frame.symbol), family=family)
+
+
+def _deciding_p(comparison: Comparison, policy: PromotionParams) -> float:
+    """Return the largest p of the tests that decide, all of which have to show something; NaN where one was not made."""
+    gates = [gate for gate in policy.gates if gate.test and gate.severity == "fail"]
+    asked = [gate for gate in gates if gate.versus != "champion" or comparison.champion is not None]
+    answers = [comparison.answer(str(gate.test), gate.versus, margin=gate.margin) for gate in asked]
+    made = [answer.p for answer in answers if answer is not None and not answer.why]
+    return max(made) if made and len(made) == len(asked) else math.nan
 
 
 def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
@@ -99,7 +130,22 @@ def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
     standing = relative_change(comparison, "rmse", ZERO)
     where = compared(standing, MEASURES["rmse"], "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
     headline = f"Version {comparison.frame.challenger} is the champion already; {where}, on {len(comparison.frame.days)} days"
-    return replace(verdict, outcome="keep", headline=headline, because=(), note="", attempt=0)
+    as_it_is = replace(verdict, outcome="keep", headline=headline, because=(), note="", attempt=0, family=None)
+    return replace(as_it_is, p=math.nan, p_attempt=math.nan, p_family=math.nan)
+
+
+def against_champion(comparison: Comparison) -> float:
+    """Return the change of RMSE against the champion, or against zero where there is none, as a fraction; lower is better.
+
+    Parameters
+    ----------
+    comparison : Comparison
+
+    Returns
+    -------
+    float
+    """
+    return relative_change(comparison, "rmse", comparison.rival("champion") or ZERO)
 
 
 def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateResult, ...], attempt: int) -> Verdict:
@@ -129,7 +175,7 @@ def _without_skill(comparison: Comparison, policy: PromotionParams, attempt: int
     """Return why a challenger cannot be said to be better than forecasting zero; "" where it can."""
     gates = [gate for gate in policy.gates if gate.test and gate.versus == "zero_return" and not gate.margin]
     asked = gates or [GateParams(id="skill", test="stationary_bootstrap", versus="zero_return", alpha=0.05)]
-    results = [tested(comparison, policy, gate, attempt) for gate in asked]
+    results = [tested(comparison, policy, gate, attempt, None) for gate in asked]
     return "; ".join(result.said for result in results if result.result != "pass")
 
 

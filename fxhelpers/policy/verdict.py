@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from fxhelpers.policy.family import Family
+from fxhelpers.policy.words import digits
 from fxhelpers.results import left_aligned
 
 Result = Literal["pass", "fail", "warn", "not evaluated"]
@@ -77,6 +79,14 @@ class Verdict:
     attempt : int
         The how-manieth distinct attempt for the symbol this is; 0 where that
         was not counted.
+    p : float
+        The largest p of the tests that decide, as they gave it; NaN where none
+        decides, or one was not made.
+    p_attempt, p_family : float
+        The same, adjusted for the attempts of this symbol, and then for all
+        symbols of the family.
+    family : Family or None
+        The symbols that are decided about together.
     """
 
     outcome: Outcome
@@ -86,6 +96,10 @@ class Verdict:
     note: str = ""
     gates: tuple[GateResult, ...] = ()
     attempt: int = 0
+    p: float = math.nan
+    p_attempt: float = math.nan
+    p_family: float = math.nan
+    family: Family | None = None
 
     @property
     def reason(self) -> str:
@@ -95,6 +109,24 @@ class Verdict:
             text += f" Beside that: {'; '.join(self.beside)}."
         text = f"{text} {self.note}".strip()
         return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
+
+    @property
+    def adjustments(self) -> str:
+        """What became of p, in a sentence; "" where it is nobody's but this symbol's."""
+        if self.family is None:
+            return ""
+        told = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt {self.attempt}"
+        if not self.family.p:
+            return f"{told}; adjusted for the family once all of its {self.family.symbols} symbols are compared."
+        return (
+            f"{told}, {digits(self.p_family)} adjusted for {len(self.family.p)} symbols by Benjamini and Hochberg; at most "
+            f"{self.family.fdr:g} is asked, so that no more than this share of the promotions is expected to be false."
+        )
+
+    def p_values(self) -> dict[str, float | None]:
+        """Return the three p, None where there is none."""
+        values = {"p": self.p, "p_attempt": self.p_attempt, "p_family": self.p_family}
+        return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
     def _repr_html_(self) -> str:
         badge = (
@@ -106,6 +138,7 @@ class Verdict:
         text = f"<p><b>{html.escape(self.headline)}{':' if points else '.'}</b></p>" + (f"<ul>{points}</ul>" if points else "")
         text += f"<p>Beside that:</p><ul>{beside}</ul>" if beside else ""
         text += f"<p>{html.escape(self.note)}</p>" if self.note else ""
+        text += f"<p>{html.escape(self.adjustments)}</p>" if self.family else ""
         table = left_aligned(self.to_frame().to_html()) if self.gates else ""
         return f"{badge}<div style='font-size:110%; max-width:60em'>{text}</div>{table}"
 

@@ -1,6 +1,7 @@
 """Promotions: propose, judge, and let the champion be moved only where the policy says so."""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from fxhelpers.comparison import SEED, Comparison, compare
 from fxhelpers.errors import ParamsError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.ledger import AGAINST, Decision, Entry
 from fxhelpers.params import PromotionParams
-from fxhelpers.policy import Verdict
+from fxhelpers.policy import Family, Verdict
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
 from fxhelpers.promotion.deciding import Move, act, begin, failing, named, refuse_unrecorded
@@ -64,6 +65,13 @@ class Proposal:
             return pd.DataFrame({"comparison": [self.verdict.reason]})
         return self.comparison.to_frame()
 
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a summary says of it: against which version, by how much the RMSE differs as a fraction, and every p."""
+        change = policy.against_champion(self.comparison) if self.comparison else math.nan
+        against = self.champion.version if self.champion else None
+        return {"against": against, "rmse_change": change if math.isfinite(change) else None, **self.verdict.p_values()}
+
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         table = self.to_frame()
         return {"text/plain": table.to_string(), "text/html": table.to_html(), "application/json": self.to_json()}
@@ -71,9 +79,11 @@ class Proposal:
     def to_json(self) -> dict[str, Any]:
         """Return measures, tests, gates, verdict and policy, as JSON can hold them."""
         verdict = {"outcome": self.verdict.outcome, "reason": self.verdict.reason, "attempt": self.verdict.attempt}
+        verdict |= self.verdict.p_values()
         gates = [{**gate.to_json(), "rule": gate.rule, "said": gate.said} for gate in self.verdict.gates]
         told = self.comparison.to_json() if self.comparison else {}
-        return {**told, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
+        family = {"family": asdict(self.verdict.family)} if self.verdict.family else {}
+        return {**told, **family, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
 
 
 def propose(
@@ -87,6 +97,7 @@ def propose(
     reason: str = "",
     approved_by: str = "",
     override: bool = False,
+    family: Family | None = None,
 ) -> Proposal:
     """Compare a version with the champion and let the policy judge; with ``apply``, after writing the intent to act on it."""
     chosen = selection or Selection()
@@ -94,7 +105,7 @@ def propose(
         msg = "override: to promote against the verdict needs a reason; nothing was changed"
         raise ParamsError(msg)
     if not apply:
-        return replace(_judged(registry, name, symbol, chosen, compared=compared), override=override)
+        return replace(_judged(registry, name, symbol, chosen, compared=compared, family=family), override=override)
     if chosen.version is None and not chosen.challengers:
         chosen = replace(chosen, version=_challenger(registry, name, symbol, registry.champion(name)).version)
     refuse_unrecorded(f"fx run promote -p symbol {symbol} -p version {chosen.version or 0} -p apply true")
@@ -102,7 +113,7 @@ def propose(
     decision = begin(registry, name, "promotion", reason=reason, approved_by=approved_by, **about_it)
     with failing(registry, decision):
         _check_champion(registry, name, chosen)
-        judged = _judged(registry, name, symbol, chosen, compared=compared, decision=decision)
+        judged = _judged(registry, name, symbol, chosen, compared=compared, family=family, decision=decision)
     return replace(judged, decision=decision, override=override)
 
 
@@ -136,7 +147,14 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
 
 
 def _judged(
-    registry: RegistryClient, name: str, symbol: str, chosen: Selection, *, compared: bool, decision: Decision | None = None
+    registry: RegistryClient,
+    name: str,
+    symbol: str,
+    chosen: Selection,
+    *,
+    compared: bool,
+    family: Family | None,
+    decision: Decision | None = None,
 ) -> Proposal:
     champion = registry.version(name, chosen.champion) if chosen.champion is not None else registry.champion(name)
     given = _given(chosen, champion)
@@ -167,11 +185,25 @@ def _judged(
     )
     rules = registry.params.promotion
     attempt = read_ledger(registry, name).attempt(frame.digest, policy.policy_digest(rules), before=decision)
-    comparison = compare(frame, policy.questions(rules, attempt), cost=rules.evaluation.cost)
-    verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date())
+    comparison = compare(frame, policy.questions(rules, attempt, family), cost=rules.evaluation.cost)
+    verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date(), family=family)
     verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
+    _check_family(name, symbol, verdict, family)
     judged = challenger if frame.challenger == challenger.version else registry.version(name, frame.challenger)
     return Proposal(challenger=judged, comparison=comparison, verdict=verdict, **told)
+
+
+def _check_family(name: str, symbol: str, verdict: Verdict, family: Family | None) -> None:
+    """Refuse to decide by the p of another comparison than this one: all were adjusted together."""
+    if family is None or not family.p:
+        return
+    told, now = family.p.get(symbol), verdict.p_values()["p_attempt"]
+    if (told is None) != (now is None) or (told is not None and not math.isclose(told, now or 0.0, rel_tol=1e-9)):
+        msg = (
+            f"{name}: p is {now} now, and was {told} when the family of {family.symbols} symbols was compared: versions, prices, "
+            "policy or attempts changed since; nothing was changed: compare all of them again"
+        )
+        raise StaleComparisonError(msg)
 
 
 def _given(chosen: Selection, champion: ModelVersion | None) -> list[int]:
@@ -222,6 +254,8 @@ def _facts(proposal: Proposal) -> dict[str, Any]:
         facts["challengers"] = [comparison.frame.challenger, *comparison.frame.others]
         facts["gates"] = [gate.to_json() for gate in proposal.verdict.gates]
         facts["attempt"], facts["seed"] = proposal.verdict.attempt, SEED
+        if proposal.verdict.family:
+            facts["family"] = {**proposal.verdict.family.told(), **proposal.verdict.p_values()}
         facts["policy_sha256"] = policy.policy_digest(proposal.policy)
     return facts
 

@@ -5,6 +5,7 @@ import time
 from fxhelpers.errors import VersionNotFoundError
 from fxhelpers.ledger import Ledger
 from fxhelpers.params import MODEL_PREFIX
+from fxhelpers.records import PORTFOLIO
 from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger, read_ledgers
 from fxhelpers.registry.storage import registered_models
@@ -71,7 +72,11 @@ def known_models(registry: RegistryClient, name: str | None = None) -> list[str]
     if name:
         return [name]
     known = {model for model in registered_models(registry) if model.startswith(MODEL_PREFIX)}
-    known |= {f"{MODEL_PREFIX}{folder.name}" for folder in registry.params.paths.records.glob("*") if folder.is_dir()}
+    known |= {
+        f"{MODEL_PREFIX}{folder.name}"
+        for folder in registry.params.paths.records.glob("*")
+        if folder.is_dir() and folder.name != PORTFOLIO
+    }
     return sorted(known | set(read_ledgers(registry)))
 
 

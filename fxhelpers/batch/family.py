@@ -1,0 +1,73 @@
+"""Promotions of many symbols together: all comparisons first, then the decisions, by one rate of false promotions."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fxhelpers.batch.running import Batch, Outcome
+from fxhelpers.errors import ParamsError
+from fxhelpers.policy import Family
+
+COMPARING, DECIDING = "comparing", "deciding"
+
+
+def run_family(
+    batch: Batch, symbols: list[str], parameters: Mapping[str, Any], fdr: float, begin: Callable[[str], Callable[[Outcome], None]]
+) -> list[Outcome]:
+    """Compare all symbols, adjust every p for all of them, then decide about each.
+
+    A decision is made only if champion, versions, days and attempts are still
+    those of the comparison. Symbols whose comparison failed are not decided
+    about.
+
+    Parameters
+    ----------
+    batch : Batch
+        Of the notebook ``promote``.
+    symbols : list of str
+        Tickers.
+    parameters : dict
+        For the notebook; ``apply`` is for the decisions.
+    fdr : float
+        Share of the promotions that may be expected to be false.
+    begin : callable
+        Gets the name of a phase that begins, and returns what gets each of its
+        outcomes as it comes.
+
+    Returns
+    -------
+    list of Outcome
+        Of the decisions, and of the comparisons that failed.
+
+    Raises
+    ------
+    ParamsError
+        Another notebook, or a rate that cannot be.
+    """
+    if batch.kind != "promote":
+        msg = f"--fdr is for promote, which decides; {batch.kind} does not"
+        raise ParamsError(msg)
+    taken = sorted({"version", "champion", "challengers", "family"} & set(parameters))
+    if taken:
+        msg = f"--fdr compares every symbol's challenger with its champion; -p {', '.join(taken)} cannot be given beside it"
+        raise ParamsError(msg)
+    family: dict[str, Any] = {"fdr": fdr, "symbols": len(symbols)}
+    Family.read(family)
+    look = {**parameters, "apply": False, "family": family}
+    compared = batch.run(dict.fromkeys(symbols, look), begin(COMPARING), phase=COMPARING)
+    done = {o.symbol: o.summary for o in compared if o.summary is not None and not o.error}
+    failed = [outcome for outcome in compared if outcome.symbol not in done]
+    if batch.stopped or not done:
+        return failed
+    family["p"] = {symbol: told["p_attempt"] for symbol, told in done.items() if told.get("p_attempt") is not None}
+    batch.note(family=family)
+    chosen = {
+        symbol: {**parameters, "version": told["version"], "champion": _pinned(told), "family": family}
+        for symbol, told in done.items()
+    }
+    return failed + batch.run(chosen, begin(DECIDING), phase=DECIDING)
+
+
+def _pinned(told: Mapping[str, Any]) -> int:
+    """Return the champion that a decision has to find; 0 where there is none, or where the version itself is it."""
+    against = told["against"]
+    return int(against) if against is not None and against != told["version"] else 0

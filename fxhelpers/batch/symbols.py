@@ -1,0 +1,80 @@
+"""Which symbols a batch is about."""
+
+from pathlib import Path
+
+from fxhelpers.bundles import bundled_symbols
+from fxhelpers.errors import ParamsError
+from fxhelpers.params import MODEL_PREFIX, Params, check_symbol
+from fxhelpers.prices import known_symbols
+from fxhelpers.registry import RegistryClient
+from fxhelpers.registry.storage import registered_models
+
+
+def read_symbols(text: str, reads: list[str], params: Params) -> list[str]:
+    """Return the symbols that ``--symbols`` names, each once, in its order.
+
+    Parameters
+    ----------
+    text : str
+        ``AAPL,MSFT``; ``@file`` with symbols between commas, blanks or lines,
+        and comments after #; or ``all``.
+    reads : list of str
+        What the notebook reads. ``all`` are all symbols that have the first
+        of it: prices, a bundle, or versions in the registry.
+    params : Params
+        All of ``params.yaml``.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ParamsError
+        No symbol, something that is none, or a file that cannot be read.
+    """
+    where = "--symbols"
+    if text == "all":
+        return _all(reads, params)
+    if text.startswith("@"):
+        where = text.removeprefix("@")
+        try:
+            text = Path(where).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"--symbols {text}: {where} cannot be read: {error}"
+            raise ParamsError(msg) from error
+        text = "\n".join(line.partition("#")[0] for line in text.splitlines())
+    symbols = list(dict.fromkeys(text.replace(",", " ").split()))
+    if not symbols:
+        msg = f"{where}: no symbol; AAPL,MSFT or @file or all is expected"
+        raise ParamsError(msg)
+    wrong = []
+    for symbol in symbols:
+        try:
+            check_symbol(symbol)
+        except ParamsError as error:
+            wrong.append(str(error))
+    if wrong:
+        msg = f"{where}: {'; '.join(wrong[:5])}{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}; nothing was run"  # noqa: PLR2004 (the first few)
+        raise ParamsError(msg)
+    return symbols
+
+
+def _all(reads: list[str], params: Params) -> list[str]:
+    first = reads[0] if reads else "versions"
+    if first == "prices":
+        found = known_symbols(params.prices)
+        if found is None:
+            msg = f"--symbols all: prices.source {params.prices.source} cannot list its symbols; name them, or give @file"
+            raise ParamsError(msg)
+        where = f"prices.source: {params.prices.source}"
+    elif first == "bundle":
+        found, where = bundled_symbols(params.paths), str(params.paths.models)
+    else:
+        models = registered_models(RegistryClient(params))
+        found = sorted(name.removeprefix(MODEL_PREFIX) for name in models if name.startswith(MODEL_PREFIX))
+        where = params.mlflow.tracking_uri
+    if not found:
+        msg = f"--symbols all: there is none in {where}"
+        raise ParamsError(msg)
+    return found

@@ -1,0 +1,36 @@
+"""What the forkserver imports once for all its kernels; nobody else imports this."""
+
+import gc
+import os
+from importlib import import_module
+
+_MODULES = (
+    "arch.bootstrap",
+    "fxhelpers.evaluation",
+    "fxhelpers.history",
+    "fxhelpers.model_registry",
+    "fxhelpers.plots",
+    "fxhelpers.promotion",
+    "fxhelpers.registry",
+    "fxhelpers.training",
+    "fxhelpers.verification",
+    "ipykernel.ipkernel",
+    "ipykernel.kernelapp",
+    "ipykernel.zmqshell",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "statsmodels.stats.diagnostic",
+    "statsmodels.tsa.stattools",
+)
+
+gc.disable()  # imports leave nothing to collect
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # a pyplot that was imported with another drops figures
+os.environ.pop("JPY_PARENT_PID", None)  # ipykernel reads it when it is imported, and would watch a process that is not its parent
+for _name in _MODULES:
+    import_module(_name)
+import_module("sqlalchemy.orm").configure_mappers()
+gc.freeze()  # what was imported stays; a kernel that does not walk it does not copy its pages either
+gc.enable()
+
+PRELOADED_BY = os.getpid()
+"""The forkserver."""

@@ -1,0 +1,183 @@
+"""What came of a batch: one row a symbol, held against the records themselves."""
+
+import html
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fxhelpers.errors import FxError, ParamsError
+from fxhelpers.files import sha256
+from fxhelpers.params import load_params
+from fxhelpers.policy import Family
+from fxhelpers.records import PORTFOLIO
+from fxhelpers.results import Keyed, left_aligned, shown
+
+_COLUMNS = (
+    "version",
+    "verdict",
+    "result",
+    "stage",
+    "champion_before",
+    "champion_after",
+    "rmse_change",
+    "p",
+    "p_attempt",
+    "p_family",
+)
+"""Of what the notebooks' summaries say, what a row shows where it is there."""
+
+_LONG = 100
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Portfolio(Keyed):
+    """A batch and how each of its runs ended.
+
+    Attributes
+    ----------
+    batch : str
+        Its id.
+    about : dict
+        Who began it and when, notebook, parameters and symbols.
+    runs : DataFrame
+        One row a symbol: status, what the notebook's summary said, seconds,
+        error, the record's name and SHA-256, and whether the record still has
+        it.
+    family : Family or None
+        Where the symbols were decided about together.
+    """
+
+    batch: str
+    about: dict[str, Any]
+    runs: pd.DataFrame = field(repr=False)
+    family: Family | None = None
+
+    @property
+    def counts(self) -> pd.Series:
+        """How many symbols came to which verdict, or else to which status."""
+        told = self.runs["status"].where(self.runs["error"].notna(), "completed")
+        if "verdict" in self.runs:
+            told = told.where(self.runs["error"].notna(), self.runs["verdict"])
+        if "result" in self.runs:
+            told = told.mask(self.runs["error"].isna() & (self.runs["result"] == "promoted"), "promoted")
+        return told.value_counts()
+
+    @property
+    def seconds(self) -> float:
+        """From the beginning to the last outcome."""
+        return float(self.about["seconds"])
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a symbol."""
+        return self.runs
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the batch came to, in single values."""
+        failed = self.runs["error"].notna()
+        told: dict[str, Any] = {
+            "runs": len(self.runs),
+            "failed": int(failed.sum()),
+            **{str(k): int(v) for k, v in self.counts.items()},
+        }
+        if self.family:
+            told |= {"false_promotions_expected": self.family.fdr, "tested_together": len(self.family.p)}
+        return {**told, "seconds": round(self.seconds, 1), "records_intact": bool(self.runs.loc[~failed, "intact"].all())}
+
+    def _repr_html_(self) -> str:
+        about = self.about
+        rows = {
+            "notebook": about["notebook"],
+            "parameters": ", ".join(f"{key} = {value}" for key, value in about["parameters"].items()) or "-",
+            "begun": f"{about['time']} by {about['actor']}",
+            "ran": f"on {about['cluster'] or 'this machine'}, {shown(self.seconds)} s",
+            "came to": ", ".join(f"{count} {what}" for what, count in self.counts.items()),
+        }
+        head = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
+        return left_aligned(f"<table>{head}</table>") + self.table().to_html(escape=True)
+
+    def table(self) -> pd.DataFrame:
+        """Return the rows for people: what stands in every row is said once, errors are cut short, digests too."""
+        table = self.runs.drop(columns=["seconds", "intact"]).dropna(axis=1, how="all")
+        table["sha256"] = table["sha256"].str[:12]
+        if "error" in table:
+            table["error"] = table["error"].fillna("").str.slice(0, _LONG)
+        changed = ~self.runs["intact"] & self.runs["record"].notna()
+        table.loc[changed, "sha256"] = "CHANGED SINCE"
+        numbers = table.select_dtypes("number").columns
+        return table.assign(**{column: table[column].map(_digits) for column in numbers}).fillna("-")
+
+
+def read_portfolio(batch: str = "") -> Portfolio:
+    """Read what a batch wrote down, and hold it against the records.
+
+    Parameters
+    ----------
+    batch : str
+        Its id; by default the latest.
+
+    Returns
+    -------
+    Portfolio
+
+    Raises
+    ------
+    ParamsError
+        No such batch.
+    """
+    records = load_params().paths.records
+    known = sorted(path.stem for path in (records / PORTFOLIO).glob("*.jsonl"))
+    if batch not in known and (batch or not known):
+        msg = f"batch {batch!r}: there is none in {records / PORTFOLIO}; fx run NOTEBOOK --symbols … makes one"
+        raise ParamsError(msg)
+    lines = _lines(records / PORTFOLIO / f"{batch or known[-1]}.jsonl")
+    about = lines[0]
+    outcomes = [line for line in lines if "symbol" in line]
+    last = {line["symbol"]: line for line in outcomes}  # of several phases the last that it came to
+    family = next((line["family"] for line in lines if line.get("family")), None)
+    times = pd.to_datetime([line["time"] for line in lines])
+    runs = pd.DataFrame(
+        [_row(records, last.get(symbol) or {"symbol": symbol, "status": "not run"}) for symbol in about["symbols"]]
+    )
+    return Portfolio(
+        batch=about["batch"],
+        about={**about, "seconds": (times.max() - times.min()).total_seconds()},
+        runs=runs.set_index("symbol"),
+        family=Family.read(family),
+    )
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a journal; the last may have been cut off."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    if not found or "batch" not in found[0]:
+        msg = f"{path}: not the journal of a batch"
+        raise FxError(msg)
+    return found
+
+
+def _row(records: Path, line: dict[str, Any]) -> dict[str, Any]:
+    summary = line.get("summary") or {}
+    record = line.get("record")
+    path = records / record if record else None
+    return {
+        "symbol": line["symbol"],
+        "status": line["status"],
+        **{column: summary[column] for column in _COLUMNS if column in summary},
+        "error": line.get("error") or (None if line["status"] != "not run" else "not run"),
+        "seconds": line.get("seconds"),
+        "record": record,
+        "sha256": line.get("sha256"),
+        "intact": bool(path and path.is_file() and sha256(path.read_bytes()) == line.get("sha256")),
+    }
+
+
+def _digits(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.4g}"
