@@ -1,6 +1,5 @@
 """What came of a batch: one row a symbol, held against the records themselves."""
 
-import html
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from fxhelpers.files import sha256
 from fxhelpers.params import load_params
 from fxhelpers.policy import Family
 from fxhelpers.records import PORTFOLIO
-from fxhelpers.results import Keyed, left_aligned, shown
+from fxhelpers.results import Keyed, left_aligned, rows_html, shown, shown_as
 
 _COLUMNS = (
     "version",
@@ -83,7 +82,11 @@ class Portfolio(Keyed):
             **{str(k): int(v) for k, v in self.counts.items()},
         }
         if self.family:
-            told |= {"false_promotions_expected": self.family.fdr, "tested_together": len(self.family.p)}
+            told |= {
+                "fdr": self.family.fdr,
+                "tested_together": len(self.family.p),
+                "tested_by_none": len(self.runs) - len(self.family.p),
+            }
         return {**told, "seconds": round(self.seconds, 1), "records_intact": bool(self.runs.loc[~failed, "intact"].all())}
 
     def _repr_html_(self) -> str:
@@ -95,19 +98,48 @@ class Portfolio(Keyed):
             "ran": f"on {about['cluster'] or 'this machine'}, {shown(self.seconds)} s",
             "came to": ", ".join(f"{count} {what}" for what, count in self.counts.items()),
         }
-        head = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items())
-        return left_aligned(f"<table>{head}</table>") + self.table().to_html(escape=True)
+        return rows_html(rows) + _whole_table(self.table())
 
     def table(self) -> pd.DataFrame:
-        """Return the rows for people: what stands in every row is said once, errors are cut short, digests too."""
-        table = self.runs.drop(columns=["seconds", "intact"]).dropna(axis=1, how="all")
-        table["sha256"] = table["sha256"].str[:12]
-        if "error" in table:
-            table["error"] = table["error"].fillna("").str.slice(0, _LONG)
-        changed = ~self.runs["intact"] & self.runs["record"].notna()
-        table.loc[changed, "sha256"] = "CHANGED SINCE"
-        numbers = table.select_dtypes("number").columns
-        return table.assign(**{column: table[column].map(_digits) for column in numbers}).fillna("-")
+        """Return one row a symbol for people: percentages, dashes for nothing, errors cut short, no column without anything."""
+        runs = self.runs.dropna(axis=1, how="all")
+        table = pd.DataFrame(index=runs.index)
+        for column in ("status", "version", "verdict", "result", "stage"):
+            if column in runs and not (column == "status" and runs[column].eq("completed").all()):
+                table[column] = runs[column].map(_whole)
+        if "champion_after" in runs:
+            before = self.runs["champion_before"].map(_whole)
+            table["champion"] = before + " → " + runs["champion_after"].map(_whole)
+        if "rmse_change" in runs:
+            table["RMSE"] = runs["rmse_change"].map(lambda change: shown_as(change, "{:+.3%}"))
+        for column, name in (("p", "p"), ("p_attempt", "for attempts"), ("p_family", "for all symbols")):
+            if column in runs:
+                table[name] = runs[column].map(lambda p: shown_as(p, "{:.4g}"))
+        if "error" in runs:
+            table["error"] = runs["error"].fillna("").str.slice(0, _LONG)
+        return table
+
+    @property
+    def records(self) -> "Records":
+        """Each run's record, its SHA-256 as the batch has it, and whether the file still has it."""
+        found = self.runs.loc[self.runs["record"].notna(), ["record", "sha256", "intact"]]
+        return Records(found.assign(intact=found["intact"].map({True: "yes", False: "CHANGED OR GONE"})))
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of a batch, shown whole: pandas would leave out rows and cut digests.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        One row a symbol: record, sha256, intact.
+    """
+
+    frame: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        return _whole_table(self.frame)
 
 
 def read_portfolio(batch: str = "") -> Portfolio:
@@ -179,5 +211,13 @@ def _row(records: Path, line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _digits(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:.4g}"
+def _whole_table(table: pd.DataFrame) -> str:
+    with pd.option_context("display.max_colwidth", None):
+        return left_aligned(table.rename_axis(index=None, columns="symbol").to_html())
+
+
+def _whole(value: object) -> str:
+    """Return a number without the fraction that pandas gives it, or a word."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return "-"
+    return f"{value:.0f}" if isinstance(value, float) else str(value)

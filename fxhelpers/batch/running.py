@@ -144,7 +144,8 @@ class Batch:
         self.journal = params.paths.records / PORTFOLIO / f"{self.id}.jsonl"
         self.stopped = False
         self._everywhere: Callable[[str], object] = stop_batch
-        self._jobs, self._preloaded, self._resume, self._cluster = jobs, preloaded, resume, cluster
+        self.preloaded = preloaded
+        self._jobs, self._resume, self._cluster = jobs, resume, cluster
         self._registry = RegistryClient(params)
 
     def note(self, **facts: object) -> None:
@@ -225,7 +226,7 @@ class Batch:
             parameters=parameters,
             batch=self.id,
             inputs=inputs_digest(self._registry, self.notebook, self.reads, symbol, parameters),
-            preloaded=self._preloaded,
+            preloaded=self.preloaded,
             params_file=self.params.file,
             params_sha256=sha256(self.params.file.read_bytes()),
             registry=self.params.mlflow.tracking_uri,
@@ -268,7 +269,8 @@ def keep_portfolio(batch: Batch) -> RunResult:
     """
     batch.note(ended=True)
     notebook = batch.notebook.with_name("portfolio.ipynb")
-    return run_notebook(notebook, {"batch": batch.id}, params_file=batch.params.file, told={"batch": batch.id})
+    told = {"batch": batch.id}
+    return run_notebook(notebook, told, preloaded=batch.preloaded, params_file=batch.params.file, told=told)
 
 
 def stop_batch(batch: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fxhelpers.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, axes, finish, panels
 from fxhelpers.portfolio import Portfolio
@@ -26,9 +26,11 @@ def portfolio(found: Portfolio) -> list[Axes]:
         right.plot(changes[rows], places[rows], marker, color=colour, markersize=5, label=label)
     if len(changes) <= _MANY:
         right.set_yticks(places, list(changes.index), fontsize=7)
+        right.margins(y=0.1)
     else:
         right.set_ylabel(f"{len(changes)} symbols, best first")
     right.xaxis.set_major_formatter(PercentFormatter(1))
+    right.xaxis.set_major_locator(MaxNLocator(5))
     right.set_xlabel("RMSE against the champion, or zero where there is none; lower is better")
     right.xaxis.label.set_fontsize(8)
     right.set_title("Change of RMSE")
@@ -51,6 +53,7 @@ def family(found: Portfolio, ax: Axes | None = None) -> Axes | None:
     ax.plot(ranks[:survivors], p[:survivors], "o", color=GREEN, markersize=5, label=f"{survivors} survive")
     ax.plot(ranks[survivors:], p[survivors:], "x", color=BLUE, markersize=5, label=f"{len(p) - survivors} do not")
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("rank")
     ax.set_ylabel("p, adjusted for attempts (log scale)")
     ax.set_title("Who survives the adjustment for all symbols")
@@ -63,6 +66,7 @@ def _counts(found: Portfolio, ax: Axes) -> Axes:
     bars = ax.barh([str(what) for what in counts.index], counts, color=[_COLOURS.get(str(what), ORANGE) for what in counts.index])
     ax.bar_label(bars, padding=3)
     ax.margins(x=0.15)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("symbols")
     ax.set_title("What they came to")
     return finish(ax)

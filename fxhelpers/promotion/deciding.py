@@ -109,51 +109,65 @@ def act(
     stages: dict[int, str] | None = None,
     challenger: int | None = None,
 ) -> Decision:
+    """Take the model's lock, do what was decided, and note it on the version."""
+    with writing(registry, decision.model_name) as ledger:
+        done = act_under(ledger, registry, decision, facts=facts, move=move, stages=stages, challenger=challenger)
+    note_on_version(registry, done)
+    return done
+
+
+def act_under(
+    ledger: LedgerWriter,
+    registry: RegistryClient,
+    decision: Decision,
+    *,
+    facts: dict[str, Any],
+    move: Move | None = None,
+    stages: dict[int, str] | None = None,
+    challenger: int | None = None,
+) -> Decision:
     """Do what was decided, under the model's lock, and write the outcome: the one path to Production.
 
     The alias first, which is the truth, then the stages that mirror it.
     """
     name = decision.model_name
-    with writing(registry, name) as ledger:
-        if ledger.still_open(decision) is None:
-            msg = (
-                f"{decision.id} has its outcome already: it was carried out before, or another decision took it for interrupted; "
-                "nothing was changed: decide anew"
-            )
-            raise LockLostError(msg)
-        champion = registry.champion(name)
-        before = champion.version if champion else None
-        after = move.to if move else before
-        moved = None
-        if move and not move.by_hand and before not in {move.compared_with, after}:
-            msg = (
-                f"{name}: the decision was made against {named(move.compared_with)}, but the champion is {named(before)} by now; "
-                "nothing was changed: compare again"
-            )
-            raise StaleComparisonError(msg)
-        if after is not None and after in (stages or {}):
-            msg = f"{name}: version {after} is the champion by now, and was to leave Production; nothing was changed: decide anew"
-            raise StaleComparisonError(msg)
-        if after is not None and after != before and PRUNED in registry.version(name, after).tags:
-            msg = f"the files of version {after} of {name} were deleted on purpose; nothing was changed"
-            raise VersionNotFoundError(msg)
-        if after != before:
-            moved = ledger.announce(decision, before, after, facts)
-            ledger.lock.confirm()
-            _point(registry, name, after)
-            _check_moved(registry, name, after)
-        for version, stage in (stages or {}).items():
-            registry.set_stage(name, version, stage)
-        mirror_champion(registry, name)
-        retired = {after, *(version for version, stage in (stages or {}).items() if stage == "Archived")}
-        waiting = registry.challenger(name)
-        if waiting and waiting.version in retired:
-            registry.drop_alias(name, CHALLENGER)
-        if challenger is not None:
-            registry.set_alias(name, CHALLENGER, challenger)
-        done = _conclude(ledger, decision, {**facts, "from": before, "to": after, **({"moved": moved} if moved else {})})
-    note_on_version(registry, done)
-    return done
+    if ledger.still_open(decision) is None:
+        msg = (
+            f"{decision.id} has its outcome already: it was carried out before, or another decision took it for interrupted; "
+            "nothing was changed: decide anew"
+        )
+        raise LockLostError(msg)
+    champion = registry.champion(name)
+    before = champion.version if champion else None
+    after = move.to if move else before
+    moved = None
+    if move and not move.by_hand and before not in {move.compared_with, after}:
+        msg = (
+            f"{name}: the decision was made against {named(move.compared_with)}, but the champion is {named(before)} by now; "
+            "nothing was changed: compare again"
+        )
+        raise StaleComparisonError(msg)
+    if after is not None and after in (stages or {}):
+        msg = f"{name}: version {after} is the champion by now, and was to leave Production; nothing was changed: decide anew"
+        raise StaleComparisonError(msg)
+    if after is not None and after != before and PRUNED in registry.version(name, after).tags:
+        msg = f"the files of version {after} of {name} were deleted on purpose; nothing was changed"
+        raise VersionNotFoundError(msg)
+    if after != before:
+        moved = ledger.announce(decision, before, after, facts)
+        ledger.lock.confirm()
+        _point(registry, name, after)
+        _check_moved(registry, name, after)
+    for version, stage in (stages or {}).items():
+        registry.set_stage(name, version, stage)
+    mirror_champion(registry, name)
+    retired = {after, *(version for version, stage in (stages or {}).items() if stage == "Archived")}
+    waiting = registry.challenger(name)
+    if waiting and waiting.version in retired:
+        registry.drop_alias(name, CHALLENGER)
+    if challenger is not None:
+        registry.set_alias(name, CHALLENGER, challenger)
+    return _conclude(ledger, decision, {**facts, "from": before, "to": after, **({"moved": moved} if moved else {})})
 
 
 def was_interrupted(decision: Decision) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from fxhelpers.bundles import Bundle
 from fxhelpers.ledger import Decision
 from fxhelpers.params import STAGES
-from fxhelpers.promotion.deciding import Move, act, begin, check_by_hand, failing
-from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version
+from fxhelpers.promotion.deciding import Move, act, act_under, begin, check_by_hand, failing, note_on_version
+from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version, store_bundle
 from fxhelpers.registry.client import ENTERED
+from fxhelpers.registry.ledgers import LedgerWriter, writing
 from fxhelpers.results import Keyed
 
 logger = logging.getLogger(__name__)
@@ -75,10 +76,16 @@ def register(
     with failing(registry, decision):
         if (stage or registry.params.model_registry.default_stage) == "Production":
             check_by_hand(registry)
-        version, created = create_version(registry, bundle, name, description=description, tags=tags)
-        if not created:
-            logger.warning("%s: this bundle is version %d already; no new version was made", name, version.version)
-        decision = _enter(registry, decision, version, stage, created=created)
+        stored = store_bundle(registry, bundle, name, description=description, tags=tags)
+        with writing(registry, name) as ledger:
+            found = (stored, False) if isinstance(stored, ModelVersion) else create_version(registry, stored, name, ledger.lock)
+            version, created = found
+            if not created:
+                logger.warning("%s: this bundle is version %d already; no new version was made", name, version.version)
+            decision = _enter(registry, ledger, decision, version, stage, created=created)
+        note_on_version(registry, decision)
+        if ENTERED not in version.tags:
+            registry.annotate(name, version.version, tags={ENTERED: str(decision.outcome and decision.outcome.facts["stage"])})
         version = registry.version(name, version.version)
     logger.info("Registered %s as version %d, stage %s", name, version.version, version.stage)
     return Registration(
@@ -113,7 +120,9 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
     return registry.version(name, version)
 
 
-def _enter(registry: RegistryClient, decision: Decision, version: ModelVersion, stage: str | None, *, created: bool) -> Decision:
+def _enter(
+    registry: RegistryClient, ledger: LedgerWriter, decision: Decision, version: ModelVersion, stage: str | None, *, created: bool
+) -> Decision:
     """Bring a registered version to its stage; one that was never brought to any becomes the challenger."""
     number = version.version
     new = ENTERED not in version.tags  # also one whose registration was killed before it came this far
@@ -138,11 +147,7 @@ def _enter(registry: RegistryClient, decision: Decision, version: ModelVersion, 
     if wanted == "Production":
         if version.stage != "Production":
             facts.update(rests_on="manual", reason="To Production with its registration, by hand.")
-        done = act(registry, decision, facts=facts, move=Move(to=number, by_hand=True))
-    else:
-        challenger = number if new and wanted in {"None", "Staging"} else None
-        stages = {number: wanted} if wanted != version.mirror else {}
-        done = act(registry, decision, facts=facts, stages=stages, challenger=challenger)
-    if new:
-        registry.annotate(version.name, number, tags={ENTERED: wanted})
-    return done
+        return act_under(ledger, registry, decision, facts=facts, move=Move(to=number, by_hand=True))
+    challenger = number if new and wanted in {"None", "Staging"} else None
+    stages = {number: wanted} if wanted != version.mirror else {}
+    return act_under(ledger, registry, decision, facts=facts, stages=stages, challenger=challenger)

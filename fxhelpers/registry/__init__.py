@@ -19,6 +19,7 @@ from fxhelpers.registry.models import (
     create_version,
     load_version,
     misdirected,
+    store_bundle,
     stored_digest,
 )
 from fxhelpers.registry.version import ModelVersion, in_production
@@ -36,5 +37,6 @@ __all__ = [
     "in_production",
     "load_version",
     "misdirected",
+    "store_bundle",
     "stored_digest",
 ]

@@ -122,42 +122,76 @@ def check_tags(tags: dict[str, str]) -> None:
         raise ParamsError(msg)
 
 
-def create_version(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBundle:
+    """A bundle whose files are in a run, and of which a version can be made.
+
+    Attributes
+    ----------
+    run_id : str
+        The run.
+    digest : str
+        Of the bundle.
+    words : dict
+        Tags and description of the version to be.
+    """
+
+    run_id: str
+    digest: str
+    words: dict[str, Any]
+
+
+def store_bundle(
     registry: RegistryClient, bundle: Bundle, name: str, *, description: str | None, tags: dict[str, str]
-) -> tuple[ModelVersion, bool]:
-    """Store a bundle as a new version of a registered model, unless it is one already; True where it was created.
+) -> "StoredBundle | ModelVersion":
+    """Store what a version of a registered model is made of, or return the version that the same bundle is already.
 
     One pipeline with signature, input example and explicit requirements, in
     the skops format. The tags go on the version and on its run, beside our
-    own; the version is the one that the registry returned for this creation.
+    own.
     """
     existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
     if existing:
         registry.annotate(name, existing.version, tags=tags, description=description)
-        return registry.version(name, existing.version), False
+        return registry.version(name, existing.version)
     own = dict(zip(_OWN_TAGS, ("MLP", "regression", "stock_returns", bundle.symbol, bundle.timestamp), strict=True))
     run_id, digest = _store(registry, bundle, name, {**tags, **own})
     digests = {BUNDLE_DIGEST: bundle.digest, MODEL_DIGEST: digest}
-    with ModelLock(registry, name) as lock, registry.session("register", name, urgent=True) as client:
-        existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
-        if existing:  # somebody registered the same bundle at the same time
+    words = {"tags": {**tags, **own, **digests}, "description": description or _describe(bundle)}
+    return StoredBundle(run_id=run_id, digest=bundle.digest, words=words)
+
+
+def create_version(registry: RegistryClient, stored: StoredBundle, name: str, lock: ModelLock) -> tuple[ModelVersion, bool]:
+    """Make a version of what is stored, under the model's lock; False beside that of somebody who was faster."""
+    with registry.session("register", name, urgent=True) as client:
+        existing = registry.find_version(name, BUNDLE_DIGEST, stored.digest)
+        if existing:
             return existing, False
-        with suppress_existing():
-            client.create_registered_model(name)
         lock.confirm()
-        words = {"tags": {**tags, **own, **digests}, "description": description or _describe(bundle)}
-        created = _create_once(client, name, run_id, words, registry.uri)
+        try:
+            created = _create_once(client, name, stored, registry)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            with suppress_existing():
+                client.create_registered_model(name)
+            lock.confirm()
+            created = _create_once(client, name, stored, registry)
     return registry.version(name, created), True
 
 
-def _create_once(client: MlflowClient, name: str, run_id: str, words: dict[str, Any], uri: str) -> int:
-    """Create a version, and make sure that there is one of it, however often the network sent that."""
-    lost: Exception = VersionNotFoundError(f"cannot register {name}: {uri} says that it did, and has no such version")
+def _create_once(client: MlflowClient, name: str, stored: StoredBundle, registry: RegistryClient) -> int:
+    """Create a version, and make sure that there is one of it, however often a network sent that."""
+    run_id, words = stored.run_id, stored.words
+    lost: Exception = VersionNotFoundError(f"cannot register {name}: {registry.uri} says that it did, and has no such version")
     for _ in range(_TRIES):
         try:
-            client.create_model_version(name, f"runs:/{run_id}/{_ARTIFACT}", run_id, await_creation_for=0, **words)
+            made = client.create_model_version(name, f"runs:/{run_id}/{_ARTIFACT}", run_id, await_creation_for=0, **words)
         except (MlflowException, requests.RequestException, StrangeAnswerError) as error:
             lost = error
+        else:
+            if not registry.params.is_server:
+                return int(made.version)
         same = client.search_model_versions(f"name={quoted(name)} and tags.`{BUNDLE_DIGEST}` = '{words['tags'][BUNDLE_DIGEST]}'")
         found = sorted(same, key=lambda v: int(v.version))
         for copy in (v for v in found[1:] if v.run_id == run_id):
