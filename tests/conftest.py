@@ -26,7 +26,9 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKE
 
 from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle, load_bundle
-from fxhelpers.registry import RegistryClient
+from fxhelpers.registry import RegistryClient, create_version, store_bundle
+from fxhelpers.registry.lock import ModelLock
+from fxhelpers.registry.models import StoredBundle
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")
@@ -128,6 +130,14 @@ def registered(project: Project, trained: dict[str, Path]) -> Callable[..., int]
         return ModelRegistry(project.folder / "params.yaml").register_model(bundle, **options).version
 
     return register
+
+
+def half_registered(registry: ModelRegistry, bundle: Bundle) -> None:
+    """Make a version of a bundle, as a registration does that is killed right after."""
+    stored = store_bundle(registry.client, bundle, NAME, description=None, tags={})
+    assert isinstance(stored, StoredBundle)
+    with ModelLock(registry.client, NAME) as lock:
+        create_version(registry.client, stored, NAME, lock)
 
 
 @pytest.fixture(scope="session")

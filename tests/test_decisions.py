@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import NAME, Project
+from conftest import NAME, Project, half_registered
 from sqlalchemy import create_engine, text
 
 from fxhelpers import ModelRegistry
@@ -30,7 +30,7 @@ from fxhelpers.policy import judge, questions
 from fxhelpers.processes import process_identity
 from fxhelpers.promotion.deciding import Move, act, begin
 from fxhelpers.promotion.evidence import frame_in
-from fxhelpers.registry import MODEL_DIGEST, create_version
+from fxhelpers.registry import MODEL_DIGEST
 from fxhelpers.registry.ledgers import fetch, read_ledger, writing
 
 Register = Callable[..., int]
@@ -486,5 +486,5 @@ def test_a_registration_that_is_at_work_is_no_problem(registered: Register, proj
     registered("regularised")
     bundle = project.bundle()
     begin(registry.client, NAME, "registration", bundle=bundle.digest)
-    create_version(registry.client, bundle, NAME, description=None, tags={})
+    half_registered(registry, bundle)
     assert [finding.level for finding in registry.verify("AAPL").findings] == ["note"]

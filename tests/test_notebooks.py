@@ -24,7 +24,11 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_form(path: Path) -> None:
     nb = nbformat.read(path, as_version=4)
     nbformat.validate(nb)
-    assert nb.metadata["fxhelpers"] == {"notebook": path.stem}
+    mark = dict(nb.metadata["fxhelpers"])
+    assert mark.pop("notebook") == path.stem
+    about = {"folder": "_portfolio"} if path.stem == "portfolio" else {"reads": mark.get("reads")}
+    assert mark == about
+    assert set(mark.get("reads", [])) <= {"prices", "bundle", "evaluation", "versions"}
     first, parameters, imports = nb.cells[:3]
     assert first.source.startswith("# ")
     assert "**Reads**" in first.source

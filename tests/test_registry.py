@@ -13,7 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NAME, Project
+from conftest import NAME, Project, half_registered
 
 from fxhelpers import ModelRegistry, evaluate_bundle, load_params, load_prices, write_evaluation
 from fxhelpers.bundles import load_bundle
@@ -27,7 +27,7 @@ from fxhelpers.errors import (
     StageError,
     VersionNotFoundError,
 )
-from fxhelpers.registry import create_version, load_version
+from fxhelpers.registry import load_version
 from fxhelpers.registry.models import _example
 from fxhelpers.training import supervised
 
@@ -157,7 +157,7 @@ def test_registering_again_never_takes_the_champion_out_of_production(project: P
 def test_a_registration_that_was_killed_after_its_version_is_completed_by_the_next(project: Project) -> None:
     bundle = project.bundle()
     registry = ModelRegistry()
-    create_version(registry.client, bundle, NAME, description=None, tags={})  # and then the process dies
+    half_registered(registry, bundle)  # and then the process dies
     result = registry.register_model(bundle)
     assert (result.version, result.created, result.stage) == (1, False, "Staging")
     challenger = registry.client.challenger(NAME)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import papermill.execute
+from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
@@ -96,8 +97,11 @@ def run_notebook(
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError):
         pass
     except KeyboardInterrupt:
-        if threading.current_thread() is threading.main_thread():
+        if _in_main_thread():
             raise
+    finally:
+        if not _in_main_thread():
+            ensure_event_loop().close()  # nbclient makes one for every thread, and leaves it
     nb = kept[0].nb
     return RunResult(
         record=kept[0].record,
@@ -106,3 +110,7 @@ def run_notebook(
         error=nb.metadata[MARK]["record"].get("error"),
         seconds=float(nb.metadata.papermill["duration"]),
     )
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

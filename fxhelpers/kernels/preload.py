@@ -29,6 +29,7 @@ os.environ.pop("JPY_PARENT_PID", None)  # ipykernel reads it when it is imported
 for _name in _MODULES:
     import_module(_name)
 import_module("sqlalchemy.orm").configure_mappers()
+import_module("pandas").set_option("display.max_columns", 20)  # imported outside of a kernel, it takes a notebook for a terminal
 gc.freeze()  # what was imported stays; a kernel that does not walk it does not copy its pages either
 gc.enable()
 

@@ -1,0 +1,272 @@
+"""Many symbols at once: what is run, what is kept, how it ends, and who is promoted together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+from conftest import ROOT, Project
+from nbformat.v4 import new_code_cell, new_notebook
+
+from fxhelpers import ModelRegistry, load_params, read_portfolio
+from fxhelpers.batch import Batch, Outcome, read_symbols, run_family
+from fxhelpers.batch.running import stop_batch
+from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
+from fxhelpers.files import sha256
+from fxhelpers.records import read_summary
+
+FX = str(Path(sys.executable).with_name("fx"))
+SYMBOLS = ("AAPL", "IBM", "MSFT")
+
+
+@pytest.fixture
+def notebook(project: Project) -> Path:
+    """A notebook of ours that says which symbol it got, and fails for BAD."""
+    parameters = new_code_cell('symbol: str = "AAPL"  # ticker\nseconds: float = 0.0  # to wait')
+    parameters.metadata["tags"] = ["parameters"]
+    cells = [
+        parameters,
+        new_code_cell("import os, time\nfrom fxhelpers import summary\nopen(f'began-{symbol}', 'w').close()\ntime.sleep(seconds)"),
+        new_code_cell("assert symbol != 'BAD', 'this symbol is bad'"),
+        new_code_cell("summary('probe', symbol=symbol, verdict='promote' if symbol < 'M' else 'keep', pid=os.getpid())"),
+    ]
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": spec, "fxhelpers": {"notebook": "probe", "reads": ["prices"]}}
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        (project.folder / path.name).symlink_to(path)  # its portfolio lies beside it
+    path = project.folder / "probe.ipynb"
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def run(name: str | Path, symbols: tuple[str, ...] = SYMBOLS, **options: Any) -> list[Outcome]:
+    path = name if isinstance(name, Path) else ROOT / "notebooks" / f"{name}.ipynb"
+    parameters = options.pop("parameters", {})
+    batch = Batch(path, load_params(), jobs=3, **options)
+    batch.begin(list(symbols), parameters=parameters)
+    return batch.run(dict.fromkeys(symbols, parameters), lambda _: None)
+
+
+def test_a_batch_runs_each_symbol_in_a_kernel_of_its_own_and_one_failure_stops_no_other(notebook: Path, project: Project) -> None:
+    (project.folder / "list").write_text("AAPL, BAD # a bad one\n\nMSFT AAPL\n")
+    done = subprocess.run([FX, "run", "probe.ipynb", "--symbols", "@list"], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "2 of 3 runs of probe completed" in done.stdout
+    assert "BAD  failed in" in done.stdout
+    assert "AssertionError: this symbol is bad" in done.stdout
+    lines = done.stderr.splitlines()
+    assert [line.partition(" (")[0] for line in lines[:3]] == [f"probe {n}/3" for n in (1, 2, 3)]
+    assert "1 failed" in lines[2]
+    assert lines[-1] == "Error: 1 of 3 runs failed; their records say why"
+    found = read_portfolio()
+    assert list(found.runs.index) == ["AAPL", "BAD", "MSFT"]
+    assert list(found.runs["status"]) == ["completed", "failed", "completed"]
+    (record,) = (project.folder / "outputs" / "records" / "_portfolio").glob("*.ipynb")
+    text = record.read_text()
+    for symbol in found.runs.index:
+        (of_run,) = project.records(symbol)
+        assert sha256(of_run.read_bytes()) in text  # the batch's record names every run's record
+    summary = read_summary(json.loads(text))
+    assert summary is not None
+    assert (summary["runs"], summary["failed"], summary["promote"], summary["keep"]) == (3, 1, 1, 1)
+    assert "image/png" in text
+    project.records("AAPL")[0].write_text("{}")
+    assert dict(read_portfolio().runs["intact"]) == {"AAPL": False, "BAD": True, "MSFT": True}
+
+
+def test_kernels_of_a_batch_are_processes_of_their_own_and_the_records_tell_of_it(notebook: Path, project: Project) -> None:
+    outcomes = run(notebook)
+    assert [outcome.symbol for outcome in outcomes] == list(SYMBOLS)  # in the order that was asked for
+    assert len({outcome.summary["pid"] for outcome in outcomes if outcome.summary}) == 3
+    headers = [json.loads(project.records(symbol)[0].read_text())["metadata"]["fxhelpers"]["record"] for symbol in SYMBOLS]
+    assert {told["kernel"] for told in headers} == {"preloaded"}
+    assert len({told["batch"] for told in headers}) == 1
+    assert not [process for process in psutil.process_iter() if process.pid in {o.summary["pid"] for o in outcomes if o.summary}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no symbol; AAPL,MSFT or @file or all"),
+        (" , ", "no symbol"),
+        ("AAPL,../x", "'../x' is not a ticker"),
+        ("@nowhere", "nowhere cannot be read"),
+        ("@empty", "empty: no symbol"),
+    ],
+)
+def test_symbols_that_are_none_are_refused_before_anything_runs(project: Project, text: str, message: str) -> None:
+    Path("empty").write_text("# none\n")
+    with pytest.raises(ParamsError, match=message):
+        read_symbols(text, ["prices"], load_params())
+
+
+def test_all_are_those_that_have_what_the_notebook_reads(project: Project, registered: Callable[..., int]) -> None:
+    params = load_params()
+    assert read_symbols("all", ["prices"], params) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    with pytest.raises(ParamsError, match="--symbols all: there is none in"):
+        read_symbols("all", ["bundle", "prices"], params)
+    project.bundle("IBM", max_iter=2)
+    assert read_symbols("all", ["bundle", "prices"], params) == ["IBM"]
+    registered("regularised")
+    assert read_symbols("all", ["versions", "prices"], params) == ["AAPL"]
+    project.write(prices={"source": "yfinance"})
+    with pytest.raises(ParamsError, match="yfinance cannot list its symbols"):
+        read_symbols("all", ["prices"], load_params())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["portfolio", "--symbols", "AAPL"], "takes a symbol"),
+        (["register", "--symbols", "AAPL", "-p", "symbol", "IBM"], "--symbols names the symbols already"),
+        (["register", "--resume"], "--resume: only together with --symbols"),
+        (["register", "--symbols", "AAPL", "--require-promotion"], "--require-promotion is for a single symbol"),
+        (["register", "--symbols", "AAPL", "--fdr", "0.1"], "--fdr is for promote"),
+        (["promote", "--symbols", "AAPL", "--fdr", "1.5"], "fdr above 0 and at most 0.5"),
+        (["promote", "--symbols", "AAPL", "--fdr", "0.1", "-p", "version", "1"], "-p version cannot be given beside it"),
+        (["register", "--symbols", "AAPL", "--cluster", "tcp://127.0.0.1:1"], "is a file of this machine"),
+    ],
+)
+def test_what_makes_no_sense_for_a_batch_is_one_line(project: Project, arguments: list[str], message: str) -> None:
+    from click.testing import CliRunner
+
+    from fxhelpers.cli import cli
+
+    found = CliRunner().invoke(cli, ["run", *arguments])
+    assert found.exit_code in {1, 2}
+    assert message in " ".join(found.output.split())
+    assert not list((project.folder / "outputs").glob("records/[A-Z]*"))
+
+
+def test_resume_runs_only_what_has_no_sealed_record_of_the_same_inputs(project: Project) -> None:
+    for symbol in SYMBOLS:
+        project.bundle(symbol, max_iter=2)
+
+    def resumed(**options: Any) -> dict[str, str]:
+        return {outcome.symbol: outcome.status for outcome in run("register", resume=True, **options)}
+
+    assert set(resumed().values()) == {"completed"}
+    assert set(resumed().values()) == {"kept"}
+    assert set(resumed(parameters={"description": "another"}).values()) == {"completed"}  # another parameter
+    (first, *_) = project.records("AAPL")
+    first.write_text(first.read_text().replace("the latest bundle", "the lastest bundle"))  # sealed with other bytes
+    project.bundle("IBM", max_iter=3)  # another bundle
+    assert resumed() == {"AAPL": "completed", "IBM": "completed", "MSFT": "kept"}
+    project.write(model_registry={"retention_days": 7})  # another params.yaml
+    assert set(resumed().values()) == {"completed"}
+
+
+def test_a_failed_run_is_run_again_by_resume(notebook: Path, project: Project) -> None:
+    symbols = ("AAPL", "BAD")
+    assert [o.status for o in run(notebook, symbols)] == ["completed", "failed"]
+    assert [o.status for o in run(notebook, symbols, resume=True)] == ["kept", "failed"]
+    assert len(project.records("AAPL")) == 1
+    assert len(project.records("BAD")) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(notebook: Path, project: Project, number: signal.Signals) -> None:
+    symbols = [f"S{n}" for n in range(6)]
+    command = [FX, "run", "probe.ipynb", "--symbols", ",".join(symbols), "-p", "seconds", "60", "--jobs", "2"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 40
+    while len(list(project.folder.glob("began-*"))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    started = psutil.Process(running.pid).children(recursive=True)
+    os.killpg(running.pid, number)  # as a terminal does, to all that it holds
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "Error: stopped; what had begun is recorded, and fx run probe.ipynb" in errors
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert not alive
+    found = read_portfolio().runs["status"].value_counts()
+    assert dict(found) == {"stopped": 4, "interrupted": 2}
+    for path in (project.folder / "outputs" / "records").glob("S*/*.ipynb"):
+        told = json.loads(path.read_text())["metadata"]["fxhelpers"]["record"]
+        assert (told["status"], bool(told["ended"])) == ("interrupted", True)
+
+
+def test_a_batch_that_is_stopped_between_two_runs_begins_nothing_more(notebook: Path, project: Project) -> None:
+    batch = Batch(notebook, load_params(), jobs=1)
+    batch.begin(list(SYMBOLS), parameters={})
+    outcomes = batch.run(dict.fromkeys(SYMBOLS, {}), lambda _: stop_batch(batch.id))
+    assert [outcome.status for outcome in outcomes][0] == "completed"
+    assert [outcome.status for outcome in outcomes][-1] == "stopped"
+
+
+def prepared(project: Project, symbols: tuple[str, ...] = SYMBOLS) -> ModelRegistry:
+    """Each symbol with a champion, and a challenger that is another model."""
+    registry = project.registry(promotion={"gates": [{**QUICK, "id": "superior", "test": "stationary_bootstrap"}]})
+    for symbol in symbols:
+        registry.register_model(project.bundle(symbol, max_iter=2), stage="Production")
+        time.sleep(1)  # bundles are named by the second
+        registry.register_model(project.bundle(symbol, max_iter=5))
+    return registry
+
+
+QUICK = {"versus": "champion", "alpha": 0.05, "resamples": 1_000}
+
+
+def test_promotions_together_are_decided_by_the_adjusted_p_of_all(project: Project) -> None:
+    registry = prepared(project)
+    batch = Batch(ROOT / "notebooks" / "promote.ipynb", registry.params, jobs=3)
+    batch.begin(list(SYMBOLS), parameters={"apply": True}, fdr=0.5)
+    phases: list[str] = []
+
+    def begin(phase: str) -> Callable[[Outcome], None]:
+        phases.append(phase)
+        if phase == "deciding":  # between comparison and decision somebody makes another version champion
+            registry.transition_stage(registry.model_name("IBM"), 2, "Production")
+        return lambda _: None
+
+    outcomes = {outcome.symbol: outcome for outcome in run_family(batch, list(SYMBOLS), {"apply": True}, 0.5, begin)}
+    assert phases == ["comparing", "deciding"]
+    assert "StaleComparisonError" in str(outcomes["IBM"].error)
+    found = read_portfolio(batch.id)
+    assert found.family is not None
+    p = found.family.p
+    assert set(p) == set(SYMBOLS)
+    for symbol in ("AAPL", "MSFT"):
+        summary = outcomes[symbol].summary
+        assert summary is not None
+        smaller = sorted(p.values())
+        adjusted = min(1, min(value * len(p) / (rank + 1) for rank, value in enumerate(smaller) if value >= p[symbol]))
+        assert summary["p_attempt"] == p[symbol] == min(1, 2 * summary["p"])
+        assert summary["p_family"] == pytest.approx(adjusted)
+        assert (summary["result"] == "promoted") == (adjusted <= 0.5)
+        decision = registry.history(symbol).ledger.decisions[-1] if hasattr(registry.history(symbol), "ledger") else None
+        entries = json.loads(registry.history(symbol).to_json())
+        assert '"tested": 3' in json.dumps(entries)
+        assert decision is None or decision.outcome is not None
+        comparing, deciding = (json.loads(path.read_text()) for path in project.records(symbol))
+        assert "adjusted for the family once all of its 3 symbols are compared" in json.dumps(comparing)
+        assert "adjusted for 3 symbols by Benjamini and Hochberg" in json.dumps(deciding)
+    assert not registry.verify(deep=True).problems
+    family = {"fdr": 0.5, "symbols": 3, "p": {**p, "AAPL": p["AAPL"] / 2}}
+    with pytest.raises(FxError, match=r"p is .* now, and was .* when the family of 3 symbols was compared"):
+        registry.propose("AAPL", 2, family=family)
+
+
+def test_a_cluster_that_is_not_there_is_one_line(project: Project) -> None:
+    project.settings["mlflow"]["tracking_uri"] = "http://127.0.0.1:9"
+    project.write()
+    batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster="tcp://127.0.0.1:9")
+    with pytest.raises(ParamsError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+        batch.run({"AAPL": {}}, lambda _: None)
+
+
+def test_what_is_no_notebook_for_a_batch_is_refused(project: Project) -> None:
+    nbformat.write(new_notebook(cells=[]), "plain.ipynb")
+    with pytest.raises(RunRefusedError, match="leaves a record and takes a symbol"):
+        Batch(Path("plain.ipynb"), load_params(), jobs=1)
+    with pytest.raises(RegistryUnavailableError, match="is a file of this machine"):
+        Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster="tcp://127.0.0.1:9")
