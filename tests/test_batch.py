@@ -34,7 +34,9 @@ def notebook(project: Project) -> Path:
     parameters.metadata["tags"] = ["parameters"]
     cells = [
         parameters,
-        new_code_cell("import os, time\nfrom fxhelpers import summary\nopen(f'began-{symbol}', 'w').close()\ntime.sleep(seconds)"),
+        new_code_cell(
+            "import os, time\nfrom fxhelpers import summary\nopen(f'began-{symbol}', 'w').close()\ntime.sleep(seconds)"
+        ),
         new_code_cell("assert symbol != 'BAD', 'this symbol is bad'"),
         new_code_cell("summary('probe', symbol=symbol, verdict='promote' if symbol < 'M' else 'keep', pid=os.getpid())"),
     ]
@@ -173,7 +175,9 @@ def test_a_failed_run_is_run_again_by_resume(notebook: Path, project: Project) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(notebook: Path, project: Project, number: signal.Signals) -> None:
+def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
+    notebook: Path, project: Project, number: signal.Signals
+) -> None:
     symbols = [f"S{n}" for n in range(6)]
     command = [FX, "run", "probe.ipynb", "--symbols", ",".join(symbols), "-p", "seconds", "60", "--jobs", "2"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -198,9 +202,8 @@ def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(notebook: Path,
 def test_a_batch_that_is_stopped_between_two_runs_begins_nothing_more(notebook: Path, project: Project) -> None:
     batch = Batch(notebook, load_params(), jobs=1)
     batch.begin(list(SYMBOLS), parameters={})
-    outcomes = batch.run(dict.fromkeys(SYMBOLS, {}), lambda _: stop_batch(batch.id))
-    assert [outcome.status for outcome in outcomes][0] == "completed"
-    assert [outcome.status for outcome in outcomes][-1] == "stopped"
+    outcomes = batch.run({symbol: {} for symbol in SYMBOLS}, lambda _: stop_batch(batch.id))
+    assert [outcome.status for outcome in outcomes] == ["completed", "stopped", "stopped"]
 
 
 def prepared(project: Project, symbols: tuple[str, ...] = SYMBOLS) -> ModelRegistry:
@@ -239,14 +242,11 @@ def test_promotions_together_are_decided_by_the_adjusted_p_of_all(project: Proje
         summary = outcomes[symbol].summary
         assert summary is not None
         smaller = sorted(p.values())
-        adjusted = min(1, min(value * len(p) / (rank + 1) for rank, value in enumerate(smaller) if value >= p[symbol]))
+        adjusted = min(*(value * len(p) / (rank + 1) for rank, value in enumerate(smaller) if value >= p[symbol]), 1.0)
         assert summary["p_attempt"] == p[symbol] == min(1, 2 * summary["p"])
         assert summary["p_family"] == pytest.approx(adjusted)
         assert (summary["result"] == "promoted") == (adjusted <= 0.5)
-        decision = registry.history(symbol).ledger.decisions[-1] if hasattr(registry.history(symbol), "ledger") else None
-        entries = json.loads(registry.history(symbol).to_json())
-        assert '"tested": 3' in json.dumps(entries)
-        assert decision is None or decision.outcome is not None
+        assert '"tested": 3' in registry.history(symbol).to_json()
         comparing, deciding = (json.loads(path.read_text()) for path in project.records(symbol))
         assert "adjusted for the family once all of its 3 symbols are compared" in json.dumps(comparing)
         assert "adjusted for 3 symbols by Benjamini and Hochberg" in json.dumps(deciding)
@@ -260,7 +260,7 @@ def test_a_cluster_that_is_not_there_is_one_line(project: Project) -> None:
     project.settings["mlflow"]["tracking_uri"] = "http://127.0.0.1:9"
     project.write()
     batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster="tcp://127.0.0.1:9")
-    with pytest.raises(ParamsError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
+    with pytest.raises(ParamsError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         batch.run({"AAPL": {}}, lambda _: None)
 
 

@@ -88,7 +88,9 @@ def test_a_preloaded_kernel_finds_what_an_ordinary_one_finds(probe: Callable[...
 
 
 def test_each_preloaded_kernel_draws_its_own_random_numbers_and_keeps_nothing(probe: Callable[..., Path]) -> None:
-    path = probe("import random, numpy, sklearn\nprint(random.random(), numpy.random.rand(), hasattr(sklearn, 'left'))\nsklearn.left = 1")
+    path = probe(
+        "import random, numpy, sklearn\nprint(random.random(), numpy.random.rand(), hasattr(sklearn, 'left'))\nsklearn.left = 1"
+    )
     drawn = [printed(run_notebook(path, {}, preloaded=True)).split() for _ in range(3)]
     assert len({numbers[0] for numbers in drawn}) == len({numbers[1] for numbers in drawn}) == 3
     assert {numbers[2] for numbers in drawn} == {"False"}
@@ -137,7 +139,9 @@ def test_a_script_without_a_guard_is_not_run_again(probe: Callable[..., Path], p
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_kernel_ends_with_a_runner_that_was_killed(probe: Callable[..., Path], project: Project, number: signal.Signals) -> None:
+def test_a_kernel_ends_with_a_runner_that_was_killed(
+    probe: Callable[..., Path], project: Project, number: signal.Signals
+) -> None:
     path = probe(
         "import os, pathlib, subprocess, time",
         "child = subprocess.Popen(['sleep', '120'])",
@@ -161,7 +165,11 @@ def test_a_kernel_of_another_python_is_refused_and_not_replaced(
 ) -> None:
     spec = project.folder / "jupyter" / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
-    other = {"argv": ["/usr/bin/other-python", "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "Other", "language": "python"}
+    other = {
+        "argv": ["/usr/bin/other-python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Other",
+        "language": "python",
+    }
     spec.write_text(json.dumps(other))
     monkeypatch.setenv("JUPYTER_PATH", str(project.folder / "jupyter"))
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -10,12 +11,14 @@ import pandas as pd
 import pytest
 from conftest import Project
 from forecasters import forecaster, frame_of, returns
+from hypothesis import given
+from hypothesis import strategies as st
 from statsmodels.tsa.stattools import diebold_mariano_test
 
 from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, Question, compare
 from fxhelpers.errors import ParamsError
 from fxhelpers.params import EvaluationParams, GateParams, PromotionParams
-from fxhelpers.policy import NO_SKILL, Verdict, judge, questions
+from fxhelpers.policy import NO_SKILL, Family, Verdict, judge, questions
 
 QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
 SUPERIOR = GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05, resamples=1_000)
@@ -416,3 +419,106 @@ def test_errors_beyond_all_measure_are_not_tested() -> None:
     target = returns(300)
     verdict = verdict_on(frame_of(forecaster(target, 0.1, 1), forecaster(target, 0, 2) * 1e80, target), with_gates())
     assert "superior was not evaluated: the errors are too large to be compared" in verdict.reason
+
+
+def in_family(frame: EvaluationFrame, family: Family, policy: PromotionParams = QUICK, attempt: int = 1) -> Verdict:
+    comparison = compare(frame, questions(policy, attempt, family), cost=policy.evaluation.cost)
+    return judge(comparison, policy, attempt=attempt, family=family)
+
+
+def test_a_symbol_of_a_family_waits_for_the_others_and_is_then_held_against_their_rate() -> None:
+    target = returns(600)
+    frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
+    looking = in_family(frame, Family(fdr=0.1, symbols=40))
+    assert looking.outcome == "inconclusive"
+    assert "superior was not evaluated: the other symbols are compared first (p = 0.00" in looking.reason
+    assert looking.p_attempt == 2 * looking.p
+    alone = {f"N{n}": 1.0 for n in range(39)}
+    p = looking.p_attempt
+    for others, outcome in (
+        ({}, "promote"),
+        (alone, "promote" if 40 * p <= 0.1 else "keep"),
+        (dict.fromkeys(alone, p), "promote"),
+    ):
+        family = Family(fdr=0.1, symbols=40, p={**others, "XYZ": p})
+        verdict = in_family(frame, family)
+        assert verdict.outcome == outcome
+        assert verdict.p_family == pytest.approx(p * (len(others) + 1 if others is alone else 1))
+        assert f"after adjustment for attempt 1 and {len(others) + 1} symbols" in verdict.to_frame().loc["superior", "bound"]
+    weak = in_family(frame, Family(fdr=0.1, symbols=40, p={**alone, "XYZ": 0.3}))
+    assert weak.outcome == "keep"
+    assert "in the family 1.0000; asked: p at most 0.1 after adjustment for attempt 1 and 40 symbols" in weak.reason
+
+
+def test_resamples_are_as_many_as_the_family_needs_where_it_matters() -> None:
+    target = returns(600)
+    frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
+    few, many = (
+        compare(frame, questions(QUICK, 1, Family(fdr=0.1, symbols=symbols))).answer("stationary_bootstrap", "champion")
+        for symbols in (2, 500)
+    )
+    assert few is not None
+    assert many is not None
+    assert (few.resamples, many.resamples) == (1_000, 5 * 500 * 2 / 0.1)
+    assert 1 / (many.resamples + 1) * 2 < 0.1 / 500  # the best of 500 can be told apart
+    hopeless = frame_of(forecaster(target, 0, 1), forecaster(target, 0.3, 2), target)
+    answer = compare(hopeless, questions(QUICK, 1, Family(fdr=0.1, symbols=500))).answer("stationary_bootstrap", "champion")
+    assert answer is not None
+    assert answer.resamples == 1_000
+
+
+def test_a_first_champion_is_outside_of_the_family_and_says_so() -> None:
+    target = returns(600)
+    verdict = in_family(frame_of(forecaster(target, 0.3, 1), None, target), Family(fdr=0.1, symbols=3))
+    assert verdict.outcome == "promote"
+    assert "no test decides here, so the family's rate of false promotions does not cover it" in verdict.reason
+    assert math.isnan(verdict.p_attempt)
+
+
+@given(st.dictionaries(st.text("ABC", min_size=1, max_size=4), st.floats(1e-9, 1), min_size=1, max_size=30))
+def test_adjusted_p_keep_the_order_and_are_never_smaller(p: dict[str, float]) -> None:
+    adjusted = Family(fdr=0.1, symbols=len(p), p=p).adjusted
+    assert all(p[symbol] <= value * (1 + 1e-9) <= 1 + 1e-9 for symbol, value in adjusted.items())
+    by_p, by_adjusted = (sorted(values, key=lambda symbol: (values[symbol], p[symbol])) for values in (p, adjusted))
+    assert [p[symbol] for symbol in by_p] == [p[symbol] for symbol in by_adjusted]
+    assert max(adjusted, key=adjusted.__getitem__) in {s for s, value in adjusted.items() if value == max(adjusted.values())}
+    assert min(adjusted.values()) <= len(p) * min(p.values())
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"fdr": 0.1},
+        {"fdr": 0.1, "symbols": 1, "p": {"A": 0.1, "B": 0.2}},
+        {"fdr": 0.1, "symbols": 2, "p": {"A": 0}},
+        {"fdr": 0.1, "symbols": 2, "p": {"A": math.nan}},
+        {"fdr": 0, "symbols": 2},
+        {"fdr": 0.1, "symbols": 2, "alpha": 1},
+        {"fdr": "x", "symbols": 2},
+    ],
+)
+def test_a_family_that_cannot_be_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(ParamsError, match="family: "):
+        Family.read(told)
+
+
+def test_of_the_promotions_of_many_symbols_at_most_the_stated_share_is_false(rounds: int) -> None:
+    """Families of 30 symbols of which 10 have a real gain; `make stress` draws many."""
+    policy = with_gates({"id": "naive", "metric": "rmse", "versus": "zero_return", "max_regression": 10.0})
+    shares, found = [], 0
+    for number in range(max(1, rounds // 2)):
+        comparisons = {}
+        for symbol in range(30):
+            seed = 1_000 * number + symbol
+            target = returns(400, seed)
+            frame = frame_of(forecaster(target, 0.35 if symbol < 10 else 0, seed + 1), forecaster(target, 0, seed + 2), target)
+            frame = replace(frame, symbol=f"S{symbol}")
+            comparisons[frame.symbol] = compare(frame, questions(policy, 1, Family(fdr=0.2, symbols=30)))
+        looked = {symbol: judge(c, policy, family=Family(fdr=0.2, symbols=30)) for symbol, c in comparisons.items()}
+        family = Family(fdr=0.2, symbols=30, p={symbol: verdict.p_attempt for symbol, verdict in looked.items()})
+        promoted = {int(symbol[1:]) for symbol, c in comparisons.items() if judge(c, policy, family=family).outcome == "promote"}
+        found += len([symbol for symbol in promoted if symbol < 10])
+        shares.append(len([symbol for symbol in promoted if symbol >= 10]) / max(1, len(promoted)))
+    allowed = 0.2 + 3 * 0.2 / len(shares) ** 0.5  # what chance may add to the mean of so few
+    assert sum(shares) / len(shares) <= allowed
+    assert found >= 0.6 * 10 * len(shares)

@@ -292,6 +292,7 @@ def _run_one(run: _Run) -> Outcome:
             preloaded=run.preloaded,
             params_file=run.params_file,
             cwd=run.folder,
+            handles_signals=False,
             told={"batch": run.batch, "inputs_sha256": run.inputs},
         )
     except (FxError, OSError) as error:
@@ -331,7 +332,7 @@ def _workers(cluster: str | None, jobs: int) -> Iterator[tuple[_Workers, Callabl
     if cluster is None:
         start_preloading()
         with joblib.parallel_config("threading", n_jobs=jobs):
-            yield joblib.Parallel(return_as="generator_unordered", batch_size=1), stop_batch
+            yield joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all"), stop_batch
         return
     try:
         from distributed import Client
@@ -343,5 +344,19 @@ def _workers(cluster: str | None, jobs: int) -> Iterator[tuple[_Workers, Callabl
     except (OSError, ValueError) as error:
         msg = f"--cluster: no Dask scheduler answers at {cluster}: {error}"
         raise ParamsError(msg) from error
-    with client, joblib.parallel_config("dask", client=client, n_jobs=-1):
-        yield joblib.Parallel(return_as="generator_unordered", batch_size=1), lambda batch: client.run(stop_batch, batch)
+    with client, joblib.parallel_config(_on_cluster(client)):
+        yield (
+            joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all"),
+            lambda batch: client.run(stop_batch, batch),
+        )
+
+
+def _on_cluster(client: Any) -> Any:  # noqa: ANN401 (Dask has no types, and is not always there)
+    """Return joblib's backend for a Dask cluster; joblib itself would run everything right here where there is one worker."""
+    from joblib._dask import DaskDistributedBackend
+
+    class Cluster(DaskDistributedBackend):  # type: ignore[misc]
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, int(super().effective_n_jobs(n_jobs)))
+
+    return Cluster(client=client)

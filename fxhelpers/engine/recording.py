@@ -224,6 +224,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         execution_timeout: int | None = None,
         preloaded: bool = False,
         kernel_cwd: Path | None = None,
+        handles_signals: bool | None = None,
         **kwargs: Any,  # noqa: ANN401 (papermill's signature)
     ) -> None:
         """Run the cells in a kernel that knows its record and its params.yaml."""
@@ -242,7 +243,8 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
             shutdown_kernel="immediate",  # all is written by then; a graceful end costs another second
             **kwargs,
         )
-        with _stoppable(nb_man, client):
+        main = threading.current_thread() is threading.main_thread()
+        with _stoppable(nb_man, client, by_signals=main if handles_signals is None else handles_signals):
             client.execute(env={**os.environ, **_kernel_environment(nb_man)})
 
 
@@ -304,8 +306,8 @@ def _stop(manager: RecordManager, client: _Client) -> None:
 
 
 @contextmanager
-def _stoppable(manager: RecordManager, client: _Client) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run with a closed record; in other threads than the main one, :func:`stop_runs`.
+def _stoppable(manager: RecordManager, client: _Client, *, by_signals: bool) -> Iterator[None]:
+    """Let :func:`stop_runs` end the run with a closed record, and, which only the main thread can, Ctrl-C and SIGTERM.
 
     The kernel is killed first: an exception that is raised in a signal
     handler can get lost in somebody's clean-up, a dead kernel cannot.
@@ -316,8 +318,7 @@ def _stoppable(manager: RecordManager, client: _Client) -> Iterator[None]:
         raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
 
     _RUNNING[manager] = client
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if by_signals else {}
     try:
         yield
     finally:

@@ -51,6 +51,7 @@ def run_notebook(
     preloaded: bool = False,
     params_file: Path | None = None,
     cwd: Path | None = None,
+    handles_signals: bool = True,
     told: Mapping[str, Any] | None = None,
 ) -> RunResult:
     """Run one of our notebooks in a kernel of its own and keep its record.
@@ -70,6 +71,9 @@ def run_notebook(
         By default the nearest ``params.yaml``.
     cwd : Path, optional
         Where the notebook runs; by default where this process does.
+    handles_signals : bool
+        Let Ctrl-C and SIGTERM end the run, in the main thread; a batch ends
+        its runs itself.
     told : dict, optional
         What the record says of the run beside its provenance.
 
@@ -91,13 +95,14 @@ def run_notebook(
     known = notebook_parameters(nb)
     values = {name: typed(v, known[name].inferred_type_name) if name in known else v for name, v in parameters.items()}
     kept: list[RecordManager] = []  # whatever ends the run, its state has it
-    options = {"kept": kept, "preloaded": preloaded, "params_file": params_file, "kernel_cwd": cwd, "told": told}
+    options: dict[str, Any] = {"kept": kept, "preloaded": preloaded, "params_file": params_file, "kernel_cwd": cwd, "told": told}
+    options["handles_signals"] = handles_signals and _in_main_thread()
     try:
         papermill.execute.execute_notebook(path, None, values, progress_bar=progress, **options)
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError):
         pass
     except KeyboardInterrupt:
-        if _in_main_thread():
+        if options["handles_signals"]:
             raise
     finally:
         if not _in_main_thread():

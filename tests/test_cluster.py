@@ -1,0 +1,132 @@
+"""A batch on a cluster: a real Dask scheduler, workers that are processes of their own, a shared registry."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import ROOT, Project
+from distributed import Client
+
+from fxhelpers import ModelRegistry, load_params, read_portfolio
+from fxhelpers.batch import Batch
+from fxhelpers.params import model_name
+
+
+class Cluster:
+    """A scheduler and its workers, each a process of its own session."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = folder, folder / "scheduler.json"
+        self.processes = [self._start("dask_scheduler", "--port", "0", "--scheduler-file", str(self.file), "--no-dashboard")]
+        self._wait(self.file.exists)
+        self.address = str(json.loads(self.file.read_text())["address"])
+
+    def worker(self) -> psutil.Process:
+        """Start a worker, which is ready once the scheduler lets it work."""
+        worker = self._start(
+            "dask_worker", self.address, "--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder)
+        )
+        self.processes.append(worker)
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(len(self.processes) - 1, timeout=40)
+        return psutil.Process(worker.pid)
+
+    def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / "log").open("ab")
+        command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments]
+        with log:
+            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def _wait(self, true: Any) -> None:
+        end = time.monotonic() + 40
+        while not true():
+            assert time.monotonic() < end, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Kill all of it."""
+        everything = [p for process in self.processes for p in (*_children(process.pid), process.pid)]
+        for pid in everything:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for process in self.processes:
+            process.wait(20)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture
+def cluster(project: Project, team_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", team_server)
+    started = Cluster(tmp_path)
+    yield started
+    started.stop()
+
+
+def test_a_worker_that_is_killed_in_the_middle_loses_nothing(project: Project, cluster: Cluster) -> None:
+    symbols = [f"CLUSTER{n}" for n in range(6)]
+    for symbol in symbols:
+        write_bundle_of(project, symbol)
+    first, _second = cluster.worker(), cluster.worker()
+    batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster=cluster.address)
+    batch.begin(symbols, parameters={})
+    killed: list[psutil.Process] = []
+
+    def kill() -> None:
+        """As soon as the first worker's kernel is at work."""
+        while not any("forkserver" in " ".join(p.cmdline()) and p.children() for p in first.children(recursive=True)):
+            time.sleep(0.02)
+        killed.extend([*first.children(recursive=True), first])
+        first.kill()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    outcomes = batch.run({symbol: {} for symbol in symbols}, lambda _: None)
+    killer.join(10)
+    assert not killer.is_alive()
+    assert [(outcome.symbol, outcome.status, outcome.error) for outcome in outcomes] == [(s, "completed", None) for s in symbols]
+    _, alive = psutil.wait_procs(killed, timeout=15)
+    assert not alive  # no kernel outlives its worker
+    registry = ModelRegistry()
+    for symbol in symbols:
+        assert [version.version for version in registry.get_model_versions(model_name(symbol))] == [1]
+        assert not registry.verify(symbol).problems
+    assert read_portfolio(batch.id).about["cluster"] == cluster.address
+
+
+def test_a_worker_of_another_project_says_so(project: Project, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster.worker()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # for this process only
+    batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster=cluster.address)
+    (outcome,) = batch.run({"AAPL": {}}, lambda _: None)
+    assert outcome.status == "refused"
+    assert "is another one than where the batch was started" in str(outcome.error)
+
+
+def write_bundle_of(project: Project, symbol: str) -> None:
+    """A bundle under another ticker: what is registered where is what matters here."""
+    prices = project.folder / "prices"
+    prices.mkdir(exist_ok=True)
+    if not (prices / "MADE.csv").exists():
+        from fxhelpers import load_prices
+
+        load_prices("AAPL", load_params().prices).reset_index().to_csv(prices / "MADE.csv", index=False)
+    project.write(prices={"source": "csv"})
+    (prices / f"{symbol}.csv").write_bytes((prices / "MADE.csv").read_bytes())
+    project.bundle(symbol, max_iter=2)
