@@ -51,10 +51,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        return getattr(import_module(f"fxhelpers.{_HOMES[name]}"), name)
     if name in __all__:
-        return import_module(f"fxhelpers.{name}")
+        from fxhelpers.processes import uncollected
+
+        with uncollected():
+            home = import_module(f"fxhelpers.{_HOMES.get(name, name)}")
+            return getattr(home, name) if name in _HOMES else home
     msg = f"module 'fxhelpers' has no attribute {name!r}; it offers {', '.join(__all__)}"
     raise AttributeError(msg)
 

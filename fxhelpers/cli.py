@@ -1,6 +1,5 @@
 """``fx``: the commands."""
 
-import gc
 import json
 import logging
 import math
@@ -239,18 +238,12 @@ def _run_batch(
 
 @contextmanager
 def _quick_imports() -> Iterator[None]:
-    """Import what takes long with less of it.
+    """Import without a grammar of addresses that jsonschema takes a second to build, for a check that no notebook needs."""
+    from fxhelpers.processes import uncollected
 
-    Imports leave nothing for the garbage collector, which would walk all of
-    it again and again; and a grammar of internationalised addresses, which
-    jsonschema builds for a check that no notebook needs, takes a second.
-    """
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # this is how Python is told that it is not there
-    gc.disable()
-    try:
+    with uncollected():
         yield
-    finally:
-        gc.enable()
 
 
 def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str, Any]:

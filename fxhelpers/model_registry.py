@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import StageError
 from fxhelpers.params import STAGES, Params, check_model_name, load_params, model_name
+from fxhelpers.processes import uncollected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,8 @@ class ModelRegistry:
         tags : dict, optional
             More tags; names that begin with ``fx.`` are ours.
         """
-        from fxhelpers.promotion import register
+        with uncollected():
+            from fxhelpers.promotion import register
 
         name = check_model_name(model_name) if model_name else self.model_name(model_info.symbol)
         text = {str(key): str(value) for key, value in (tags or {}).items()}
@@ -455,7 +457,8 @@ class ModelRegistry:
     @cached_property
     def client(self) -> "RegistryClient":
         """The connection to MLflow."""
-        from fxhelpers.registry import RegistryClient
+        with uncollected():
+            from fxhelpers.registry import RegistryClient
 
         return RegistryClient(self.params)
 

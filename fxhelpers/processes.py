@@ -1,12 +1,26 @@
 """Who acts and when, and whether a process that acted is still alive."""
 
+import gc
 import getpass
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pause the garbage collector while much is made and nothing left behind, as in an import: it would walk all of it each time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def utc_now() -> str:

@@ -9,13 +9,15 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from sqlalchemy import NullPool, create_engine, text
 
+from fxhelpers.processes import uncollected
+
 _SQLITE = "sqlite:///"
 _FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
 
 
 def open_database(uri: str) -> MlflowClient:
     """Connect to a database, and make or migrate its tables: of six processes that do so at once, five fail."""
-    with _first_start(uri), _quiet("alembic", "mlflow.store.db.utils"):
+    with uncollected(), _first_start(uri), _quiet("alembic", "mlflow.store.db.utils"):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
