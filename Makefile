@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help demo test test-servers lint pytest stress lab ui server lock clean
+.PHONY: help demo test test-servers lint pytest stress bench lab ui server lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make server a registry for a team: MLflow's server over PostgreSQL, on this machine's loopback (PORT=5000)"
 	@echo "make test-servers  the same against an older MLflow server (2.7.1, in $(OLDER))"
 	@echo "make stress hundreds of races, kills and simulated forecasters (ROUNDS=100 of each kind; more than an hour)"
+	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about 20 minutes)"
 	@echo "make lint   linters, types and layers only"
 	@echo "make lock   resolve requirements.lock anew"
 	@echo "make clean  remove .venv and caches; outputs/ stays"
@@ -59,6 +60,11 @@ test-servers: $(READY) $(OLDER)/.ready
 ROUNDS ?= 100
 stress: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_lock.py tests/test_policy.py tests/test_servers.py --rounds $(ROUNDS)
+
+ONLY ?=
+QUICK ?=
+bench: $(READY)
+	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks

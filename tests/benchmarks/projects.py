@@ -1,0 +1,54 @@
+"""Projects in temporary folders: settings, synthetic prices, and an embedded registry whose tables are made already."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from synthetic import write_bundles, write_prices
+
+from benchmarks.measuring import ROOT
+from fxhelpers import load_params, load_prices, train_model, write_bundle
+from fxhelpers.bundles import Bundle
+from fxhelpers.params import Params
+from fxhelpers.registry import RegistryClient
+
+DATABASE = Path("outputs/registry/mlflow.db")
+
+
+def new_project(folder: Path, *, like: Path | None = None) -> Path:
+    """Make a project with an empty registry; ``like`` names one whose prices, bundles and settings it takes over."""
+    folder.mkdir(parents=True)
+    if like is None:
+        settings = yaml.safe_load((ROOT / "params.yaml").read_text())
+        settings["prices"]["source"] = "csv"
+        (folder / "params.yaml").write_text(yaml.safe_dump(settings))
+        RegistryClient(load_params(folder / "params.yaml")).champion("nobody")  # this makes the tables, in seconds
+        shutil.copy(folder / DATABASE, folder / "empty.db")
+    else:
+        for name in ("params.yaml", "empty.db"):
+            shutil.copy(like / name, folder)
+        (folder / DATABASE).parent.mkdir(parents=True)
+        shutil.copy(folder / "empty.db", folder / DATABASE)
+        for name in ("prices", "outputs/models", "outputs/metadata"):
+            if (like / name).is_dir():
+                shutil.copytree(like / name, folder / name)
+    (folder / "notebooks").symlink_to(ROOT / "notebooks")
+    return folder
+
+
+def many_bundles(folder: Path, count: int) -> tuple[Path, list[str]]:
+    """Make a project with so many symbols, and a bundle of each."""
+    project = new_project(folder)
+    symbols = write_prices(project / "prices", count)
+    write_bundles(symbols, load_params(project / "params.yaml"))
+    return project, symbols
+
+
+def bundle_maker(params: Params, symbol: str = "S001") -> Callable[[], Bundle]:
+    """Train once; return what writes the same model as another bundle each time."""
+    if not (params.prices.folder / f"{symbol}.csv").exists():
+        write_prices(params.prices.folder, 1)
+    quick = {"hidden_layer_sizes": [16], "alpha": 100.0, "max_iter": 20}
+    made = train_model(symbol, load_prices(symbol, params.prices), params.training, overrides=quick, source="synthetic")
+    return lambda: write_bundle(made.model, made.scaler, made.metadata, params.paths)
