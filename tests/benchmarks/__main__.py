@@ -29,9 +29,12 @@ _WIDTH = 170
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[[], *_SECTIONS], help="by default all")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(_SECTIONS)}; by default all")
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, to see that it runs")
     asked = parser.parse_args()
+    unknown = set(asked.sections) - set(_SECTIONS)
+    if unknown:
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(_SECTIONS)}")
     rows: list[tuple[str, Row]] = []
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="fx-bench-") as folder:
