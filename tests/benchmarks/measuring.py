@@ -155,16 +155,20 @@ def polled(pid: int) -> Iterator[list[float]]:
     most, over = [0.0], threading.Event()
 
     def look() -> None:
-        start = time.monotonic()
-        while not over.wait(0.005 if time.monotonic() - start < 1 else 0.1):
-            total = 0
-            with suppress(psutil.Error):  # one of them ended in between
-                root = psutil.Process(pid)
-                for process in (root, *root.children(recursive=True)):
-                    total += _held(process)
-            most[0] = max(most[0], total / MIB)
+        total = 0
+        with suppress(psutil.Error):  # one of them ended in between
+            root = psutil.Process(pid)
+            for process in (root, *root.children(recursive=True)):
+                total += _held(process)
+        most[0] = max(most[0], total / MIB)
 
-    thread = threading.Thread(target=look)
+    def keep_looking() -> None:
+        start = time.monotonic()
+        look()
+        while not over.wait(0.005 if time.monotonic() - start < 1 else 0.1):
+            look()
+
+    thread = threading.Thread(target=keep_looking)
     thread.start()
     try:
         yield most

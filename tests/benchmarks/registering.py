@@ -21,7 +21,7 @@ def rows(folder: Path, *, quick: bool) -> list[Row]:
         new_project(folder / f"rival{place}", like=first)
     calls = {"ours": (ours, {"project": first})}
     calls |= {name: (plain, {"project": folder / f"rival{place}", "extent": place}) for place, name in enumerate(_RIVALS)}
-    found = measure_workers(calls, folder, repeats=5 if quick else 15)
+    found = measure_workers(calls, folder, repeats=5 if quick else 9)
     return [
         compared(f"register_model / log_model, {name}", found["ours"], found[name], goal=goal, faster=faster)
         for name, (faster, goal) in _RIVALS.items()
