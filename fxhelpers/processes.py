@@ -13,7 +13,7 @@ from typing import Any
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Pause the garbage collector while much is made and nothing left behind, as in an import: it would walk all of it each time."""
+    """Pause the garbage collector where much is made and nothing left, as by imports: it would walk all of it each time."""
     was_on = gc.isenabled()
     gc.disable()
     try:

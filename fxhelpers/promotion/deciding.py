@@ -160,7 +160,8 @@ def act_under(
         _check_moved(registry, name, after)
     for version, stage in (stages or {}).items():
         registry.set_stage(name, version, stage)
-    mirror_champion(registry, name)
+    if move or (champion and champion.mirror_lags):
+        mirror_champion(registry, name)
     retired = {after, *(version for version, stage in (stages or {}).items() if stage == "Archived")}
     waiting = registry.challenger(name)
     if waiting and waiting.version in retired:
@@ -267,8 +268,9 @@ def named(version: int | None) -> str:
 
 def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any]) -> Decision:
     """Write the outcome; a decision outside a recorded run gets its seal at once, which says that there is no record."""
-    done = ledger.conclude(decision, facts)
-    return done if decision.record else ledger.seal(done, {"record": None, "status": "taken outside a recorded run"})
+    if decision.record:
+        return ledger.conclude(decision, facts)
+    return ledger.conclude(decision, facts, seal={"record": None, "status": "taken outside a recorded run"})
 
 
 def _point(registry: RegistryClient, name: str, version: int | None) -> None:

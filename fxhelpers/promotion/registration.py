@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from fxhelpers.bundles import Bundle
 from fxhelpers.ledger import Decision
 from fxhelpers.params import STAGES
-from fxhelpers.promotion.deciding import Move, act, act_under, begin, check_by_hand, failing, note_on_version
+from fxhelpers.promotion.deciding import DECISION_TAG, Move, act, act_under, begin, check_by_hand, failing, note_on_version
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version, store_bundle
-from fxhelpers.registry.client import ENTERED
 from fxhelpers.registry.ledgers import LedgerWriter, writing
 from fxhelpers.results import Keyed
 
@@ -84,14 +83,12 @@ def register(
                 logger.warning("%s: this bundle is version %d already; no new version was made", name, version.version)
             decision = _enter(registry, ledger, decision, version, stage, created=created)
         note_on_version(registry, decision)
-        if ENTERED not in version.tags:
-            registry.annotate(name, version.version, tags={ENTERED: str(decision.outcome and decision.outcome.facts["stage"])})
-        version = registry.version(name, version.version)
-    logger.info("Registered %s as version %d, stage %s", name, version.version, version.stage)
+    entered = str(decision.outcome.facts["stage"]) if decision.outcome else version.stage
+    logger.info("Registered %s as version %d, stage %s", name, version.version, entered)
     return Registration(
         model_name=name,
         version=version.version,
-        stage=version.stage,
+        stage=entered,
         run_id=version.run_id,
         symbol=bundle.symbol,
         architecture=bundle.architecture,
@@ -125,7 +122,7 @@ def _enter(
 ) -> Decision:
     """Bring a registered version to its stage; one that was never brought to any becomes the challenger."""
     number = version.version
-    new = ENTERED not in version.tags  # also one whose registration was killed before it came this far
+    new = DECISION_TAG not in version.tags  # also one whose registration was killed before it came this far
     if stage is not None and stage not in STAGES:
         logger.warning("Invalid stage '%s'. Using None. Valid stages: %s", stage, ", ".join(STAGES))
         stage = "None" if new else version.stage

@@ -19,6 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_befo
 
 from fxhelpers.errors import RegistryError, RegistryUnavailableError, VersionNotFoundError
 from fxhelpers.params import Params
+from fxhelpers.processes import uncollected
 
 PATIENCE_SECONDS = 20.0
 """How long to wait for a server that does not take calls, because it is being restarted say."""
@@ -113,7 +114,8 @@ def all_pages(ask: Callable[[str | None], Any]) -> list[Any]:
     """Return what all pages of an answer list; a page that leads to itself is no answer."""
     found, token, seen = [], None, set[str]()
     while True:
-        page = ask(token)
+        with uncollected():
+            page = ask(token)
         found += page
         token = page.token
         if not token:

@@ -26,11 +26,11 @@ from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-ENTERED = "fx.entered"
-"""Tag of a version whose registration came to its end: the stage that it was given."""
-
 _ALIAS_TAG = "fx.alias."
 """Begins the tag of a registered model that is its alias, where a server knows none."""
+
+_PAGE = 5000
+"""Versions at once."""
 
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
 _CALM = {
@@ -119,7 +119,12 @@ class RegistryClient:
         """Return all versions of a registered model, newest first; none where there is no such model."""
         champion = self.champion(name)
         with self.session("list the versions of", name) as client:
-            asked: dict[str, Any] = {"filter_string": f"name={quoted(name)}", "max_results": 1000}
+            # in an order that no update changes: else a version may move from one page to another while they are read
+            asked: dict[str, Any] = {
+                "filter_string": f"name={quoted(name)}",
+                "order_by": ["version_number DESC"],
+                "max_results": _PAGE,
+            }
             found = [_of(name, v) for v in all_pages(lambda token: client.search_model_versions(**asked, page_token=token))]
         number = champion.version if champion else None
         return sorted((as_version(v, champion=number) for v in found), key=lambda v: -v.version)

@@ -94,7 +94,7 @@ class LedgerWriter:
         """Append the intent of a new decision, and open its run."""
         now = datetime.now(UTC)
         decision = f"{now:%Y%m%dT%H%M%SZ}-{kind.replace(' ', '-')}-{secrets.token_hex(4)}"
-        entry = self._next("intent", decision, {"kind": kind, **facts})
+        entry = self._next("intent", decision, {"kind": kind, **facts}, after=self.head)
         experiment = self._registry.experiment(EXPERIMENT)
         tags = {_MODEL: self._name, _DECISION: decision, _TAGS["intent"]: entry.to_json()}
         with self._registry.session("write the ledger of", self._name) as client:
@@ -102,17 +102,19 @@ class LedgerWriter:
         self.head = entry
         return Decision(run_id=run_id, intent=entry)
 
-    def conclude(self, decision: Decision, facts: dict[str, Any]) -> Decision:
-        """Append a decision's outcome."""
-        entry = self._append("outcome", decision, facts)
-        return Decision(run_id=decision.run_id, intent=decision.intent, outcome=entry)
+    def conclude(self, decision: Decision, facts: dict[str, Any], seal: dict[str, Any] | None = None) -> Decision:
+        """Append a decision's outcome, and its seal with it where that is known already."""
+        told = {"outcome": facts} | ({"seal": seal} if seal is not None else {})
+        return self._ended(replace(decision, **self._append(decision, told)))
 
     def seal(self, decision: Decision, facts: dict[str, Any]) -> Decision:
         """Append a decision's seal, and end its run."""
-        entry = self._append("seal", decision, facts)
-        sealed = Decision(run_id=decision.run_id, intent=decision.intent, outcome=decision.outcome, seal=entry)
-        self.end(sealed, failed=decision.result in {"failed", "interrupted"})
-        return sealed
+        return self._ended(replace(decision, **self._append(decision, {"seal": facts})))
+
+    def _ended(self, decision: Decision) -> Decision:
+        if decision.seal:
+            self.end(decision, failed=decision.result in {"failed", "interrupted"})
+        return decision
 
     def end(self, decision: Decision, *, failed: bool = False) -> None:
         """End a decision's run: later than all others where it holds the last entry, and earlier where it does not."""
@@ -143,16 +145,19 @@ class LedgerWriter:
         twins = _search(self._registry, self._name, f"tags.`{_DECISION}` = {quoted(decision.id)}")
         return any(_TAGS["outcome"] in run.data.tags for run in twins if run.info.run_id != decision.run_id)
 
-    def _append(self, kind: Any, decision: Decision, facts: dict[str, Any]) -> Entry:  # noqa: ANN401 (one of KINDS)
-        entry = self._next(kind, decision.id, facts)
+    def _append(self, decision: Decision, told: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Append entries, kind to facts, in one call, and return them by kind."""
+        head, entries = self.head, dict[Any, Entry]()
+        for kind, facts in told.items():
+            head = entries[kind] = self._next(kind, decision.id, facts, after=head)
         with self._registry.session("write the ledger of", self._name) as client:
-            client.log_batch(decision.run_id, tags=[RunTag(_TAGS[kind], entry.to_json())])
-        self.head = entry
-        return entry
+            client.log_batch(decision.run_id, tags=[RunTag(_TAGS[kind], entry.to_json()) for kind, entry in entries.items()])
+        self.head = head
+        return entries
 
-    def _next(self, kind: Any, decision: str, facts: dict[str, Any]) -> Entry:  # noqa: ANN401 (one of KINDS)
+    def _next(self, kind: Any, decision: str, facts: dict[str, Any], *, after: Entry | None) -> Entry:  # noqa: ANN401 (one of KINDS)
         self.lock.check_time()
-        return Entry.after(self.head, ledger=self._name, entry=kind, decision=decision, now=utc_now(), facts=facts)
+        return Entry.after(after, ledger=self._name, entry=kind, decision=decision, now=utc_now(), facts=facts)
 
 
 @contextmanager

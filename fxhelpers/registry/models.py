@@ -2,6 +2,8 @@
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -12,8 +14,10 @@ import numpy as np
 import pandas as pd
 import requests
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
+from mlflow.utils import requirements_utils
 
 from fxhelpers.bundles import Bundle, read_table
 from fxhelpers.errors import (
@@ -31,7 +35,7 @@ from fxhelpers.registry.calls import StrangeAnswerError, is_passing
 from fxhelpers.registry.client import RegistryClient, log_values, new_run, quoted, suppress_existing
 from fxhelpers.registry.lock import ModelLock
 from fxhelpers.registry.probe import Probe, read_probe, write_probe
-from fxhelpers.registry.version import ModelVersion
+from fxhelpers.registry.version import ModelVersion, as_version
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ PRUNED = "fx.pruned"
 _OWN_TAGS = ("model_family", "task", "target", "symbol", "version_timestamp")
 _ARTIFACT, _FILES = FOLDERS = ("model", "artifacts")
 _TRIES = 3
+_PACKAGES = "_MODULES_TO_PACKAGES"
 _SAME = 1e-9  # returns: what another processor's arithmetic may add up to, and no other model could stay within
 
 
@@ -177,10 +182,10 @@ def create_version(registry: RegistryClient, stored: StoredBundle, name: str, lo
                 client.create_registered_model(name)
             lock.confirm()
             created = _create_once(client, name, stored, registry)
-    return registry.version(name, created), True
+    return as_version(created, champion=None), True
 
 
-def _create_once(client: MlflowClient, name: str, stored: StoredBundle, registry: RegistryClient) -> int:
+def _create_once(client: MlflowClient, name: str, stored: StoredBundle, registry: RegistryClient) -> MlflowModelVersion:
     """Create a version, and make sure that there is one of it, however often a network sent that."""
     run_id, words = stored.run_id, stored.words
     lost: Exception = VersionNotFoundError(f"cannot register {name}: {registry.uri} says that it did, and has no such version")
@@ -191,13 +196,13 @@ def _create_once(client: MlflowClient, name: str, stored: StoredBundle, registry
             lost = error
         else:
             if not registry.params.is_server:
-                return int(made.version)
+                return made
         same = client.search_model_versions(f"name={quoted(name)} and tags.`{BUNDLE_DIGEST}` = '{words['tags'][BUNDLE_DIGEST]}'")
         found = sorted(same, key=lambda v: int(v.version))
         for copy in (v for v in found[1:] if v.run_id == run_id):
             client.delete_model_version(name, str(copy.version))
         if found:
-            return int(found[0].version)
+            return found[0]
         if not is_passing(lost):
             break
     raise lost
@@ -313,17 +318,36 @@ def _save(bundle: Bundle, folder: Path, trusted: tuple[str, ...]) -> None:
     example = _example(bundle)
     facts = {key: value for key, value in bundle.metadata.items() if key != "forecasts"}  # these are in the probe
     libraries = [f"{library}=={installed(library)}" for library in ("mlflow", "scikit-learn", "skops", "numpy", "pandas")]
-    mlflow.sklearn.save_model(
-        pipeline,
-        str(folder),
-        signature=infer_signature(example, pipeline.predict(example)),
-        input_example=example,
-        pip_requirements=libraries,
-        serialization_format="skops",
-        skops_trusted_types=[*TRUSTED_TYPES, *trusted],
-        metadata={**facts, "metrics": bundle.metrics, "libraries": libraries},
-    )
+    with _known_packages():
+        mlflow.sklearn.save_model(
+            pipeline,
+            str(folder),
+            signature=infer_signature(example, pipeline.predict(example)),
+            input_example=example,
+            pip_requirements=libraries,
+            serialization_format="skops",
+            skops_trusted_types=[*TRUSTED_TYPES, *trusted],
+            metadata={**facts, "metrics": bundle.metrics, "libraries": libraries},
+        )
     write_probe(bundle, pipeline, folder)
+
+
+@contextmanager
+def _known_packages() -> Iterator[None]:
+    """Spare MLflow a look at every installed file, half a second, by which it checks the requirements that it is given.
+
+    They were just read from what is installed. An MLflow that keeps what it
+    found elsewhere than this one looks, and finds the same.
+    """
+    there = getattr(requirements_utils, _PACKAGES, ...)
+    if there is not None:
+        yield
+        return
+    setattr(requirements_utils, _PACKAGES, {})
+    try:
+        yield
+    finally:
+        setattr(requirements_utils, _PACKAGES, None)
 
 
 def _example(bundle: Bundle) -> pd.DataFrame:
