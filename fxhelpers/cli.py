@@ -212,7 +212,7 @@ def _run_batch(
     if "symbol" in parameters:
         msg = "-p symbol: --symbols names the symbols already"
         raise click.UsageError(msg)
-    batch.begin(chosen, parameters=parameters, fdr=fdr)
+    parameters = batch.begin(chosen, parameters, fdr=fdr)
     console = Console(stderr=True)
     with Display(console, quiet=quiet) as display:
         if fdr is None:

@@ -53,7 +53,7 @@ def run(name: str | Path, symbols: tuple[str, ...] = SYMBOLS, **options: Any) ->
     path = name if isinstance(name, Path) else ROOT / "notebooks" / f"{name}.ipynb"
     parameters = options.pop("parameters", {})
     batch = Batch(path, load_params(), jobs=3, **options)
-    batch.begin(list(symbols), parameters=parameters)
+    batch.begin(list(symbols), parameters)
     return batch.run(dict.fromkeys(symbols, parameters), lambda _: None)
 
 
@@ -201,7 +201,7 @@ def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
 
 def test_a_batch_that_is_stopped_between_two_runs_begins_nothing_more(notebook: Path, project: Project) -> None:
     batch = Batch(notebook, load_params(), jobs=1)
-    batch.begin(list(SYMBOLS), parameters={})
+    batch.begin(list(SYMBOLS), {})
     outcomes = batch.run({symbol: {} for symbol in SYMBOLS}, lambda _: stop_batch(batch.id))
     assert [outcome.status for outcome in outcomes] == ["completed", "stopped", "stopped"]
 
@@ -222,7 +222,7 @@ QUICK = {"versus": "champion", "alpha": 0.05, "resamples": 1_000}
 def test_promotions_together_are_decided_by_the_adjusted_p_of_all(project: Project) -> None:
     registry = prepared(project)
     batch = Batch(ROOT / "notebooks" / "promote.ipynb", registry.params, jobs=3)
-    batch.begin(list(SYMBOLS), parameters={"apply": True}, fdr=0.5)
+    batch.begin(list(SYMBOLS), {"apply": True}, fdr=0.5)
     phases: list[str] = []
 
     def begin(phase: str) -> Callable[[Outcome], None]:

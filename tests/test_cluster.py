@@ -85,7 +85,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(project: Project, c
         write_bundle_of(project, symbol)
     first, _second = cluster.worker(), cluster.worker()
     batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster=cluster.address)
-    batch.begin(symbols, parameters={})
+    batch.begin(symbols, {})
     killed: list[psutil.Process] = []
 
     def kill() -> None:

@@ -99,7 +99,7 @@ def test_every_notebook_by_the_uri_alone_and_no_secret_stays_anywhere(
     (project.folder / ".env").write_text(f"MY_API_KEY={planted['dotenv']}\n")
     for name in STEPS:
         values = {"symbol": "MSFT", "apply": True} if name == "promote" else {"symbol": "MSFT"}
-        result = run_notebook(ROOT / "notebooks" / f"{name}.ipynb", values)
+        result = run_notebook(ROOT / "notebooks" / f"{name}.ipynb", values, preloaded=True)
         assert result.error is None, (name, result.error)
     assert "Basic " in proxy.headers["Authorization"]
     with monkeypatch.context() as embedded:  # these records are of decisions elsewhere: no ledger was truncated

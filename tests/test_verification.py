@@ -59,7 +59,7 @@ def tell(folder: Path, trained: dict[str, Path], empty_registry: Path) -> None:
                 "promote": {"apply": True, "reason": "weekly"},
             }
             for notebook, values in parameters.items():
-                assert run_notebook(ROOT / "notebooks" / f"{notebook}.ipynb", values).error is None
+                assert run_notebook(ROOT / "notebooks" / f"{notebook}.ipynb", values, preloaded=True).error is None
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from types import FrameType
 from typing import Any
 
 import joblib
-import nbformat
+from papermill.iorw import load_notebook_node
 
 from fxhelpers.batch.inputs import finished_run, inputs_digest
-from fxhelpers.engine import MARK, RunResult, run_notebook, stop_runs
+from fxhelpers.engine import MARK, RunResult, as_declared, check_parameters, notebook_parameters, run_notebook, stop_runs
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.kernels import start_preloading
@@ -127,7 +127,7 @@ class Batch:
         resume: bool = False,
         cluster: str | None = None,
     ) -> None:
-        nb = nbformat.read(notebook, as_version=4)
+        nb = load_notebook_node(str(notebook))
         mark = nb.metadata.get(MARK, {})
         if "notebook" not in mark or "folder" in mark:
             msg = f"{notebook}: --symbols is for a notebook that leaves a record and takes a symbol; run it without"
@@ -138,7 +138,9 @@ class Batch:
                 "not share; let mlflow.tracking_uri or MLFLOW_TRACKING_URI name a server (make server starts one)"
             )
             raise RegistryUnavailableError(msg)
-        self.notebook, self.params = notebook.resolve(), params
+        if preloaded and not cluster:
+            start_preloading()  # while this process imports and reads
+        self.notebook, self.params, self._nb = notebook.resolve(), params, nb
         self.kind, self.reads = str(mark.notebook), [str(word) for word in mark.get("reads", [])]
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{self.kind}-{secrets.token_hex(2)}"
         self.journal = params.paths.records / PORTFOLIO / f"{self.id}.jsonl"
@@ -154,8 +156,31 @@ class Batch:
         with self.journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": utc_now(), **facts}, default=str) + "\n")
 
-    def begin(self, symbols: list[str], **facts: object) -> None:
-        """Write down what is about to be run, and by whom."""
+    def begin(self, symbols: list[str], parameters: Mapping[str, Any], **facts: object) -> dict[str, Any]:
+        """Write down what is about to be run, and by whom; return the parameters as the notebook declares them.
+
+        Parameters
+        ----------
+        symbols : list of str
+            Tickers.
+        parameters : dict
+            Of all of them; text is read as the type that the notebook declares.
+        **facts
+            What else is to be known.
+
+        Returns
+        -------
+        dict
+
+        Raises
+        ------
+        RunRefusedError
+            An unknown parameter, of another type, or one that looks like a
+            secret: nothing was written or run.
+        """
+        known = notebook_parameters(self._nb)
+        given = as_declared(known, parameters)
+        check_parameters(known, given, self.params)
         about = {
             "batch": self.id,
             "notebook": self.kind,
@@ -163,7 +188,9 @@ class Batch:
             "actor": actor(),
             "registry": self.params.mlflow.tracking_uri,
         }
-        self.note(**about, jobs=None if self._cluster else self._jobs, cluster=self._cluster, **facts)
+        jobs = None if self._cluster else self._jobs
+        self.note(**about, parameters=given, jobs=jobs, cluster=self._cluster, **facts)
+        return given
 
     def run(
         self, parameters: Mapping[str, Mapping[str, Any]], show: Callable[[Outcome], None], *, phase: str = ""
@@ -330,7 +357,6 @@ _Workers = Callable[[Iterable[Any]], Iterable[Outcome]]
 def _workers(cluster: str | None, jobs: int) -> Iterator[tuple[_Workers, Callable[[str], object]]]:
     """Give what runs delayed calls, and what stops a batch everywhere."""
     if cluster is None:
-        start_preloading()
         with joblib.parallel_config("threading", n_jobs=jobs):
             yield joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all"), stop_batch
         return

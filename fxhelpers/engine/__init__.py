@@ -8,11 +8,20 @@ however the run ends. Any other notebook goes to papermill's own engine.
 
 from papermill.engines import papermill_engines
 
-from fxhelpers.engine.checking import notebook_parameters
+from fxhelpers.engine.checking import as_declared, check_parameters, notebook_parameters
 from fxhelpers.engine.recording import MARK, RecordEngine, stop_runs
 from fxhelpers.engine.running import RunResult, run_notebook
 
-__all__ = ["MARK", "RecordEngine", "RunResult", "notebook_parameters", "run_notebook", "stop_runs"]
+__all__ = [
+    "MARK",
+    "RecordEngine",
+    "RunResult",
+    "as_declared",
+    "check_parameters",
+    "notebook_parameters",
+    "run_notebook",
+    "stop_runs",
+]
 
 papermill_engines.register("fxhelpers", RecordEngine)
 papermill_engines.register(None, RecordEngine)  # the default for a plain `papermill`; only marked notebooks are ours

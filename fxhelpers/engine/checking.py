@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,24 @@ def check_run(nb: Any, kernel_name: str, params_file: Path | None = None) -> tup
     """Refuse parameters that the notebook does not have, or of another type; return settings and the record's folder."""
     known = notebook_parameters(nb, kernel_name)
     given = dict(nb.metadata.papermill.get("parameters", {}))
-    for name in given:
-        if name.startswith("PAPERMILL_"):
-            continue
-        if name not in known:
-            msg = f"unknown parameter {name!r}{nearest(name, known)}; this notebook takes {', '.join(known)}. Nothing was run."
-            raise RunRefusedError(msg)
     source = Path(nb.metadata.papermill.get("input_path") or ".")
     params = load_params(params_file or _params_for(source))
-    for name in set(known) & set(given):
-        _refuse_secret(name, given[name], known_secrets(params.folder))
-        _check_type(name, given[name], known[name].inferred_type_name)
+    check_parameters(known, given, params)
     if "folder" in nb.metadata.fxhelpers:  # of no symbol
         return params, str(nb.metadata.fxhelpers.folder)
     symbol = given.get("symbol", known["symbol"].default.strip("\"'") if "symbol" in known else params.default_symbol)
     return params, check_symbol(symbol)
+
+
+def check_parameters(known: Mapping[str, Any], given: Mapping[str, Any], params: Params) -> None:
+    """Refuse a parameter that a notebook does not have, of another type, or that looks like a secret."""
+    for name in given:
+        if name not in known and not name.startswith("PAPERMILL_"):
+            msg = f"unknown parameter {name!r}{nearest(name, known)}; this notebook takes {', '.join(known)}. Nothing was run."
+            raise RunRefusedError(msg)
+    for name in set(known) & set(given):
+        _refuse_secret(name, given[name], known_secrets(params.folder))
+        _check_type(name, given[name], known[name].inferred_type_name)
 
 
 def _check_type(name: str, value: object, expected: str) -> None:
@@ -102,8 +106,12 @@ def _params_for(source: Path) -> Path:
         return find_params_file(source.resolve().parent)
 
 
-def typed(value: object, expected: str) -> object:
-    """Read text from a command line as the type that the notebook declares; leave what cannot be for the check."""
+def as_declared(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Read text from a command line as the types that a notebook declares; leave what cannot be for the check."""
+    return {name: _typed(value, known[name].inferred_type_name) if name in known else value for name, value in given.items()}
+
+
+def _typed(value: object, expected: str) -> object:
     if not isinstance(value, str) or expected not in _TYPES or expected == "str":
         return value
     try:

@@ -12,7 +12,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 
-from fxhelpers.engine.checking import notebook_parameters, typed
+from fxhelpers.engine.checking import as_declared, notebook_parameters
 from fxhelpers.engine.recording import MARK, RecordManager
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.records import read_summary
@@ -92,8 +92,7 @@ def run_notebook(
     if MARK not in nb.metadata:
         msg = f"{path}: its metadata has no {MARK!r}, so it is not a notebook that leaves a record; run it with papermill"
         raise RunRefusedError(msg)
-    known = notebook_parameters(nb)
-    values = {name: typed(v, known[name].inferred_type_name) if name in known else v for name, v in parameters.items()}
+    values = as_declared(notebook_parameters(nb), parameters)
     kept: list[RecordManager] = []  # whatever ends the run, its state has it
     options: dict[str, Any] = {"kept": kept, "preloaded": preloaded, "params_file": params_file, "kernel_cwd": cwd, "told": told}
     options["handles_signals"] = handles_signals and _in_main_thread()
