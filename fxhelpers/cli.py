@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxhelpers.errors import FxError, ParamsError
+from fxhelpers.kernels.starting import start_preloading
 from fxhelpers.results import shown
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def cli() -> None:
     "--require-promotion", is_flag=True, help=f"Exit with {REFUSED} unless the version is champion, or the verdict is to make it."
 )
 @click.option("--symbols", metavar="LIST", help="Run it for each of AAPL,MSFT or @file or all, as one batch.")
-@click.option(
-    "--jobs", type=click.IntRange(1), help="Of a batch: how many run at once.  [default: half more than there are cores]"
-)
+@click.option("--jobs", type=click.IntRange(1), help="Of a batch: how many run at once.  [default: two for each core]")
 @click.option("--resume", is_flag=True, help="Of a batch: run only what has no sealed record of the same inputs.")
 @click.option(
     "--cluster", metavar="ADDRESS", help="Of a batch: a Dask scheduler, whose workers run it, such as tcp://10.0.0.1:8786."
@@ -198,6 +196,8 @@ def _run_batch(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Run a notebook for many symbols, keep the record of all of it, and say how it ended."""
+    if not (options["no_preload"] or options["cluster"]):
+        start_preloading()  # while this process imports, too
     with _quick_imports():
         from rich.console import Console
 
@@ -205,7 +205,7 @@ def _run_batch(
         from fxhelpers.params import load_params
 
     params = load_params()
-    jobs = options["jobs"] or math.ceil(1.5 * (os.cpu_count() or 1))
+    jobs = options["jobs"] or 2 * (os.cpu_count() or 1)
     words = {"cluster": options["cluster"], "resume": options["resume"], "preloaded": not options["no_preload"]}
     batch = Batch(find_notebook(notebook), params, jobs=jobs, **words)
     chosen = read_symbols(symbols, batch.reads, params)

@@ -5,7 +5,6 @@ from typing import Any
 
 from fxhelpers.batch.running import Batch, Outcome
 from fxhelpers.errors import ParamsError
-from fxhelpers.policy import Family
 
 COMPARING, DECIDING = "comparing", "deciding"
 
@@ -43,6 +42,8 @@ def run_family(
     ParamsError
         Another notebook, or a rate that cannot be.
     """
+    from fxhelpers.policy import Family
+
     if batch.kind != "promote":
         msg = f"--fdr is for promote, which decides; {batch.kind} does not"
         raise ParamsError(msg)

@@ -1,112 +1,126 @@
-"""What a run reads, as one digest, so that a batch can go on where it ended."""
+"""What a run starts from, as one digest, so that a batch can go on where it ended."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fxhelpers.bundles import bundle_files, evaluation_files
 from fxhelpers.files import sha256
+from fxhelpers.naming import bundle_files, evaluation_files
 from fxhelpers.params import Params, model_name
 from fxhelpers.records import read_summary
-from fxhelpers.registry import BUNDLE_DIGEST, RegistryClient
-from fxhelpers.registry.ledgers import read_ledger
+
+if TYPE_CHECKING:
+    from fxhelpers.registry import RegistryClient
 
 
-def inputs_digest(registry: RegistryClient, notebook: Path, reads: list[str], symbol: str, parameters: Mapping[str, Any]) -> str:
-    """Return the SHA-256 over all that a run of a symbol starts from: the same inputs, the same digest.
-
-    Which version is champion is not among them: that is what a run changes.
+class Inputs:
+    """What the runs of a notebook start from.
 
     Parameters
     ----------
-    registry : RegistryClient
-        The connection; asked only where the notebook reads versions.
+    params : Params
+        All of ``params.yaml``.
     notebook : Path
         Its source.
+    kind : str
+        Its name, such as ``promote``.
     reads : list of str
         What it reads: prices, bundle, evaluation, versions.
-    symbol : str
-        Ticker.
-    parameters : dict
-        As given.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
     """
-    params = registry.params
-    facts: dict[str, Any] = {
-        "notebook": sha256(notebook.read_bytes()),
-        "params": sha256(params.file.read_bytes()),
-        "registry": params.mlflow.tracking_uri,
-        "symbol": symbol,
-        "parameters": dict(parameters),
-        **{kind: _state(registry, kind, symbol) for kind in reads},
-    }
-    return sha256(json.dumps(facts, sort_keys=True, default=str).encode())
 
+    def __init__(self, params: Params, notebook: Path, kind: str, reads: list[str]) -> None:
+        self._params, self._kind, self._reads = params, kind, reads
+        self._settings = {
+            "notebook": sha256(notebook.read_bytes()),
+            "params": sha256(params.file.read_bytes()),
+            "registry": params.mlflow.tracking_uri,
+        }
 
-def finished_run(registry: RegistryClient, kind: str, symbol: str, digest: str) -> tuple[Path, dict[str, Any]] | None:
-    """Return the completed record of the same inputs and its summary; None where there is none.
+    def digest(self, symbol: str, parameters: Mapping[str, Any]) -> str:
+        """Return the SHA-256 over all that a run of a symbol starts from: the same inputs, the same digest.
 
-    A record of decisions counts only if each is sealed with the record as it
-    is now.
+        Which version is champion is not among them: that is what a run
+        changes.
 
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    kind : str
-        The notebook's name, such as ``promote``.
-    symbol : str
-        Ticker.
-    digest : str
-        Of :func:`inputs_digest`.
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
+        parameters : dict
+            As given.
 
-    Returns
-    -------
-    tuple of (Path, dict) or None
-    """
-    for path in sorted((registry.params.paths.records / symbol).glob(f"*-{kind}-*.ipynb"), reverse=True):
-        content = path.read_bytes()
-        if digest.encode() not in content:
-            continue
-        try:
-            nb = json.loads(content)
-        except ValueError:
-            continue
-        told = nb["metadata"]["fxhelpers"]["record"]
-        summary = read_summary(nb)
-        if told.get("inputs_sha256") != digest or told["status"] != "completed" or summary is None:
-            continue
-        if all(_is_sealed(registry, name, run_id, sha256(content)) for name, run_id in told.get("decisions", [])):
-            return path, summary
-    return None
+        Returns
+        -------
+        str
+            64 hexadecimal digits.
+        """
+        state = {kind: self._state(kind, symbol) for kind in self._reads}
+        facts = {**self._settings, "symbol": symbol, "parameters": dict(parameters), **state}
+        return sha256(json.dumps(facts, sort_keys=True, default=str).encode())
 
+    def finished_run(self, symbol: str, digest: str) -> tuple[Path, dict[str, Any]] | None:
+        """Return the completed record of the same inputs and its summary; None where there is none.
 
-def _is_sealed(registry: RegistryClient, name: str, run_id: str, digest: str) -> bool:
-    seals = [d.seal.facts for d in read_ledger(registry, name).decisions if d.run_id == run_id and d.seal]
-    return any(facts.get("sha256") == digest for facts in seals)
+        A record of decisions counts only if each is sealed with the record as
+        it is now.
 
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
+        digest : str
+            Of its inputs.
 
-def _state(registry: RegistryClient, kind: str, symbol: str) -> object:
-    params = registry.params
-    if kind == "prices":
-        given = params.prices.model_dump(mode="json", exclude={"folder"})
-        return [given, _price_data(params, symbol)]
-    if kind == "versions":
-        return [[v.version, v.tags.get(BUNDLE_DIGEST)] for v in registry.versions(model_name(symbol))]
-    files: Iterator[Path] | list[Path] = (bundle_files if kind == "bundle" else evaluation_files)(params.paths, symbol)
-    return sorted([path.name, sha256(path.read_bytes())] for path in files)
+        Returns
+        -------
+        tuple of (Path, dict) or None
+        """
+        for path in sorted((self._params.paths.records / symbol).glob(f"*-{self._kind}-*.ipynb"), reverse=True):
+            content = path.read_bytes()
+            if digest.encode() not in content:
+                continue
+            try:
+                nb = json.loads(content)
+            except ValueError:
+                continue
+            told = nb["metadata"]["fxhelpers"]["record"]
+            summary = read_summary(nb)
+            if told.get("inputs_sha256") != digest or told["status"] != "completed" or summary is None:
+                continue
+            if all(self._is_sealed(name, run_id, sha256(content)) for name, run_id in told.get("decisions", [])):
+                return path, summary
+        return None
 
+    @cached_property
+    def _registry(self) -> "RegistryClient":
+        from fxhelpers.registry import RegistryClient
 
-def _price_data(params: Params, symbol: str) -> str:
-    """Return what tells these prices from others: the file's digest, or, where nobody can know before asking, the day."""
-    if params.prices.source == "csv":
-        path = params.prices.folder / f"{symbol}.csv"
-        return sha256(path.read_bytes()) if path.is_file() else ""
-    return version("bokeh_sampledata") if params.prices.source == "sample" else f"{datetime.now(UTC):%Y-%m-%d}"
+        return RegistryClient(self._params)
+
+    def _is_sealed(self, name: str, run_id: str, digest: str) -> bool:
+        from fxhelpers.registry.ledgers import read_ledger
+
+        seals = [d.seal.facts for d in read_ledger(self._registry, name).decisions if d.run_id == run_id and d.seal]
+        return any(facts.get("sha256") == digest for facts in seals)
+
+    def _state(self, kind: str, symbol: str) -> object:
+        if kind == "prices":
+            return [self._params.prices.model_dump(mode="json", exclude={"folder"}), self._price_data(symbol)]
+        if kind == "versions":
+            from fxhelpers.registry import BUNDLE_DIGEST
+
+            return [[v.version, v.tags.get(BUNDLE_DIGEST)] for v in self._registry.versions(model_name(symbol))]
+        files = (bundle_files if kind == "bundle" else evaluation_files)(self._params.paths, symbol)
+        return sorted([path.name, sha256(path.read_bytes())] for path in files)
+
+    def _price_data(self, symbol: str) -> str:
+        """Return what tells these prices from others: the file's digest, or, where nobody can know before asking, the day."""
+        prices = self._params.prices
+        if prices.source == "csv":
+            path = prices.folder / f"{symbol}.csv"
+            return sha256(path.read_bytes()) if path.is_file() else ""
+        return version("bokeh_sampledata") if prices.source == "sample" else f"{datetime.now(UTC):%Y-%m-%d}"

@@ -20,15 +20,14 @@ from typing import Any
 import joblib
 from papermill.iorw import load_notebook_node
 
-from fxhelpers.batch.inputs import finished_run, inputs_digest
+from fxhelpers.batch.inputs import Inputs
 from fxhelpers.engine import MARK, RunResult, as_declared, check_parameters, notebook_parameters, run_notebook, stop_runs
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
-from fxhelpers.kernels import start_preloading
+from fxhelpers.kernels.starting import start_preloading
 from fxhelpers.params import NO_TELEMETRY, Params, load_params
 from fxhelpers.processes import actor, utc_now
 from fxhelpers.records import PORTFOLIO, record_name
-from fxhelpers.registry import RegistryClient
 from fxhelpers.results import Keyed
 
 _STOPPED: set[str] = set()
@@ -148,7 +147,7 @@ class Batch:
         self._everywhere: Callable[[str], object] = stop_batch
         self.preloaded = preloaded
         self._jobs, self._resume, self._cluster = jobs, resume, cluster
-        self._registry = RegistryClient(params)
+        self._inputs = Inputs(params, self.notebook, self.kind, self.reads)
 
     def note(self, **facts: object) -> None:
         """Append a line to the batch's journal, beside its record-to-be."""
@@ -223,7 +222,7 @@ class Batch:
         runs = []
         for symbol, given in parameters.items():
             run = self._run_of(symbol, dict(given))
-            kept = finished_run(self._registry, self.kind, symbol, run.inputs) if self._resume else None
+            kept = self._inputs.finished_run(symbol, run.inputs) if self._resume else None
             if kept:
                 path, summary = kept
                 digest = sha256(path.read_bytes())
@@ -252,7 +251,7 @@ class Batch:
             notebook=self.notebook,
             parameters=parameters,
             batch=self.id,
-            inputs=inputs_digest(self._registry, self.notebook, self.reads, symbol, parameters),
+            inputs=self._inputs.digest(symbol, parameters),
             preloaded=self.preloaded,
             params_file=self.params.file,
             params_sha256=sha256(self.params.file.read_bytes()),

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-from fxhelpers.bundles import bundled_symbols
 from fxhelpers.errors import ParamsError
+from fxhelpers.naming import bundled_symbols
 from fxhelpers.params import MODEL_PREFIX, Params, check_symbol
-from fxhelpers.prices import known_symbols
-from fxhelpers.registry import RegistryClient
-from fxhelpers.registry.storage import registered_models
 
 
 def read_symbols(text: str, reads: list[str], params: Params) -> list[str]:
@@ -63,6 +60,8 @@ def read_symbols(text: str, reads: list[str], params: Params) -> list[str]:
 def _all(reads: list[str], params: Params) -> list[str]:
     first = reads[0] if reads else "versions"
     if first == "prices":
+        from fxhelpers.prices import known_symbols
+
         found = known_symbols(params.prices)
         if found is None:
             msg = f"--symbols all: prices.source {params.prices.source} cannot list its symbols; name them, or give @file"
@@ -71,6 +70,9 @@ def _all(reads: list[str], params: Params) -> list[str]:
     elif first == "bundle":
         found, where = bundled_symbols(params.paths), str(params.paths.models)
     else:
+        from fxhelpers.registry import RegistryClient
+        from fxhelpers.registry.storage import registered_models
+
         models = registered_models(RegistryClient(params))
         found = sorted(name.removeprefix(MODEL_PREFIX) for name in models if name.startswith(MODEL_PREFIX))
         where = params.mlflow.tracking_uri

@@ -5,16 +5,13 @@ metadata. Ours hold the estimators as ``.skops``; ForesightX's as ``.pkl``.
 """
 
 from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
-from fxhelpers.bundles.reading import bundle_files, bundled_symbols, evaluation_files, load_bundle
+from fxhelpers.bundles.reading import load_bundle
 from fxhelpers.bundles.tables import features_files, read_features, read_table
 from fxhelpers.bundles.writing import write_bundle, write_evaluation
 
 __all__ = [
     "FORMAT_VERSION",
     "Bundle",
-    "bundle_files",
-    "bundled_symbols",
-    "evaluation_files",
     "features_files",
     "load_bundle",
     "read_features",

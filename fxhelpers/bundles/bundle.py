@@ -11,9 +11,6 @@ from sklearn.pipeline import Pipeline
 
 from fxhelpers.results import Keyed, rows_html
 
-STAMP = r"\d{8}_\d{6}"
-"""Time of training in a file name, as a pattern."""
-
 _LARGEST = 1e300
 
 FORMAT_VERSION = 1

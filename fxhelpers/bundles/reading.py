@@ -8,20 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.bundles.bundle import STAMP, Bundle
+from fxhelpers.bundles.bundle import Bundle
 from fxhelpers.bundles.checks import check_digests, check_estimators, check_forecasts, check_metadata
 from fxhelpers.bundles.reproducing import check_reproduces
 from fxhelpers.bundles.tables import features_files, stored_forecasts
 from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
 from fxhelpers.estimators import convert, load_estimator
 from fxhelpers.files import read_limited, sha256
+from fxhelpers.naming import MODEL_NAME, OURS, STAMP, evaluates
 from fxhelpers.params import BundlesParams, PathsParams, check_symbol
 
 _DEEPEST = 20
-_OURS = "skops"
-_MODEL_NAME = re.compile(
-    rf"mlp_model_(?P<symbol>.+?)(?P<stamp>_{STAMP})?\.(?P<kind>{_OURS}|(?:pkl|pickle|joblib)(?:\.(?:gz|z|bz2|xz|lzma))?)"
-)
 
 
 def load_bundle(
@@ -83,7 +80,7 @@ def load_bundle(
     estimator_files = {path: contents[path] for path in (model, scaler)}
     check_digests(metadata, metadata_path, estimator_files)
     limits: dict[str, Any] = {"trusted": rules.trusted_types, "unpacked": rules.max_bytes}
-    if named["kind"] != _OURS:
+    if named["kind"] != OURS:
         converted = convert(estimator_files, **limits)
         estimator_files = {path: found.content for path, found in converted.items()}
     estimators = {path: load_estimator(file, str(path), **limits) for path, file in estimator_files.items()}
@@ -111,56 +108,6 @@ def load_bundle(
     return bundle
 
 
-def bundled_symbols(paths: PathsParams) -> list[str]:
-    """List the symbols that have a bundle, sorted.
-
-    Parameters
-    ----------
-    paths : PathsParams
-        The ``paths`` section of ``params.yaml``.
-
-    Returns
-    -------
-    list of str
-    """
-    return sorted({named["symbol"] for path in paths.models.glob("mlp_model_*") if (named := _MODEL_NAME.fullmatch(path.name))})
-
-
-def bundle_files(paths: PathsParams, symbol: str) -> list[Path]:
-    """List the files of a symbol's bundles, all of them, in no order.
-
-    Parameters
-    ----------
-    paths : PathsParams
-        The ``paths`` section of ``params.yaml``.
-    symbol : str
-        Ticker.
-
-    Returns
-    -------
-    list of Path
-    """
-    pattern = re.compile(rf"mlp_(model|scaler|model_stats)_{re.escape(symbol)}(_{STAMP})?\.[a-z0-9.]+")
-    return [path for folder in {paths.models, paths.metadata} for path in folder.glob("mlp_*") if pattern.fullmatch(path.name)]
-
-
-def evaluation_files(paths: PathsParams, symbol: str) -> list[Path]:
-    """List the evaluations of a symbol's bundles, in no order.
-
-    Parameters
-    ----------
-    paths : PathsParams
-        The ``paths`` section of ``params.yaml``.
-    symbol : str
-        Ticker.
-
-    Returns
-    -------
-    list of Path
-    """
-    return [path for path in paths.results.glob("evaluation_metrics_*.json") if _evaluates(path, symbol)]
-
-
 def _latest_model(paths: PathsParams, symbol: str, rules: BundlesParams) -> Path:
     found = list(_models_of(paths, symbol, rules))
     if not found:
@@ -174,7 +121,7 @@ def _latest_model(paths: PathsParams, symbol: str, rules: BundlesParams) -> Path
 
 def _named(model: Path, symbol: str | None) -> re.Match[str]:
     """Return what a model file's name says; its symbol has to be the one that was asked for, if any was."""
-    named = _MODEL_NAME.fullmatch(model.name)
+    named = MODEL_NAME.fullmatch(model.name)
     if not named:
         msg = f"{model}: a model file is named mlp_model_SYMBOL[_YYYYMMDD_HHMMSS].skops, .pkl or .joblib (also .gz, .bz2, .xz)"
         raise BundleError(msg)
@@ -191,7 +138,7 @@ def _named(model: Path, symbol: str | None) -> re.Match[str]:
 
 def _models_of(paths: PathsParams, symbol: str, rules: BundlesParams) -> Iterator[tuple[str, Path]]:
     for path in paths.models.glob("mlp_model_*"):
-        named = _MODEL_NAME.fullmatch(path.name)
+        named = MODEL_NAME.fullmatch(path.name)
         if named and named["symbol"] == symbol:
             stats = paths.metadata / f"mlp_model_stats_{symbol}.json"
             yield (named["stamp"] or "").removeprefix("_") or _stamp_in(stats, rules), path
@@ -243,7 +190,7 @@ def _too_deep(value: object, left: int = _DEEPEST) -> bool:
 def _latest_evaluation(folders: list[Path], metadata: dict[str, Any], rules: BundlesParams) -> tuple[Path | None, dict[str, Any]]:
     found = []
     for path in {path for folder in folders for path in folder.glob("evaluation_metrics_*.json")}:
-        if not _evaluates(path, metadata["symbol"]):
+        if not evaluates(path, metadata["symbol"]):
             continue
         value = _read_json(_read(path, path, rules), path)
         of, measured = value.get("model_info"), value.get("test_metrics")
@@ -253,7 +200,3 @@ def _latest_evaluation(folders: list[Path], metadata: dict[str, Any], rules: Bun
         if of.get("training_timestamp") == metadata["timestamp"]:
             found.append((str(value.get("evaluation_timestamp", "")), path, measured))
     return max(found, key=lambda item: item[:2])[1:] if found else (None, {})
-
-
-def _evaluates(path: Path, symbol: str) -> bool:
-    return bool(re.fullmatch(rf"evaluation_metrics_{re.escape(symbol)}(?:_{STAMP})?\.json", path.name))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fxhelpers.bundles.bundle import STAMP
 from fxhelpers.errors import BundleError
 from fxhelpers.files import read_limited
+from fxhelpers.naming import STAMP
 
 _MOST_BYTES = 64 * 2**20
 

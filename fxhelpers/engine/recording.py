@@ -27,7 +27,7 @@ from fxhelpers.engine.checking import check_run
 from fxhelpers.engine.provenance import provenance
 from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
-from fxhelpers.kernels import PreloadedKernelManager
+from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
 from fxhelpers.records import decisions_in
 

@@ -5,7 +5,3 @@ Here the standard library's forkserver imports them once, and a Jupyter kernel
 provisioner lets it fork a kernel for each notebook. A kernel ends with the
 process that asked for it, however that ends.
 """
-
-from fxhelpers.kernels.provisioner import PROVISIONER, PreloadedKernelManager, PreloadedProvisioner, start_preloading
-
-__all__ = ["PROVISIONER", "PreloadedKernelManager", "PreloadedProvisioner", "start_preloading"]

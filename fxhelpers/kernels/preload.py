@@ -2,6 +2,7 @@
 
 import gc
 import os
+from contextlib import suppress
 from importlib import import_module
 
 _MODULES = (
@@ -17,17 +18,28 @@ _MODULES = (
     "ipykernel.ipkernel",
     "ipykernel.kernelapp",
     "ipykernel.zmqshell",
-    "mlflow.store.model_registry.sqlalchemy_store",
-    "mlflow.store.tracking.sqlalchemy_store",
     "statsmodels.stats.diagnostic",
     "statsmodels.tsa.stattools",
 )
+_LATER = (
+    "alembic.command",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_workspace_store",
+    "mlflow.tracing.processor.base_mlflow",
+    "mlflow.tracing.processor.otel",
+    "pyarrow.pandas_compat",
+    "sqlalchemy.dialects.sqlite",
+)
+"""What libraries import once they are used, of themselves; another release may have it elsewhere."""
 
 gc.disable()  # imports leave nothing to collect
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # a pyplot that was imported with another drops figures
 os.environ.pop("JPY_PARENT_PID", None)  # ipykernel reads it when it is imported, and would watch a process that is not its parent
 for _name in _MODULES:
     import_module(_name)
+for _name in _LATER:
+    with suppress(ImportError):
+        import_module(_name)
 import_module("sqlalchemy.orm").configure_mappers()
 import_module("pandas").set_option("display.max_columns", 20)  # imported outside of a kernel, it takes a notebook for a terminal
 gc.freeze()  # what was imported stays; a kernel that does not walk it does not copy its pages either

@@ -4,7 +4,6 @@ import asyncio
 import os
 import pickle
 import sys
-import threading
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -17,11 +16,10 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.kernels.forked import ForkedKernel
+from fxhelpers.kernels.starting import start_preloading
 
 PROVISIONER = "fxhelpers-preloaded"
 """Name under which Jupyter finds it."""
-
-_STARTING = threading.Lock()
 
 
 class _Process:
@@ -117,10 +115,3 @@ def _kernel(cmd: list[str], env: dict[str, str], cwd: str | None) -> ForkedKerne
         )
         raise RunRefusedError(msg)
     return ForkedKernel(argv=cmd[cmd.index("ipykernel_launcher") :], env=dict(env), cwd=str(cwd or Path.cwd()))
-
-
-def start_preloading() -> None:
-    """Start the forkserver of this process, unless it runs; it imports in the background."""
-    with _STARTING:
-        forkserver.set_forkserver_preload(["fxhelpers.kernels.preload", "fxhelpers.kernels.forked"])
-        forkserver.ensure_running()

@@ -25,7 +25,7 @@ def rows(folder: Path, *, quick: bool) -> list[Row]:
     def fx(*, polls: bool = False) -> Cost:
         here = next(ours_in)
         (here / "symbols.txt").write_text("\n".join(symbols))
-        command = [_BIN / "fx", "run", "register", "--symbols", "@symbols.txt", "--jobs", str(jobs), "--quiet"]
+        command = [_BIN / "fx", "run", "register", "--symbols", "@symbols.txt", "--quiet"]
         return run_command(command, here, polls=polls)
 
     progress("  memory")
