@@ -38,7 +38,16 @@ PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-ba
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", default=2, type=int, help="races and kills of each kind; make stress asks for hundreds")
+    parser.addoption("--servers", action="store_true", help="also what servers and clusters take minutes for; make test-servers")
     parser.addoption("--older-mlflow", default="", help="the mlflow command of an older server's environment; make test-servers")
+
+
+@pytest.fixture
+def thorough(request: pytest.FixtureRequest) -> None:
+    """For what takes its time: only `make test-servers` and `make stress` do it."""
+    option = request.config.getoption
+    if not (option("--servers") or option("--older-mlflow") or option("--rounds") > 2):
+        pytest.skip("make test-servers")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

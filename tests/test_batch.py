@@ -256,14 +256,6 @@ def test_promotions_together_are_decided_by_the_adjusted_p_of_all(project: Proje
         registry.propose("AAPL", 2, family=family)
 
 
-def test_a_cluster_that_is_not_there_is_one_line(project: Project) -> None:
-    project.settings["mlflow"]["tracking_uri"] = "http://127.0.0.1:9"
-    project.write()
-    batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster="tcp://127.0.0.1:9")
-    with pytest.raises(ParamsError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        batch.run({"AAPL": {}}, lambda _: None)
-
-
 def test_what_is_no_notebook_for_a_batch_is_refused(project: Project) -> None:
     nbformat.write(new_notebook(cells=[]), "plain.ipynb")
     with pytest.raises(RunRefusedError, match="leaves a record and takes a symbol"):

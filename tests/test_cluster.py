@@ -16,9 +16,12 @@ import pytest
 from conftest import ROOT, Project
 from distributed import Client
 
-from fxhelpers import ModelRegistry, load_params, read_portfolio
+from fxhelpers import ModelRegistry, load_params, load_prices, read_portfolio
 from fxhelpers.batch import Batch
+from fxhelpers.errors import ParamsError
 from fxhelpers.params import model_name
+
+pytestmark = pytest.mark.usefixtures("thorough")
 
 
 class Cluster:
@@ -80,7 +83,7 @@ def cluster(project: Project, team_server: str, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_worker_that_is_killed_in_the_middle_loses_nothing(project: Project, cluster: Cluster) -> None:
-    symbols = [f"CLUSTER{n}" for n in range(6)]
+    symbols = [f"CLUSTER{n}" for n in range(4)]
     for symbol in symbols:
         write_bundle_of(project, symbol)
     first, _second = cluster.worker(), cluster.worker()
@@ -119,13 +122,19 @@ def test_a_worker_of_another_project_says_so(project: Project, cluster: Cluster,
     assert "is another one than where the batch was started" in str(outcome.error)
 
 
+def test_a_cluster_that_is_not_there_is_one_line(project: Project) -> None:
+    project.settings["mlflow"]["tracking_uri"] = "http://127.0.0.1:9"
+    project.write()
+    batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster="tcp://127.0.0.1:9")
+    with pytest.raises(ParamsError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        batch.run({"AAPL": {}}, lambda _: None)
+
+
 def write_bundle_of(project: Project, symbol: str) -> None:
     """A bundle under another ticker: what is registered where is what matters here."""
     prices = project.folder / "prices"
     prices.mkdir(exist_ok=True)
     if not (prices / "MADE.csv").exists():
-        from fxhelpers import load_prices
-
         load_prices("AAPL", load_params().prices).reset_index().to_csv(prices / "MADE.csv", index=False)
     project.write(prices={"source": "csv"})
     (prices / f"{symbol}.csv").write_bytes((prices / "MADE.csv").read_bytes())

@@ -169,6 +169,7 @@ def test_answers_that_come_twice_or_late_all_along_change_nothing(
     settled(remote(), name, bundle)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_server_that_is_restarted_in_the_middle(
     project: Project, tmp_path_factory: pytest.TempPathFactory, postgresql: Callable[..., str], older: str
 ) -> None:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 import joblib
-from papermill.iorw import load_notebook_node
+from papermill.iorw import load_notebook_node, local_file_io_cwd
 
 from fxhelpers.batch.inputs import Inputs
 from fxhelpers.engine import MARK, RunResult, as_declared, check_parameters, notebook_parameters, run_notebook, stop_runs
@@ -230,7 +230,8 @@ class Batch:
             else:
                 runs.append(run)
         if runs and not self.stopped:
-            with self._stoppable(), _workers(self._cluster, self._jobs) as (workers, everywhere):
+            # papermill notes the current folder in its class: from many threads it would leave it noted for ever
+            with local_file_io_cwd(), self._stoppable(), _workers(self._cluster, self._jobs) as (workers, everywhere):
                 self._everywhere = everywhere
                 for outcome in workers(joblib.delayed(_run_one)(run) for run in runs):
                     take(outcome)
@@ -365,7 +366,7 @@ def _workers(cluster: str | None, jobs: int) -> Iterator[tuple[_Workers, Callabl
         msg = "--cluster needs Dask: pip install 'fxhelpers[cluster]'"
         raise ParamsError(msg) from error
     try:
-        client = Client(cluster, timeout="20s", set_as_default=False)
+        client = Client(cluster, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
         msg = f"--cluster: no Dask scheduler answers at {cluster}: {error}"
         raise ParamsError(msg) from error

@@ -16,7 +16,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.kernels.forked import ForkedKernel
-from fxhelpers.kernels.starting import start_preloading
+from fxhelpers.kernels.starting import SERVER
 
 PROVISIONER = "fxhelpers-preloaded"
 """Name under which Jupyter finds it."""
@@ -28,10 +28,9 @@ class _Process:
     stdin = stdout = stderr = None
 
     def __init__(self, kernel: ForkedKernel) -> None:
-        start_preloading()
         # Not multiprocessing.Process: that one would import the runner's __main__ again in every kernel, and is refused
         # in the daemonic processes that Dask's workers are.
-        self._answers, self._lifeline = forkserver.connect_to_new_process([])
+        self._answers, self._lifeline = SERVER.connect_to_new_process([])
         self.returncode: int | None = None
         try:
             with os.fdopen(os.dup(self._lifeline), "wb") as pipe:

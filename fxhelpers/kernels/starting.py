@@ -1,13 +1,13 @@
 """Starting the forkserver: the sooner, the more of its imports are done before the first kernel is asked for."""
 
-import threading
-from multiprocessing import forkserver
+from multiprocessing.forkserver import ForkServer
 
-_STARTING = threading.Lock()
+SERVER = ForkServer()
+"""A server of our own: that of multiprocessing would fork a program's own processes with all our imports in them."""
+
+SERVER.set_forkserver_preload(["fxhelpers.kernels.preload", "fxhelpers.kernels.forked"])
 
 
 def start_preloading() -> None:
     """Start the forkserver of this process, unless it runs; it imports in the background."""
-    with _STARTING:
-        forkserver.set_forkserver_preload(["fxhelpers.kernels.preload", "fxhelpers.kernels.forked"])
-        forkserver.ensure_running()
+    SERVER.ensure_running()
