@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,8 +225,8 @@ def _run_batch(
     for outcome in failed[:_SHOWN]:
         click.echo(f"{outcome.symbol:>18}  {outcome.told}")
     if batch.stopped:
-        again = f"fx run {notebook} --symbols {symbols} --resume goes on"
-        msg = f"stopped; what had begun is recorded, and {again} ({shown_path(batch.journal)})"
+        again = shlex.join(["fx", *sys.argv[1:], *([] if options["resume"] else ["--resume"])])
+        msg = f"stopped; what had begun is recorded, and this goes on: {again} ({shown_path(batch.journal)})"
         click.echo(f"Error: {msg}", err=True)
         raise SystemExit(STOPPED)
     portfolio = keep_portfolio(batch)

@@ -134,6 +134,9 @@ def test_all_are_those_that_have_what_the_notebook_reads(project: Project, regis
         (["register", "--symbols", "AAPL", "--fdr", "0.1"], "--fdr is for promote"),
         (["promote", "--symbols", "AAPL", "--fdr", "1.5"], "fdr above 0 and at most 0.5"),
         (["promote", "--symbols", "AAPL", "--fdr", "0.1", "-p", "version", "1"], "-p version cannot be given beside it"),
+        (["promote", "--symbols", "AAPL", "--fdr", "0.1", "-p", "override", "true"], "-p override cannot be given beside it"),
+        (["register", "--symbols", "AAPL", "-p", "nonsense", "1"], "unknown parameter 'nonsense'"),
+        (["register", "--symbols", "AAPL", "-p", "description", "password=hunter2hunter2"], "looks like a secret"),
         (["register", "--symbols", "AAPL", "--cluster", "tcp://127.0.0.1:1"], "is a file of this machine"),
     ],
 )
@@ -146,6 +149,54 @@ def test_what_makes_no_sense_for_a_batch_is_one_line(project: Project, arguments
     assert found.exit_code in {1, 2}
     assert message in " ".join(found.output.split())
     assert not list((project.folder / "outputs").glob("records/[A-Z]*"))
+    assert "hunter2" not in "".join(path.read_text() for path in (project.folder / "outputs").rglob("*.jsonl"))
+
+
+def test_a_family_needs_a_comparison(project: Project) -> None:
+    batch = Batch(
+        ROOT / "notebooks" / "promote.ipynb", project.registry(model_registry={"compare_metrics": False}).params, jobs=1
+    )
+    with pytest.raises(ParamsError, match="compare_metrics is false in params.yaml, so nothing would be compared"):
+        run_family(batch, ["AAPL"], {"apply": True}, 0.1, lambda _: lambda _: None)
+
+
+def test_one_symbol_whose_files_cannot_be_read_stops_no_other(project: Project) -> None:
+    project.bundle("IBM", max_iter=2)
+    (project.folder / "outputs" / "models" / "mlp_model_AAPL.skops").mkdir()
+    assert [outcome.status for outcome in run("register", ("AAPL", "IBM"))] == ["refused", "completed"]
+
+
+def test_a_kernel_that_dies_while_it_starts_stops_no_other(
+    notebook: Path, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int] = []
+
+    def kill(pid: int) -> None:
+        if not killed:
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    from fxhelpers.kernels import provisioner
+
+    started = provisioner._Process.__init__
+
+    def dying(self: Any, kernel: Any) -> None:
+        started(self, kernel)
+        kill(self.pid)
+
+    monkeypatch.setattr(provisioner._Process, "__init__", dying)
+    assert sorted(outcome.status for outcome in run(notebook)) == ["completed", "completed", "failed"]
+
+
+def test_promotions_are_run_again_once_something_else_was_decided(project: Project) -> None:
+    registry = prepared(project, ("IBM",))
+    look = {"symbols": ("IBM",), "resume": True}
+    assert [run("promote", **look)[0].status for _ in range(2)] == ["completed", "kept"]
+    promoted = [run("promote", parameters={"apply": True}, **look)[0].status for _ in range(2)]
+    assert promoted == ["completed", "kept"]
+    assert run("promote", **look)[0].status == "completed"  # there is one attempt more
+    registry.transition_stage(registry.model_name("IBM"), 2, "Production")
+    assert run("promote", parameters={"apply": True}, **look)[0].status == "completed"
 
 
 def test_resume_runs_only_what_has_no_sealed_record_of_the_same_inputs(project: Project) -> None:
@@ -189,7 +240,9 @@ def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
     os.killpg(running.pid, number)  # as a terminal does, to all that it holds
     _, errors = running.communicate(timeout=20)
     assert running.returncode == 130
-    assert "Error: stopped; what had begun is recorded, and fx run probe.ipynb" in errors
+    assert "Error: stopped; what had begun is recorded, and this goes on: fx run probe.ipynb" in errors
+    assert "-p seconds 60 --jobs 2 --resume" in errors
+    assert "Traceback" not in errors
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
     found = read_portfolio().runs["status"].value_counts()
@@ -197,6 +250,17 @@ def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
     for path in (project.folder / "outputs" / "records").glob("S*/*.ipynb"):
         told = json.loads(path.read_text())["metadata"]["fxhelpers"]["record"]
         assert (told["status"], bool(told["ended"])) == ("interrupted", True)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.5, 4.0])
+def test_ctrl_c_at_any_moment_of_the_start_is_no_traceback(notebook: Path, project: Project, seconds: float) -> None:
+    command = [FX, "run", "probe.ipynb", "--symbols", "A,B,C,D", "-p", "seconds", "60"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(seconds)
+    os.killpg(running.pid, signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+    assert running.returncode in {1, 130}
+    assert "Traceback" not in errors
 
 
 def test_a_batch_that_is_stopped_between_two_runs_begins_nothing_more(notebook: Path, project: Project) -> None:
@@ -243,15 +307,16 @@ def test_promotions_together_are_decided_by_the_adjusted_p_of_all(project: Proje
         assert summary is not None
         smaller = sorted(p.values())
         adjusted = min(*(value * len(p) / (rank + 1) for rank, value in enumerate(smaller) if value >= p[symbol]), 1.0)
-        assert summary["p_attempt"] == p[symbol] == min(1, 2 * summary["p"])
+        assert summary["p_attempt"] == min(1, 2 * summary["p"])
+        assert summary["p_entered"] == p[symbol] in {summary["p_attempt"], 1}
         assert summary["p_family"] == pytest.approx(adjusted)
-        assert (summary["result"] == "promoted") == (adjusted <= 0.5)
+        assert (summary["result"] == "promoted") == (p[symbol] < 1 and adjusted <= 0.5)
         assert '"tested": 3' in registry.history(symbol).to_json()
         comparing, deciding = (json.loads(path.read_text()) for path in project.records(symbol))
         assert "adjusted for the family once all of its 3 symbols are compared" in json.dumps(comparing)
         assert "adjusted for 3 symbols by Benjamini and Hochberg" in json.dumps(deciding)
     assert not registry.verify(deep=True).problems
-    family = {"fdr": 0.5, "symbols": 3, "p": {**p, "AAPL": p["AAPL"] / 2}}
+    family = {"fdr": 0.5, "symbols": 3, "p": {**p, "AAPL": 0.0123}}
     with pytest.raises(FxError, match=r"p is .* now, and was .* when the family of 3 symbols was compared"):
         registry.propose("AAPL", 2, family=family)
 

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import psutil
 import pytest
 from conftest import ROOT, Project
 from distributed import Client
+from nbformat.v4 import new_code_cell, new_notebook
 
 from fxhelpers import ModelRegistry, load_params, load_prices, read_portfolio
 from fxhelpers.batch import Batch
@@ -111,6 +113,51 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(project: Project, c
         assert [version.version for version in registry.get_model_versions(model_name(symbol))] == [1]
         assert not registry.verify(symbol).problems
     assert read_portfolio(batch.id).about["cluster"] == cluster.address
+
+
+def probe(project: Project, cell: str) -> Path:
+    """A notebook that does something to its worker where the symbol is BAD."""
+    parameters = new_code_cell('symbol: str = "AAPL"  # ticker')
+    parameters.metadata["tags"] = ["parameters"]
+    done = new_code_cell("from fxhelpers import summary\nsummary('probe', symbol=symbol)")
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": spec, "fxhelpers": {"notebook": "probe", "reads": []}}
+    path = project.folder / "probe.ipynb"
+    nbformat.write(new_notebook(cells=[parameters, new_code_cell(cell), done], metadata=metadata), path)
+    return path
+
+
+def test_a_run_that_kills_every_worker_is_given_up_and_the_others_are_run(project: Project, cluster: Cluster) -> None:
+    cluster.worker()
+    path = probe(project, "import os\nif symbol == 'BAD':\n    os.kill(os.getppid(), 9)")
+    batch = Batch(path, load_params(), jobs=1, cluster=cluster.address, preloaded=False)
+    outcomes = batch.run({symbol: {} for symbol in ("GOOD", "BAD", "FINE")}, lambda _: None)
+    assert [outcome.status for outcome in outcomes] == ["completed", "failed", "completed"]
+    assert "KilledWorker" in str(outcomes[1].error)
+
+
+def test_a_batch_on_a_cluster_is_stopped_too(project: Project, cluster: Cluster) -> None:
+    worker = cluster.worker()
+    path = probe(project, "import time\nopen(f'began-{symbol}', 'w').close()\ntime.sleep(100)")
+    batch = Batch(path, load_params(), jobs=1, cluster=cluster.address)
+
+    def stop() -> None:
+        while not list(project.folder.glob("began-*")):
+            time.sleep(0.05)
+        batch.stop()
+
+    threading.Thread(target=stop, daemon=True).start()
+    start = time.monotonic()
+    outcomes = batch.run({symbol: {} for symbol in ("ONE", "TWO", "THREE")}, lambda _: None)
+    assert time.monotonic() - start < 60
+    assert sorted(outcome.status for outcome in outcomes) == ["interrupted", "stopped", "stopped"]
+    assert not [p for p in worker.children(recursive=True) if "ipykernel" in " ".join(p.cmdline())]
+
+
+def test_a_cluster_without_workers_is_one_line(project: Project, cluster: Cluster) -> None:
+    batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster=cluster.address)
+    with pytest.raises(ParamsError, match="has no worker; start one"):
+        batch.run({"AAPL": {}}, lambda _: None)
 
 
 def test_a_worker_of_another_project_says_so(project: Project, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

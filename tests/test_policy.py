@@ -432,22 +432,34 @@ def test_a_symbol_of_a_family_waits_for_the_others_and_is_then_held_against_thei
     looking = in_family(frame, Family(fdr=0.1, symbols=40))
     assert looking.outcome == "inconclusive"
     assert "superior was not evaluated: the other symbols are compared first (p = 0.00" in looking.reason
-    assert looking.p_attempt == 2 * looking.p
-    alone = {f"N{n}": 1.0 for n in range(39)}
+    assert looking.p_entered == looking.p_attempt == 2 * looking.p
+    nothing = {f"N{n}": 1.0 for n in range(39)}
     p = looking.p_attempt
-    for others, outcome in (
-        ({}, "promote"),
-        (alone, "promote" if 40 * p <= 0.1 else "keep"),
-        (dict.fromkeys(alone, p), "promote"),
-    ):
-        family = Family(fdr=0.1, symbols=40, p={**others, "XYZ": p})
-        verdict = in_family(frame, family)
-        assert verdict.outcome == outcome
-        assert verdict.p_family == pytest.approx(p * (len(others) + 1 if others is alone else 1))
-        assert f"after adjustment for attempt 1 and {len(others) + 1} symbols" in verdict.to_frame().loc["superior", "bound"]
-    weak = in_family(frame, Family(fdr=0.1, symbols=40, p={**alone, "XYZ": 0.3}))
+    for others in ({}, nothing, dict.fromkeys(nothing, p)):
+        verdict = in_family(frame, Family(fdr=0.1, symbols=40, p={**others, "XYZ": p}))
+        assert verdict.p_family == pytest.approx(p * (40 if others is nothing else 1))
+        assert verdict.outcome == ("promote" if verdict.p_family <= 0.1 else "keep")
+        assert f"adjustment for attempts and {len(others) + 1} symbols" in verdict.to_frame().loc["superior", "bound"]
+    weak = in_family(frame, Family(fdr=0.01, symbols=40, p={**nothing, "XYZ": p}))
     assert weak.outcome == "keep"
-    assert "in the family 1.0000; asked: p at most 0.1 after adjustment for attempt 1 and 40 symbols" in weak.reason
+    assert "and at most 0.01 after adjustment for attempts and 40 symbols" in weak.reason
+
+
+def test_a_challenger_that_is_refused_by_itself_lowers_the_bar_for_nobody() -> None:
+    """It enters as 1, however small its p is; else every symbol that is dropped later would make room for another."""
+    target = returns(600)
+    frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
+    family = Family(fdr=0.1, symbols=40)
+    strict = with_gates({"id": "naive", "metric": "hit_rate", "min": 0.99})
+    refused = in_family(frame, family, strict)
+    assert refused.outcome == "keep"
+    assert refused.p_attempt < 0.01
+    assert refused.p_entered == 1
+    assert "entered as 1, since the policy refuses this challenger by itself" in refused.adjustments
+    late = in_family(frame, family, attempt=60)  # alpha of the policy stays in force, whatever the family's rate is
+    assert late.p_attempt < 1
+    assert (late.outcome, late.p_entered) == ("keep", 1)
+    assert in_family(frame, Family(fdr=0.5, symbols=1, p={"XYZ": 1e-9}), attempt=60).outcome == "keep"
 
 
 def test_resamples_are_as_many_as_the_family_needs_where_it_matters() -> None:
@@ -515,7 +527,7 @@ def test_of_the_promotions_of_many_symbols_at_most_the_stated_share_is_false(rou
             frame = replace(frame, symbol=f"S{symbol}")
             comparisons[frame.symbol] = compare(frame, questions(policy, 1, Family(fdr=0.2, symbols=30)))
         looked = {symbol: judge(c, policy, family=Family(fdr=0.2, symbols=30)) for symbol, c in comparisons.items()}
-        family = Family(fdr=0.2, symbols=30, p={symbol: verdict.p_attempt for symbol, verdict in looked.items()})
+        family = Family(fdr=0.2, symbols=30, p={symbol: verdict.p_entered for symbol, verdict in looked.items()})
         promoted = {int(symbol[1:]) for symbol, c in comparisons.items() if judge(c, policy, family=family).outcome == "promote"}
         found += len([symbol for symbol in promoted if symbol < 10])
         shares.append(len([symbol for symbol in promoted if symbol >= 10]) / max(1, len(promoted)))

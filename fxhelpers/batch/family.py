@@ -47,9 +47,23 @@ def run_family(
     if batch.kind != "promote":
         msg = f"--fdr is for promote, which decides; {batch.kind} does not"
         raise ParamsError(msg)
-    taken = sorted({"version", "champion", "challengers", "family"} & set(parameters))
+    taken = sorted({"version", "champion", "challengers", "family", "override"} & set(parameters))
     if taken:
         msg = f"--fdr compares every symbol's challenger with its champion; -p {', '.join(taken)} cannot be given beside it"
+        raise ParamsError(msg)
+    rules = batch.params.promotion
+    if not batch.params.model_registry.compare_metrics:
+        msg = "--fdr: model_registry.compare_metrics is false in params.yaml, so nothing would be compared"
+        raise ParamsError(msg)
+    if not any(gate.test and gate.severity == "fail" and gate.versus == "champion" for gate in rules.gates):
+        msg = "--fdr: no gate in params.yaml tests a challenger against the champion and decides, so there is no p to adjust"
+        raise ParamsError(msg)
+    if (
+        rules.approval.Production.required
+        and parameters.get("apply")
+        and not (parameters.get("approved_by") and parameters.get("reason"))
+    ):
+        msg = "--fdr: promotion.approval in params.yaml asks for approved_by and reason: give both with -p, for all symbols"
         raise ParamsError(msg)
     family: dict[str, Any] = {"fdr": fdr, "symbols": len(symbols)}
     Family.read(family)
@@ -59,7 +73,9 @@ def run_family(
     failed = [outcome for outcome in compared if outcome.symbol not in done]
     if batch.stopped or not done:
         return failed
-    family["p"] = {symbol: told["p_attempt"] for symbol, told in done.items() if told.get("p_attempt") is not None}
+    # a failed comparison counts as one without any gain; where no test decides, because there is no champion, none can err
+    entered = {symbol: done[symbol].get("p_entered") if symbol in done else 1.0 for symbol in symbols}
+    family["p"] = {symbol: p for symbol, p in entered.items() if p is not None}
     batch.note(family=family)
     chosen = {
         symbol: {**parameters, "version": told["version"], "champion": _pinned(told), "family": family}

@@ -43,8 +43,8 @@ class Inputs:
     def digest(self, symbol: str, parameters: Mapping[str, Any]) -> str:
         """Return the SHA-256 over all that a run of a symbol starts from: the same inputs, the same digest.
 
-        Which version is champion is not among them: that is what a run
-        changes.
+        Which version is champion, and how many attempts there were, is among
+        them for a look, but not where the run itself is to change that.
 
         Parameters
         ----------
@@ -59,6 +59,8 @@ class Inputs:
             64 hexadecimal digits.
         """
         state = {kind: self._state(kind, symbol) for kind in self._reads}
+        if "versions" in state and not parameters.get("apply"):
+            state["decided"] = self._decided(symbol)
         facts = {**self._settings, "symbol": symbol, "parameters": dict(parameters), **state}
         return sha256(json.dumps(facts, sort_keys=True, default=str).encode())
 
@@ -66,7 +68,8 @@ class Inputs:
         """Return the completed record of the same inputs and its summary; None where there is none.
 
         A record of decisions counts only if each is sealed with the record as
-        it is now.
+        it is now, and, where the notebook decides about versions, if nothing
+        was decided since.
 
         Parameters
         ----------
@@ -104,8 +107,17 @@ class Inputs:
     def _is_sealed(self, name: str, run_id: str, digest: str) -> bool:
         from fxhelpers.registry.ledgers import read_ledger
 
-        seals = [d.seal.facts for d in read_ledger(self._registry, name).decisions if d.run_id == run_id and d.seal]
-        return any(facts.get("sha256") == digest for facts in seals)
+        ledger = read_ledger(self._registry, name)
+        if "versions" in self._reads and ledger.outcomes and ledger.outcomes[-1].run_id != run_id:
+            return False
+        return any(d.seal.facts.get("sha256") == digest for d in ledger.decisions if d.run_id == run_id and d.seal)
+
+    def _decided(self, symbol: str) -> object:
+        from fxhelpers.registry.ledgers import read_ledger
+
+        name = model_name(symbol)
+        champion = self._registry.champion(name)
+        return [champion.version if champion else None, read_ledger(self._registry, name).attempts]
 
     def _state(self, kind: str, symbol: str) -> object:
         if kind == "prices":

@@ -221,8 +221,14 @@ class Batch:
 
         runs = []
         for symbol, given in parameters.items():
-            run = self._run_of(symbol, dict(given))
-            kept = self._inputs.finished_run(symbol, run.inputs) if self._resume else None
+            try:
+                run = self._run_of(symbol, dict(given))
+                kept = self._inputs.finished_run(symbol, run.inputs) if self._resume else None
+            except RegistryUnavailableError:
+                raise
+            except (FxError, OSError) as error:
+                take(Outcome(symbol=symbol, status="refused", error=f"{type(error).__name__}: {error}"))
+                continue
             if kept:
                 path, summary = kept
                 digest = sha256(path.read_bytes())
@@ -243,6 +249,7 @@ class Batch:
     def stop(self) -> None:
         """End what runs, and begin nothing more."""
         self.stopped = True
+        _STOPPED.add(self.id)
         self._everywhere(self.id)
 
     def _run_of(self, symbol: str, parameters: dict[str, Any]) -> _Run:
@@ -322,8 +329,9 @@ def _run_one(run: _Run) -> Outcome:
             handles_signals=False,
             told={"batch": run.batch, "inputs_sha256": run.inputs},
         )
-    except (FxError, OSError) as error:
-        return Outcome(symbol=run.symbol, status="refused", error=f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 (whatever happens to one symbol is its outcome, and stops no other)
+        status = "interrupted" if run.batch in _STOPPED else "refused" if isinstance(error, FxError) else "failed"
+        return Outcome(symbol=run.symbol, status=status, error=f"{type(error).__name__}: {error}"[:2000])
     return Outcome(
         symbol=run.symbol,
         status=result.status,
@@ -356,33 +364,21 @@ _Workers = Callable[[Iterable[Any]], Iterable[Outcome]]
 @contextmanager
 def _workers(cluster: str | None, jobs: int) -> Iterator[tuple[_Workers, Callable[[str], object]]]:
     """Give what runs delayed calls, and what stops a batch everywhere."""
+    options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1, "pre_dispatch": "all"}
     if cluster is None:
         with joblib.parallel_config("threading", n_jobs=jobs):
-            yield joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all"), stop_batch
+            yield joblib.Parallel(**options), stop_batch
         return
     try:
-        from distributed import Client
+        from fxhelpers.batch.cluster import connected
     except ImportError as error:
         msg = "--cluster needs Dask: pip install 'fxhelpers[cluster]'"
         raise ParamsError(msg) from error
-    try:
-        client = Client(cluster, timeout="10s", set_as_default=False)
-    except (OSError, ValueError) as error:
-        msg = f"--cluster: no Dask scheduler answers at {cluster}: {error}"
-        raise ParamsError(msg) from error
-    with client, joblib.parallel_config(_on_cluster(client)):
-        yield (
-            joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all"),
-            lambda batch: client.run(stop_batch, batch),
-        )
+    with connected(cluster, _lost) as backend, joblib.parallel_config(backend):
+        yield joblib.Parallel(**options), lambda batch: backend.stop(stop_batch, batch)
 
 
-def _on_cluster(client: Any) -> Any:  # noqa: ANN401 (Dask has no types, and is not always there)
-    """Return joblib's backend for a Dask cluster; joblib itself would run everything right here where there is one worker."""
-    from joblib._dask import DaskDistributedBackend
-
-    class Cluster(DaskDistributedBackend):  # type: ignore[misc]
-        def effective_n_jobs(self, n_jobs: int) -> int:
-            return max(2, int(super().effective_n_jobs(n_jobs)))
-
-    return Cluster(client=client)
+def _lost(run: _Run, error: str) -> Outcome:
+    """Return the outcome of a run whose workers died, again and again, or were given up."""
+    status = "interrupted" if run.batch in _STOPPED else "failed"
+    return Outcome(symbol=run.symbol, status=status, error=f"{error}; what its record tells is in {run.symbol}/")

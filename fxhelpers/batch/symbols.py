@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fxhelpers.errors import ParamsError
 from fxhelpers.naming import bundled_symbols
-from fxhelpers.params import MODEL_PREFIX, Params, check_symbol
+from fxhelpers.params import MODEL_PREFIX, Params, check_symbol, is_symbol
 
 
 def read_symbols(text: str, reads: list[str], params: Params) -> list[str]:
@@ -74,7 +74,8 @@ def _all(reads: list[str], params: Params) -> list[str]:
         from fxhelpers.registry.storage import registered_models
 
         models = registered_models(RegistryClient(params))
-        found = sorted(name.removeprefix(MODEL_PREFIX) for name in models if name.startswith(MODEL_PREFIX))
+        names = (name.removeprefix(MODEL_PREFIX) for name in models if name.startswith(MODEL_PREFIX))
+        found = sorted(name for name in names if is_symbol(name))  # others were registered under names of somebody's own
         where = params.mlflow.tracking_uri
     if not found:
         msg = f"--symbols all: there is none in {where}"

@@ -67,7 +67,9 @@ def check_parameters(known: Mapping[str, Any], given: Mapping[str, Any], params:
             msg = f"unknown parameter {name!r}{nearest(name, known)}; this notebook takes {', '.join(known)}. Nothing was run."
             raise RunRefusedError(msg)
     for name in set(known) & set(given):
-        _refuse_secret(name, given[name], known_secrets(params.folder))
+        keyed_by_symbols = {"p": None} if name == "family" else {}  # and a ticker may be called TOKEN
+        value = {**given[name], **keyed_by_symbols} if isinstance(given[name], dict) else given[name]
+        _refuse_secret(name, value, known_secrets(params.folder))
         _check_type(name, given[name], known[name].inferred_type_name)
 
 

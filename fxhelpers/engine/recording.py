@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 import nbformat
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError
 from nbclient.util import run_sync
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager
@@ -100,7 +100,7 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
 
     def interrupt(self, error: BaseException) -> None:
         """Put down a run that ended without an answer from the kernel: the cell that was running failed."""
-        if self.stopped and isinstance(error, DeadKernelError):
+        if self.stopped and isinstance(error, Exception):
             error = KeyboardInterrupt("the run was stopped")
         started = [cell for cell in self.nb.cells if cell.metadata.papermill["start_time"]]
         cell = started[-1] if started else self.nb.cells[0]

@@ -98,8 +98,9 @@ def run_notebook(
     options["handles_signals"] = handles_signals and _in_main_thread()
     try:
         papermill.execute.execute_notebook(path, None, values, progress_bar=progress, **options)
-    except (PapermillExecutionError, DeadKernelError, CellTimeoutError):
-        pass
+    except (PapermillExecutionError, DeadKernelError, CellTimeoutError, RuntimeError):  # the last: it died while it started
+        if not kept:
+            raise
     except KeyboardInterrupt:
         if options["handles_signals"]:
             raise

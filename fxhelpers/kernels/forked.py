@@ -34,6 +34,7 @@ class ForkedKernel:
         if preload is None or os.getpid() == preload.PRELOADED_BY:
             msg = "the forkserver did not preload what kernels need"
             raise RuntimeError(msg)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.setsid()  # Ctrl-C in the terminal is for the runner, which then ends its kernels
         Thread(target=_end_with, args=(sentinel,), daemon=True).start()
         os.environ.clear()

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from contextlib import suppress
 from importlib import import_module
 
@@ -32,6 +33,7 @@ _LATER = (
 )
 """What libraries import once they are used, of themselves; another release may have it elsewhere."""
 
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner; the forkserver itself ignores it only once it listens
 gc.disable()  # imports leave nothing to collect
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # a pyplot that was imported with another drops figures
 os.environ.pop("JPY_PARENT_PID", None)  # ipykernel reads it when it is imported, and would watch a process that is not its parent

@@ -26,7 +26,7 @@ from fxhelpers.params.sections import (
     PricesParams,
     TrainingParams,
 )
-from fxhelpers.params.words import MODEL_PREFIX, check_model_name, check_symbol, looks_secret, model_name, nearest
+from fxhelpers.params.words import MODEL_PREFIX, check_model_name, check_symbol, is_symbol, looks_secret, model_name, nearest
 
 __all__ = [
     "FILE_NAME",
@@ -49,6 +49,7 @@ __all__ = [
     "current_journal",
     "current_record",
     "find_params_file",
+    "is_symbol",
     "known_secrets",
     "load_params",
     "looks_secret",

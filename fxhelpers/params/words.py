@@ -37,11 +37,16 @@ def check_symbol(symbol: object) -> str:
     ParamsError
         Not a ticker.
     """
-    if isinstance(symbol, str) and _SYMBOL.fullmatch(symbol) and ".." not in symbol:
+    if isinstance(symbol, str) and is_symbol(symbol):
         return symbol
     shown = repr(symbol) if len(repr(symbol)) <= 60 else f"{repr(symbol)[:57]}…"  # noqa: PLR2004 (a line's worth)
     msg = f"symbol: {shown} is not a ticker: 1 to 32 letters, digits or . ^ = _ - are (for example AAPL, BRK.B, ^GSPC)"
     raise ParamsError(msg)
+
+
+def is_symbol(text: str) -> bool:
+    """Tell whether a text could be a ticker."""
+    return bool(_SYMBOL.fullmatch(text)) and ".." not in text
 
 
 def model_name(symbol: str) -> str:

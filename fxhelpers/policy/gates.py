@@ -15,6 +15,7 @@ from fxhelpers.policy.verdict import GateResult, Result
 from fxhelpers.policy.words import claimed, compared, digits, named
 from fxhelpers.results import shown_as
 
+_OTHERS_FIRST = "the other symbols are compared first"
 _NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
 
 
@@ -93,7 +94,7 @@ def _bound(value: float, *, passed: bool, warns: bool = False, **words: Any) -> 
 
 
 def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, attempt: int, family: Family | None) -> GateResult:
-    """Hold p of a test against the level that is left to this attempt, or, in a family, against its rate of false promotions."""
+    """Hold p of a test against the level that is left to this attempt, and, in a family, against its rate of false promotions."""
     level = spent(float(gate.alpha or 0), policy, attempt)
     answer = comparison.answer(str(gate.test), gate.versus, margin=gate.margin)
     rival = named(comparison, gate.versus)
@@ -102,12 +103,14 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
         rule += f"; p is adjusted for {answer.family} challengers"
     bound = f"p below {level:.3g}" + (f", which is {gate.alpha:g} at attempt {attempt}" if level != gate.alpha else "")
     if family is not None:
-        bound = f"p at most {family.fdr:g} after adjustment for attempt {attempt} and {len(family.p) or family.symbols} symbols"
+        bound += f", and at most {family.fdr:g} after adjustment for attempts and {len(family.p) or family.symbols} symbols"
     why = "the test was not made" if answer is None else answer.why
-    if not why and answer is not None and family is not None and not family.p:
+    if not why and answer is not None and not math.isfinite(answer.p):
+        why = "the test gave no p"
+    if not why and answer is not None and family is not None and not family.p and answer.p < level:
         adjusted = digits(for_attempt(answer.p, policy, attempt))
-        why = f"the other symbols are compared first (p = {digits(answer.p)}, {adjusted} at attempt {attempt})"
-    if not why and answer is not None and answer.resamples and family is None and 1 / (answer.resamples + 1) >= level:
+        why = f"{_OTHERS_FIRST} (p = {digits(answer.p)}, {adjusted} at attempt {attempt})"
+    if not why and answer is not None and answer.resamples and 1 / (answer.resamples + 1) >= level:
         why = f"{level:.2g} is finer than {answer.resamples:,} resamples can tell"
     if why or answer is None:
         said = f"{gate.id} was not evaluated: {why}"
@@ -118,9 +121,9 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     elif gate.versus:
         claim = f"it is not significantly better than {rival}"
     shown, value, passed = f"p = {digits(answer.p)}", answer.p, answer.p < level
-    if family is not None:
+    if family is not None and family.p:
         value = family.adjusted_of(comparison.frame.symbol)
-        passed = value <= family.fdr
+        passed = passed and value <= family.fdr
         shown = f"{shown}, adjusted {digits(for_attempt(answer.p, policy, attempt))}, in the family {digits(value)}"
     said = f"{claim} ({shown}; asked: {bound})"
     return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, said=said)
@@ -191,6 +194,11 @@ def relative_change(comparison: Comparison, metric: str, rival: str) -> float:
 def _value(comparison: Comparison, metric: str, row: str) -> float:
     table = comparison.frame.footprint if MEASURES[metric].of_files else comparison.measures
     return float(table[metric].get(row, math.nan)) if metric in table else math.nan
+
+
+def waits(gate: GateResult) -> bool:
+    """Tell whether a gate would have passed, and only waits for the other symbols of its family."""
+    return gate.result == "not evaluated" and _OTHERS_FIRST in gate.said
 
 
 def for_attempt(p: float, policy: PromotionParams, attempt: int) -> float:

@@ -9,7 +9,7 @@ from fxhelpers.comparison import STANDARD, ZERO, Answer, Comparison, Question
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy.family import Family
-from fxhelpers.policy.gates import bounded, built_in, for_attempt, relative_change, spent, tested
+from fxhelpers.policy.gates import bounded, built_in, for_attempt, relative_change, spent, tested, waits
 from fxhelpers.policy.verdict import GateResult, Outcome, Verdict
 from fxhelpers.policy.words import compared, digits, named
 
@@ -91,8 +91,8 @@ def judge(
     today : date, optional
         Needed where the policy has ``max_stale_days``.
     family : Family, optional
-        Symbols decided about together: its rate of false promotions takes the
-        place of the level of every test that decides.
+        Symbols decided about together: its rate of false promotions is asked
+        of every test that decides, beside its own level.
 
     Returns
     -------
@@ -106,23 +106,28 @@ def judge(
         together = family if gate.severity == "fail" else None
         gates += (tested(comparison, policy, gate, attempt, together) if gate.test else bounded(comparison, gate),)
     verdict = _verdict(comparison, policy, gates, attempt)
-    p = _deciding_p(comparison, policy)
-    adjusted = for_attempt(p, policy, attempt)
+    deciding = _deciding(comparison, policy)
+    if not deciding:
+        beside = ("no test decides here, so the family's rate of false promotions does not cover it",) if family else ()
+        return replace(verdict, beside=verdict.beside + beside)
+    answers = [comparison.answer(str(gate.test), gate.versus, margin=gate.margin) for gate in deciding]
+    made = [answer.p for answer in answers if answer is not None and not answer.why and math.isfinite(answer.p)]
+    p = max(made) if len(made) == len(deciding) else math.nan
+    alone = all(gate.result == "pass" or not gate.decides or waits(gate) for gate in gates)
+    adjusted = for_attempt(p, policy, attempt) if math.isfinite(p) else math.nan
+    verdict = replace(verdict, p=p, p_attempt=adjusted)
     if family is None:
-        return replace(verdict, p=p, p_attempt=adjusted)
-    if math.isnan(p) and not any(gate.result == "not evaluated" for gate in gates):
-        beside = (*verdict.beside, "no test decides here, so the family's rate of false promotions does not cover it")
-        return replace(verdict, beside=beside)
-    return replace(verdict, p=p, p_attempt=adjusted, p_family=family.adjusted_of(comparison.frame.symbol), family=family)
+        return verdict
+    # once the family is adjusted, a gate may fail by that alone: what entered is what the family has
+    entered = family.p.get(comparison.frame.symbol, math.nan) if family.p else adjusted if alone else 1.0
+    for_all = family.adjusted_of(comparison.frame.symbol)
+    return replace(verdict, p_entered=entered, p_family=for_all, family=family)
 
 
-def _deciding_p(comparison: Comparison, policy: PromotionParams) -> float:
-    """Return the largest p of the tests that decide, all of which have to show something; NaN where one was not made."""
+def _deciding(comparison: Comparison, policy: PromotionParams) -> list[GateParams]:
+    """Return the gates whose tests decide here."""
     gates = [gate for gate in policy.gates if gate.test and gate.severity == "fail"]
-    asked = [gate for gate in gates if gate.versus != "champion" or comparison.champion is not None]
-    answers = [comparison.answer(str(gate.test), gate.versus, margin=gate.margin) for gate in asked]
-    made = [answer.p for answer in answers if answer is not None and not answer.why]
-    return max(made) if made and len(made) == len(asked) else math.nan
+    return [gate for gate in gates if gate.versus != "champion" or comparison.champion is not None]
 
 
 def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
@@ -131,7 +136,7 @@ def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
     where = compared(standing, MEASURES["rmse"], "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
     headline = f"Version {comparison.frame.challenger} is the champion already; {where}, on {len(comparison.frame.days)} days"
     as_it_is = replace(verdict, outcome="keep", headline=headline, because=(), note="", attempt=0, family=None)
-    return replace(as_it_is, p=math.nan, p_attempt=math.nan, p_family=math.nan)
+    return replace(as_it_is, p=math.nan, p_attempt=math.nan, p_entered=math.nan, p_family=math.nan)
 
 
 def against_champion(comparison: Comparison) -> float:

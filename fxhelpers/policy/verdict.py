@@ -82,9 +82,13 @@ class Verdict:
     p : float
         The largest p of the tests that decide, as they gave it; NaN where none
         decides, or one was not made.
-    p_attempt, p_family : float
-        The same, adjusted for the attempts of this symbol, and then for all
-        symbols of the family.
+    p_attempt : float
+        The same, adjusted for the attempts of this symbol.
+    p_entered : float
+        What enters the adjustment for all symbols: the same again, or 1 where
+        the policy refuses the challenger without looking at the others.
+    p_family : float
+        That, adjusted for all symbols of the family.
     family : Family or None
         The symbols that are decided about together.
     """
@@ -98,6 +102,7 @@ class Verdict:
     attempt: int = 0
     p: float = math.nan
     p_attempt: float = math.nan
+    p_entered: float = math.nan
     p_family: float = math.nan
     family: Family | None = None
 
@@ -116,6 +121,8 @@ class Verdict:
         if self.family is None:
             return ""
         told = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt {self.attempt}"
+        if self.p_entered > self.p_attempt:
+            told += ", and entered as 1, since the policy refuses this challenger by itself"
         if not self.family.p:
             return f"{told}; adjusted for the family once all of its {self.family.symbols} symbols are compared."
         return (
@@ -124,8 +131,8 @@ class Verdict:
         )
 
     def p_values(self) -> dict[str, float | None]:
-        """Return the three p, None where there is none."""
-        values = {"p": self.p, "p_attempt": self.p_attempt, "p_family": self.p_family}
+        """Return every p, None where there is none."""
+        values = {"p": self.p, "p_attempt": self.p_attempt, "p_entered": self.p_entered, "p_family": self.p_family}
         return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
     def _repr_html_(self) -> str:

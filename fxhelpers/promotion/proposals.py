@@ -198,7 +198,8 @@ def _check_family(name: str, symbol: str, verdict: Verdict, family: Family | Non
     if family is None or not family.p:
         return
     told, now = family.p.get(symbol), verdict.p_values()["p_attempt"]
-    if (told is None) != (now is None) or (told is not None and not math.isclose(told, now or 0.0, rel_tol=1e-9)):
+    same = told is not None and (told == 1 or math.isclose(told, now or 0.0, rel_tol=1e-9))  # 1: not eligible, whatever p is
+    if (verdict.family is not None or told is not None) and not same:
         msg = (
             f"{name}: p is {now} now, and was {told} when the family of {family.symbols} symbols was compared: versions, prices, "
             "policy or attempts changed since; nothing was changed: compare all of them again"

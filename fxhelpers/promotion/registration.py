@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fxhelpers.bundles import Bundle
 from fxhelpers.ledger import Decision
 from fxhelpers.params import STAGES
-from fxhelpers.promotion.deciding import DECISION_TAG, Move, act, act_under, begin, check_by_hand, failing, note_on_version
+from fxhelpers.promotion.deciding import Move, act, act_under, begin, check_by_hand, failing, note_on_version
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version, store_bundle
-from fxhelpers.registry.ledgers import LedgerWriter, writing
+from fxhelpers.registry.ledgers import LedgerWriter, read_ledger, writing
 from fxhelpers.results import Keyed
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def register(
             if not created:
                 logger.warning("%s: this bundle is version %d already; no new version was made", name, version.version)
             decision = _enter(registry, ledger, decision, version, stage, created=created)
-        note_on_version(registry, decision)
+            note_on_version(registry, decision)
     entered = str(decision.outcome.facts["stage"]) if decision.outcome else version.stage
     logger.info("Registered %s as version %d, stage %s", name, version.version, entered)
     return Registration(
@@ -122,7 +122,8 @@ def _enter(
 ) -> Decision:
     """Bring a registered version to its stage; one that was never brought to any becomes the challenger."""
     number = version.version
-    new = DECISION_TAG not in version.tags  # also one whose registration was killed before it came this far
+    # new is also one whose registration was killed before it came this far
+    new = created or number not in read_ledger(registry, version.name).registrations
     if stage is not None and stage not in STAGES:
         logger.warning("Invalid stage '%s'. Using None. Valid stages: %s", stage, ", ".join(STAGES))
         stage = "None" if new else version.stage

@@ -1,0 +1,105 @@
+"""joblib's backend for a Dask cluster, with an answer for every run, whatever becomes of the workers."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from distributed import Client
+from joblib._dask import DaskDistributedBackend
+
+from fxhelpers.errors import ParamsError
+
+_PATIENCE = "10s"
+_GRACE_SECONDS = 10.0
+"""For the workers to end what they do, before it is given up."""
+
+
+class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
+    """joblib's backend, which itself runs everything right here where there is one worker, and waits for ever for a lost run.
+
+    Parameters
+    ----------
+    client : Client
+        Of Dask.
+    lost : callable
+        Gets a run and what became of it; returns its outcome.
+    """
+
+    def __init__(self, client: Client, lost: Callable[[Any, str], Any]) -> None:
+        super().__init__(client=client)
+        self._lost = lost
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """Return the number of the cluster's threads, at least two."""
+        return max(2, int(super().effective_n_jobs(n_jobs)))
+
+    def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:  # noqa: ANN401 (joblib's)
+        """Send a run to the cluster."""
+        ((_, (run,), _),) = func.items
+
+        def told(result: Any) -> None:  # noqa: ANN401
+            if callback is not None:
+                callback(result)
+
+        told.run = run  # type: ignore[attr-defined]
+        return super().submit(func, told)
+
+    async def _collect(self) -> None:
+        """Pass on what comes, as joblib's own does, and an outcome for what will never come."""
+        while self._continue:
+            async for future, result in self.waiting_futures:
+                answer, callback = self._results.pop(future), self._callbacks.pop(future)
+                told = result if future.status == "finished" else [self._lost(callback.run, _named(result))]
+                answer.set_result(told)
+                callback(told)
+            await asyncio.sleep(0.01)
+
+    def stop(self, stop: Callable[[str], object], batch: str) -> None:
+        """Stop a batch on every worker, and give up what has not ended soon after."""
+        with suppress(OSError, TimeoutError):
+            self.client.run(stop, batch)
+        end = time.monotonic() + _GRACE_SECONDS
+        while self._results and time.monotonic() < end:
+            time.sleep(0.1)
+        self.client.cancel(list(self._results), force=True)
+
+
+def _named(result: Any) -> str:  # noqa: ANN401 (type, error and traceback, or an error, or nothing)
+    error = result[1] if isinstance(result, tuple) else result
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+@contextmanager
+def connected(address: str, lost: Callable[[Any, str], Any]) -> Iterator[Cluster]:
+    """Connect to a scheduler that has a worker.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://10.0.0.1:8786``.
+    lost : callable
+        Gets a run that will give no answer, and why; returns its outcome.
+
+    Yields
+    ------
+    Cluster
+
+    Raises
+    ------
+    ParamsError
+        Nobody answers, or has no worker.
+    """
+    try:
+        client = Client(address, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        msg = f"--cluster: no Dask scheduler answers at {address}: {error}"
+        raise ParamsError(msg) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except TimeoutError as error:
+            msg = f"--cluster: the scheduler at {address} has no worker; start one: dask worker {address} --nthreads 1"
+            raise ParamsError(msg) from error
+        yield Cluster(client, lost)
