@@ -456,10 +456,13 @@ def test_a_challenger_that_is_refused_by_itself_lowers_the_bar_for_nobody() -> N
     assert refused.p_attempt < 0.01
     assert refused.p_entered == 1
     assert "entered as 1, since the policy refuses this challenger by itself" in refused.adjustments
-    late = in_family(frame, family, attempt=60)  # alpha of the policy stays in force, whatever the family's rate is
-    assert late.p_attempt < 1
+    some = frame_of(forecaster(target, 0.2, 1), forecaster(target, 0, 2), target)
+    late = in_family(
+        some, Family(fdr=0.5, symbols=1), attempt=6
+    )  # the policy's alpha stays in force, whatever the family's rate is
+    assert late.p_attempt < 0.5
     assert (late.outcome, late.p_entered) == ("keep", 1)
-    assert in_family(frame, Family(fdr=0.5, symbols=1, p={"XYZ": 1e-9}), attempt=60).outcome == "keep"
+    assert in_family(some, Family(fdr=0.5, symbols=1, p={"XYZ": 1e-9}), attempt=6).outcome == "keep"
 
 
 def test_resamples_are_as_many_as_the_family_needs_where_it_matters() -> None:

@@ -40,6 +40,7 @@ class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no ty
         ((_, (run,), _),) = func.items
 
         def told(result: Any) -> None:  # noqa: ANN401
+            """Pass the answer on, and know whose it is."""
             if callback is not None:
                 callback(result)
 

@@ -302,7 +302,7 @@ def _stop(manager: RecordManager, client: _Client) -> None:
     pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
     if pid:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)  # it leads a group of its own, with all that it started
 
 
 @contextmanager
