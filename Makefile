@@ -44,8 +44,9 @@ test: lint pytest
 lint: $(READY)
 	$(BIN)/pre-commit run --all-files
 
+# tests wait for kernels and servers: a third worker fills two cores
 pytest: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 OLDER := .venv-mlflow-2.7.1
 $(OLDER)/.ready: tests/mlflow-2.7.1.lock
