@@ -252,7 +252,7 @@ def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
         assert (told["status"], bool(told["ended"])) == ("interrupted", True)
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2.5, 4.0])
+@pytest.mark.parametrize("seconds", [0.7, 3.0])
 def test_ctrl_c_at_any_moment_of_the_start_is_no_traceback(notebook: Path, project: Project, seconds: float) -> None:
     command = [FX, "run", "probe.ipynb", "--symbols", "A,B,C,D", "-p", "seconds", "60"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)

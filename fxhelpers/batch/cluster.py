@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from distributed import Client
@@ -14,6 +15,19 @@ from fxhelpers.errors import ParamsError
 _PATIENCE = "10s"
 _GRACE_SECONDS = 10.0
 """For the workers to end what they do, before it is given up."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Callback:
+    """What joblib is told an answer by, and what it is the answer to."""
+
+    func: Any
+    run: Any
+    tell: Callable[[Any], None] | None
+
+    def __call__(self, result: Any) -> None:  # noqa: ANN401 (joblib's)
+        if self.tell is not None:
+            self.tell(result)
 
 
 class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
@@ -30,6 +44,8 @@ class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no ty
     def __init__(self, client: Client, lost: Callable[[Any, str], Any]) -> None:
         super().__init__(client=client)
         self._lost = lost
+        self._again: list[Any] = []
+        self._alone: Any = None
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Return the number of the cluster's threads, at least two."""
@@ -39,32 +55,38 @@ class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no ty
         """Send a run to the cluster."""
         ((_, (run,), _),) = func.items
 
-        def told(result: Any) -> None:  # noqa: ANN401
-            """Pass the answer on, and know whose it is."""
-            if callback is not None:
-                callback(result)
-
-        told.run = run  # type: ignore[attr-defined]
-        return super().submit(func, told)
+        return super().submit(func, _Callback(func, run, callback))
 
     async def _collect(self) -> None:
-        """Pass on what comes, as joblib's own does, and an outcome for what will never come."""
+        """Pass on what comes, as joblib's own does, and an outcome for what will never come.
+
+        Dask gives up all that a worker was to do when that kills its third
+        worker, also what had no part in it. So each of these gets another
+        chance, when nothing else runs.
+        """
         while self._continue:
             async for future, result in self.waiting_futures:
                 answer, callback = self._results.pop(future), self._callbacks.pop(future)
+                if future.status == "error" and callback is not self._alone:
+                    self._again.append(callback)
+                    continue
+                self._alone = None
                 told = result if future.status == "finished" else [self._lost(callback.run, _named(result))]
                 answer.set_result(told)
                 callback(told)
+            if self._again and self._alone is None and not self._results:
+                self._alone = self._again.pop(0)
+                super().submit(self._alone.func, self._alone)
             await asyncio.sleep(0.01)
 
     def stop(self, stop: Callable[[str], object], batch: str) -> None:
         """Stop a batch on every worker, and give up what has not ended soon after."""
-        with suppress(OSError, TimeoutError):
+        with suppress(OSError, TimeoutError, RuntimeError):  # all has ended meanwhile
             self.client.run(stop, batch)
-        end = time.monotonic() + _GRACE_SECONDS
-        while self._results and time.monotonic() < end:
-            time.sleep(0.1)
-        self.client.cancel(list(self._results), force=True)
+            end = time.monotonic() + _GRACE_SECONDS
+            while self._results and time.monotonic() < end:
+                time.sleep(0.1)
+            self.client.cancel(list(self._results), force=True)
 
 
 def _named(result: Any) -> str:  # noqa: ANN401 (type, error and traceback, or an error, or nothing)
