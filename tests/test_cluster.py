@@ -76,6 +76,14 @@ def _children(pid: int) -> list[int]:
         return []
 
 
+def command(process: psutil.Process) -> str:
+    """The command of a process; empty where it has ended since it was listed."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 @pytest.fixture
 def cluster(project: Project, team_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", team_server)
@@ -95,7 +103,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(project: Project, c
 
     def kill() -> None:
         """As soon as the first worker's kernel is at work."""
-        while not any("forkserver" in " ".join(p.cmdline()) and p.children() for p in first.children(recursive=True)):
+        while not any("forkserver" in command(process) and _children(process.pid) for process in first.children(recursive=True)):
             time.sleep(0.02)
         killed.extend([*first.children(recursive=True), first])
         first.kill()
@@ -151,7 +159,7 @@ def test_a_batch_on_a_cluster_is_stopped_too(project: Project, cluster: Cluster)
     outcomes = batch.run({symbol: {} for symbol in ("ONE", "TWO", "THREE")}, lambda _: None)
     assert time.monotonic() - start < 60
     assert sorted(outcome.status for outcome in outcomes) == ["interrupted", "stopped", "stopped"]
-    assert not [p for p in worker.children(recursive=True) if "ipykernel" in " ".join(p.cmdline())]
+    assert not [p for p in worker.children(recursive=True) if "ipykernel" in command(p)]
 
 
 def test_a_cluster_without_workers_is_one_line(project: Project, cluster: Cluster) -> None:
