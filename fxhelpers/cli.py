@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
-from fxhelpers.errors import FxError, ParamsError
+from fxhelpers.errors import FxError, ParamsError, RegistryError
 from fxhelpers.kernels.starting import start_preloading
 from fxhelpers.results import shown
 
@@ -144,6 +145,31 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
         click.echo(found.said)
     if found.problems:
         raise SystemExit(PROBLEMS)
+
+
+@cli.command()
+@click.argument("symbol", required=False)
+@click.option("--no-open", is_flag=True, help="Only say where the page is.")
+def records(symbol: str | None, *, no_open: bool) -> None:
+    """Verify everything, write the gallery of all records anew and open it in a browser, at SYMBOL."""
+    from fxhelpers.params import load_params
+    from fxhelpers.reports import rebuild_gallery
+    from fxhelpers.reports.report import write_missing_reports
+
+    params = load_params()
+    made = write_missing_reports(params.paths.records)
+    if made:
+        click.echo(f"{made} reports were missing and are made", err=True)
+    page = rebuild_gallery(params.paths.records)
+    from fxhelpers.model_registry import ModelRegistry
+
+    try:
+        click.echo(ModelRegistry().verify().said)
+    except RegistryError as error:
+        click.echo(f"Warning: the page shows what was known before: {error}", err=True)
+    click.echo(shown_path(page))
+    if not no_open:
+        click.launch(page.as_uri() + (f"#symbol={quote(symbol)}" if symbol else ""))
 
 
 @cli.command()

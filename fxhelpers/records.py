@@ -74,8 +74,13 @@ def record_name(record: Path) -> str:
     return f"{record.parent.name}/{record.name}"
 
 
+def report_path(record: Path) -> Path:
+    """Return where the report of a record lies: beside it."""
+    return record.with_suffix(".html")
+
+
 def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
-    """Return what a seal says of a record: name, SHA-256 and bytes; without the last two where it is not there."""
+    """Return what a seal says of a record and its report: name, digests and bytes; without these where it is not there."""
     if name is None:
         return {"record": None}
     try:
@@ -83,7 +88,9 @@ def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
     except OSError:
         return {"record": name, "sha256": None}
     create_exclusive(folder / _FOLDER_ID, secrets.token_hex(8).encode())
-    return {"record": name, "sha256": sha256(content), "bytes": len(content), "folder": folder_id(folder)}
+    page = report_path(folder / name)
+    report = {"report_sha256": sha256(page.read_bytes())} if page.exists() else {}
+    return {"record": name, "sha256": sha256(content), "bytes": len(content), "folder": folder_id(folder), **report}
 
 
 def folder_id(folder: Path) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -30,6 +31,7 @@ from fxhelpers.files import write_atomic
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
 from fxhelpers.records import decisions_in
+from fxhelpers.reports import add_record
 
 MARK = "fxhelpers"
 """Key in a notebook's metadata that makes it one of ours."""
@@ -121,11 +123,7 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
         super().notebook_complete(**kwargs)
 
     def finish(self, client: "_Client | None" = None) -> None:
-        """Close the record, once, and seal the decisions that the run took; most runs take none.
-
-        A kernel that is still alive has all that sealing needs at hand. Here
-        it costs the seconds that importing MLflow takes.
-        """
+        """Close the record, once, write its report, seal what the run decided, and put it into the gallery."""
         if self.finished:
             return
         self.finished = True
@@ -134,18 +132,39 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
             with _written(self.record):
                 self.notebook_complete()
         finally:
-            taken, told = decisions_in(self.journal), self.nb.metadata[MARK]["record"]
-            words = {"status": told["status"], "error": told.get("error")}
-            if taken and not (client and client.ran(f"from fxhelpers.promotion import seal_run; seal_run(**{words!r})")):
-                os.environ.update(NO_TELEMETRY)
-                from fxhelpers.promotion import seal_record
-                from fxhelpers.registry import RegistryClient
+            try:
+                self._report()
+            finally:
+                self._seal(client)
+                add_record(self.record)
 
-                try:
-                    seal_record(RegistryClient(self.params), taken, self.record, **words)
-                except FxError as error:
-                    msg = f"{self.record.name} is kept, but not sealed: {error} (fx verify --repair seals it)"
-                    raise NotRunError(msg) from error
+    def _report(self) -> None:
+        """Write the page for people; all that it says is in the record."""
+        from fxhelpers.reports.report import write_report
+
+        try:
+            write_report(self.record)
+        except OSError as error:
+            logger.warning("the report of %s cannot be written: %s (fx records makes it anew)", self.record.name, error)
+
+    def _seal(self, client: "_Client | None") -> None:
+        """Seal the decisions that the run took; most runs take none.
+
+        A kernel that is still alive has all that sealing needs at hand. Here
+        it costs the seconds that importing MLflow takes.
+        """
+        taken, told = decisions_in(self.journal), self.nb.metadata[MARK]["record"]
+        words = {"status": told["status"], "error": told.get("error")}
+        if taken and not (client and client.ran(f"from fxhelpers.promotion import seal_run; seal_run(**{words!r})")):
+            os.environ.update(NO_TELEMETRY)
+            from fxhelpers.promotion import seal_record
+            from fxhelpers.registry import RegistryClient
+
+            try:
+                seal_record(RegistryClient(self.params), taken, self.record, **words)
+            except FxError as error:
+                msg = f"{self.record.name} is kept, but not sealed: {error} (fx verify --repair seals it)"
+                raise NotRunError(msg) from error
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no types
@@ -243,6 +262,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
             shutdown_kernel="immediate",  # all is written by then; a graceful end costs another second
             **kwargs,
         )
+        threading.Thread(target=import_module, args=("fxhelpers.reports.report",)).start()  # while the kernel starts
         main = threading.current_thread() is threading.main_thread()
         with _stoppable(nb_man, client, by_signals=main if handles_signals is None else handles_signals):
             client.execute(env={**os.environ, **_kernel_environment(nb_man)})

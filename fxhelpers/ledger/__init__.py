@@ -4,7 +4,7 @@ Pure: texts in, facts out. Where the entries are kept is the registry's business
 """
 
 from fxhelpers.ledger.chain import Fault, Ledger, Reign
-from fxhelpers.ledger.decision import AGAINST, Decision
+from fxhelpers.ledger.decision import AGAINST, Decision, named
 from fxhelpers.ledger.entry import KINDS, LONGEST_ENTRY, Entry, EntryKind
 
-__all__ = ["AGAINST", "KINDS", "LONGEST_ENTRY", "Decision", "Entry", "EntryKind", "Fault", "Ledger", "Reign"]
+__all__ = ["AGAINST", "KINDS", "LONGEST_ENTRY", "Decision", "Entry", "EntryKind", "Fault", "Ledger", "Reign", "named"]

@@ -9,6 +9,7 @@ from typing import Self
 from fxhelpers.errors import LedgerError
 from fxhelpers.ledger.decision import Decision
 from fxhelpers.ledger.entry import GENESIS, KINDS, Entry
+from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.results import Keyed
 
 
@@ -164,6 +165,12 @@ class Ledger:
     def mover(self, champion: int | None) -> Decision | None:
         """Return the open decision that may have made a version champion, before it was interrupted."""
         return next((d for d in self.decisions if d.outcome is None and champion in (d.version, *d.challengers)), None)
+
+    @property
+    def symbol(self) -> str:
+        """Ticker that the model forecasts: as its decisions say, or else as its name does."""
+        told = (decision.intent.facts.get("symbol") for decision in self.decisions)
+        return next((str(symbol) for symbol in told if symbol), self.name.removeprefix(MODEL_PREFIX))
 
     def reigns(self) -> list[Reign]:
         """Return who was in Production from when to when, in order; nothing before the first champion.

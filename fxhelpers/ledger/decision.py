@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fxhelpers.ledger.entry import Entry
+from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.results import Keyed, rows_html
 
 AGAINST = "AGAINST THE VERDICT"
@@ -134,6 +135,37 @@ class Decision(Keyed):
         """Its record below the folder of records, ``AAPL/….ipynb``; None where it was taken outside a recorded run."""
         return self._text("record")
 
+    @property
+    def said(self) -> str:
+        """What was decided, in a sentence."""
+        stays = f"{named(self.to_version)} stays champion" if self.to_version else "there still is no champion"
+        if self.moved_at:
+            against = f", {AGAINST} ({self.verdict})" if self.overridden else ""
+            told = f"{named(self.to_version)} serves now, {named(self.from_version)} did before{against}"
+        elif not self.run_id:
+            told = f"nothing; this only shows that {f'version {self.version} would serve' if self._would_move else stays}"
+        elif self.result in {"refused", "registered"}:
+            told = f"version {self.version} was {self.result}: {stays}"
+        else:
+            told = f"{'nothing' if self.result == 'unchanged' else f'the {self.kind} ended as {self.result}'}: {stays}"
+        return f"{told[0].upper()}{told[1:]}."
+
+    @property
+    def _would_move(self) -> bool:
+        """Whether a decision that is only shown would move the champion."""
+        wanted = self.kind == "rollback" or self.verdict == "promote" or self.rests_on == "override"
+        return wanted and self.version not in {None, self.to_version}
+
+    @property
+    def undo(self) -> str:
+        """What would undo it: a command, or that there is nothing to undo."""
+        if not self.applied:
+            return "Nothing is to be undone: no champion was moved."
+        if self.from_version is None:
+            return f'ModelRegistry().transition_stage("{self.model_name}", {self.to_version}, "Archived"), as none served before.'
+        symbol = self.intent.facts.get("symbol") or self.model_name.removeprefix(MODEL_PREFIX)
+        return f"fx rollback {symbol} --version {self.from_version} --reason TEXT"
+
     def _repr_html_(self) -> str:
         words = {"compared": "a comparison on the same days", "override": f"an override: {AGAINST}, {self.verdict}"}
         rests_on = words.get(str(self.rests_on), self.rests_on)
@@ -175,3 +207,8 @@ class Decision(Keyed):
     def _text(self, key: str) -> str | None:
         told = self._told(key)
         return told if isinstance(told, str) else None
+
+
+def named(version: int | None) -> str:
+    """Return ``version 3``, or ``no version``."""
+    return "no version" if version is None else f"version {version}"

@@ -4,23 +4,66 @@ Colours are those of Okabe and Ito, which colour-blind readers tell apart; what
 they tell, a line style, a marker or a hatch tells too.
 """
 
+import base64
+from io import BytesIO
+from typing import Any
+
+import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.dates import date2num
+from PIL import Image
 
 BLUE, ORANGE, GREEN, GREY, SKY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E", "#56B4E9"
 WINDOWS = {"training": BLUE, "validation": ORANGE, "test": GREEN}
 
 
+_DPI = 96  # a screen's; drawn at twice that
+_PALETTE = 64
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure that notebooks show sharp and small, with a text for who does not see it."""
+
+    @property
+    def alt(self) -> str:
+        """What is drawn, in words: each part's title, axes and legend, and where its lines begin and end."""
+        return " ".join(_described(ax) for ax in self.axes)
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        drawn, png = BytesIO(), BytesIO()
+        self.savefig(drawn, format="png", dpi=2 * _DPI)
+        image = Image.open(drawn).convert("RGB").quantize(_PALETTE, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        image.save(png, "png")
+        size = {"width": image.width // 2, "height": image.height // 2}
+        return {"image/png": base64.b64encode(png.getvalue()).decode()}, {"image/png": {**size, "alt": self.alt}}
+
+
+def _described(ax: Axes) -> str:
+    axis = [f"{name}: {label}" for name, label in (("across", ax.get_xlabel()), ("up", ax.get_ylabel())) if label]
+    handles, labels = ax.get_legend_handles_labels()
+    ends = {line.get_label(): line.get_ydata() for line in handles if hasattr(line, "get_ydata")}
+    lines = [f"{label}{_ends(ends.get(label))}" for label in labels]
+    parts = [ax.get_title() or "A panel without a title", *axis, *(["shown: " + ", ".join(lines)] if lines else [])]
+    return "; ".join(part.replace("\n", " ") for part in parts) + "."
+
+
+def _ends(values: Any) -> str:  # noqa: ANN401 (matplotlib's data)
+    """Return from where to where a line goes; nothing for a point, or for what has no numbers."""
+    finite = np.asarray(values, dtype=float) if values is not None and len(values) > 1 else np.array([])
+    finite = finite[np.isfinite(finite)]
+    return f" (from {finite[0]:.3g} to {finite[-1]:.3g})" if len(finite) else ""
+
+
 def axes(ax: Axes | None, height: float) -> Axes:
     """Return the axes that were given, or new ones of a notebook's width, so many inches high."""
-    return ax if ax is not None else plt.subplots(figsize=(9, height), dpi=120, layout="constrained")[1]
+    return ax if ax is not None else panels(1, 1, height)[0]
 
 
 def panels(rows: int, columns: int, height: float, *, sharex: bool = False) -> list[Axes]:
     """Return new axes in rows and columns, row by row."""
-    figure = plt.figure(figsize=(9, height), dpi=120, layout="constrained")
+    figure = plt.figure(figsize=(9, height), dpi=_DPI, layout="constrained", FigureClass=Figure)
     return list(np.ravel(figure.subplots(rows, columns, sharex=sharex)))
 
 

@@ -18,7 +18,7 @@ from fxhelpers.errors import (
     StaleComparisonError,
     VersionNotFoundError,
 )
-from fxhelpers.ledger import AGAINST, Decision
+from fxhelpers.ledger import AGAINST, Decision, named
 from fxhelpers.params import current_record
 from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
@@ -259,11 +259,6 @@ def note_on_version(registry: RegistryClient, decision: Decision) -> None:
         how = f"{decision.kind}, {AGAINST}" if decision.overridden else decision.kind
         note = f"{decision.result} ({how}), {decision.time[:16].replace('T', ' ')}; {decision.id}"
         registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: note})
-
-
-def named(version: int | None) -> str:
-    """Return ``version 3``, or ``no version``."""
-    return "no version" if version is None else f"version {version}"
 
 
 def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any]) -> Decision:

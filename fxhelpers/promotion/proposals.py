@@ -10,12 +10,12 @@ import pandas as pd
 from fxhelpers import policy
 from fxhelpers.comparison import SEED, Comparison, compare
 from fxhelpers.errors import ParamsError, StaleComparisonError, VersionNotFoundError
-from fxhelpers.ledger import AGAINST, Decision, Entry
+from fxhelpers.ledger import AGAINST, Decision, Entry, named
 from fxhelpers.params import PromotionParams
 from fxhelpers.policy import Family, Verdict
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
-from fxhelpers.promotion.deciding import Move, act, begin, failing, named, refuse_unrecorded
+from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded
 from fxhelpers.promotion.evidence import keep_evidence
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -71,6 +71,24 @@ class Proposal:
         change = policy.against_champion(self.comparison) if self.comparison else math.nan
         against = self.champion.version if self.champion else None
         return {"against": against, "rmse_change": change if math.isfinite(change) else None, **self.verdict.p_values()}
+
+    @property
+    def certainty(self) -> str:
+        """How sure the comparison is: days, gains with their intervals, p, and the gain that these days could have shown."""
+        if self.comparison is None:
+            return "Not at all: nothing was compared."
+        found = self.comparison
+        told = [f"{len(found.frame.days)} days, {found.first_day[:10]} to {found.last_day[:10]}"]
+        gains = found.gains()
+        for _, row in gains[gains["forecast"] == found.challenger].iterrows():
+            told.append(
+                f"against {row['versus']} the RMSE is {_sided(row['gain'])} (95 % interval: {_sided(row['low'])} to "
+                f"{_sided(row['high'])}; p = {row['p']:.2g}), and a true gain of {row['detectable']:.2%} would be found four "
+                "times out of five"
+                if math.isfinite(row["gain"])
+                else f"against {row['versus']} nothing could be tested: {row['why']}"
+            )
+        return f"{'; '.join(told)}."
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         table = self.to_frame()
@@ -236,6 +254,11 @@ def _challenger(registry: RegistryClient, name: str, symbol: str, champion: Mode
         msg = f"{name} has no version to compare at {registry.uri}; register one: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)
     return challenger
+
+
+def _sided(gain: float) -> str:
+    """Return a gain, a fraction, as where an RMSE lies."""
+    return f"{abs(gain):.2%} {'lower' if gain >= 0 else 'higher'}"
 
 
 def _facts(proposal: Proposal) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from fxhelpers.errors import NoChampionError, ParamsError, PromotionRefusedError
-from fxhelpers.ledger import Decision
+from fxhelpers.ledger import Decision, named
 from fxhelpers.promotion.approval import approval_missing
-from fxhelpers.promotion.deciding import Move, act, begin, failing, named, refuse_unrecorded
+from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded
 from fxhelpers.promotion.proposals import shown
 from fxhelpers.registry import BUNDLE_DIGEST, RegistryClient, load_version
 from fxhelpers.registry.ledgers import read_ledger

@@ -1,14 +1,17 @@
 """Verification: whether registry, ledger, records and evidence still tell one story."""
 
 import time
+from typing import Any
 
 from fxhelpers.errors import VersionNotFoundError
 from fxhelpers.ledger import Ledger
 from fxhelpers.params import MODEL_PREFIX
+from fxhelpers.processes import utc_now
 from fxhelpers.records import PORTFOLIO
-from fxhelpers.registry import ModelVersion, RegistryClient
+from fxhelpers.registry import ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledgers import read_ledger, read_ledgers
 from fxhelpers.registry.storage import registered_models
+from fxhelpers.reports import note_models, standing
 from fxhelpers.verification.deep import deep_findings
 from fxhelpers.verification.quick import quick_findings
 from fxhelpers.verification.repair import repair
@@ -20,7 +23,7 @@ _SECOND_LOOK = 1.0  # seconds: what a decision that is at work leaves between tw
 
 
 def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = False) -> Verification:
-    """Check one registered model, or all that fxhelpers knows.
+    """Check one registered model, or all that fxhelpers knows, and note in the gallery what was found.
 
     Parameters
     ----------
@@ -43,6 +46,7 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
     """
     models, decisions = known_models(registry, name), 0
     findings: list[Finding] = []
+    standings: list[dict[str, Any]] = []
     for model in models:
         ledger, versions, found = _look(registry, model)
         if any(finding.level == "problem" for finding in found):
@@ -55,6 +59,11 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
             raise VersionNotFoundError(msg)
         findings += found
         decisions += len(ledger.decisions)
+        champion = in_production(versions)
+        problems = [f"{finding.what}. What to do: {finding.do}" for finding in found if finding.level == "problem"]
+        looked = {"time": utc_now(), "deep": deep, "problems": problems}
+        standings.append({**standing(ledger, champion.version if champion else None), "verified": looked})
+    note_models(registry.params.paths.records, standings)
     findings.sort(key=lambda finding: finding.level == "note")
     return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings))
 

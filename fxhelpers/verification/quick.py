@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.files import sha256
-from fxhelpers.ledger import AGAINST, Ledger
-from fxhelpers.params import MODEL_PREFIX
-from fxhelpers.promotion.deciding import DECISION_TAG, named, was_interrupted
-from fxhelpers.records import folder_id, origin_of
+from fxhelpers.ledger import AGAINST, Ledger, named
+from fxhelpers.promotion.deciding import DECISION_TAG, was_interrupted
+from fxhelpers.records import folder_id, origin_of, report_path
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, in_production
 from fxhelpers.verification.report import Finding
 
@@ -41,12 +40,6 @@ def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path, 
     yield from _overrides(ledger)
     yield from _sealed_records(ledger, records)
     yield from _orphans(ledger, records, uri)
-
-
-def symbol_of(ledger: Ledger) -> str:
-    """Return the symbol that a ledger's model forecasts: as its decisions say, or else as its name does."""
-    told = (decision.intent.facts.get("symbol") for decision in ledger.decisions)
-    return next((str(symbol) for symbol in told if symbol), ledger.name.removeprefix(MODEL_PREFIX))
 
 
 def _unfinished(ledger: Ledger) -> Iterator[Finding]:
@@ -86,7 +79,7 @@ def _champion(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]
 
 def _way_back(ledger: Ledger, known: int | None) -> str:
     keep = "keep it: ModelRegistry().transition_stage(name, version, 'Production')"
-    return f"go back: fx rollback {symbol_of(ledger)} --version {known} --reason TEXT, or {keep}" if known else keep
+    return f"go back: fx rollback {ledger.symbol} --version {known} --reason TEXT, or {keep}" if known else keep
 
 
 def _gaps(ledger: Ledger) -> Iterator[Finding]:
@@ -167,6 +160,10 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
             if sha256(path.read_bytes()) != digest:
                 what = f"the record {name} was edited: its SHA-256 is not that of its seal"
                 yield _problem(ledger, what, f"put the sealed one back: {copy}", decision.id)
+            page, sealed = report_path(path), facts.get("report_sha256")
+            if sealed and page.is_file() and sha256(page.read_bytes()) != sealed:
+                what = f"the report {page.name} of this decision was edited, or made anew by another release of fxhelpers"
+                yield _problem(ledger, what, f"read the record instead, or put the sealed report back: {copy}", decision.id)
         elif here == facts.get("folder") or (here is None and decision.actor.endswith(f"@{socket.gethostname()}")):
             yield _problem(ledger, f"the record {name} was deleted or moved", f"put it back: {copy}", decision.id)
         else:
@@ -179,7 +176,7 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
 def _orphans(ledger: Ledger, records: Path, uri: str) -> Iterator[Finding]:
     known = {decision.record for decision in ledger.decisions}
     runs = {decision.run_id for decision in ledger.decisions}
-    folders = {Path(name).parent.name for name in known if name} | {symbol_of(ledger)}
+    folders = {Path(name).parent.name for name in known if name} | {ledger.symbol}
     elsewhere: dict[str, int] = {}
     for path in (path for folder in sorted(folders) for path in sorted((records / folder).glob("*.ipynb"))):
         name = f"{path.parent.name}/{path.name}"

@@ -1,0 +1,219 @@
+"""The gallery: one page of all records, who is in Production, and what the last verification found.
+
+The page is its own store. Each record and each model is one line of JSON in
+it, so that adding one reads no other record; whatever was lost is found again
+by :func:`rebuild_gallery`.
+"""
+
+import base64
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from fxhelpers.files import write_atomic
+from fxhelpers.ledger import AGAINST, Ledger
+from fxhelpers.processes import utc_now
+from fxhelpers.records import read_summary, record_name, report_path
+from fxhelpers.reports.templates import page_template
+
+logger = logging.getLogger(__name__)
+
+PAGE = "index.html"
+"""Name of the gallery in the folder of records."""
+
+_LOCK, _LOCK_SECONDS = ".index.lock", 60
+_LONGEST = 240  # characters of a reason
+_TOLD = ("verdict", "result", "version", "override", "champion_before", "champion_after")
+_MOST_REIGNS = 50
+_BLOCKS = ("records", "models")
+_Lines = dict[str, dict[str, str]]  # of each block: lines of JSON by what they are about
+
+
+def add_record(record: Path) -> None:
+    """Put a finished record into its gallery; a gallery that is not there yet gets all records.
+
+    Parameters
+    ----------
+    record : Path
+        An executed notebook, ``RECORDS/AAPL/….ipynb``.
+    """
+    folder = record.parent.parent
+    with _changed(folder) as held:
+        if held["records"]:
+            held["records"][record_name(record)] = _line(_card(record))
+        else:
+            held["records"] = _all_cards(folder)
+
+
+def note_models(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
+    """Put what is known of some models into the gallery: who is champion, who was, what a verification found.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the records.
+    models : iterable of mapping
+        ``model`` names the registered model; what a mapping does not say
+        stays as it was.
+    """
+    with _changed(folder) as held:
+        for told in models:
+            before = _told(held["models"].get(told["model"], "{},"))
+            held["models"][told["model"]] = _line({**before, **told})
+
+
+def standing(ledger: Ledger, champion: int | None) -> dict[str, Any]:
+    """Return what the gallery tells of a model: who is in Production, and who was.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the registered model.
+    champion : int or None
+        Version that is in Production, as the registry has it.
+
+    Returns
+    -------
+    dict
+        For :func:`note_models`.
+    """
+    reigns, records = ledger.reigns(), {decision.id: decision.record for decision in ledger.decisions}
+    last = reigns[-1] if reigns and reigns[-1].version == champion else None
+    words = {"override": AGAINST.lower(), None: "without a decision"}
+    return {
+        "model": ledger.name,
+        "symbol": ledger.symbol,
+        "champion": champion,
+        "since": last.since if last else None,
+        "record": records.get(str(last.decision)) if last else None,
+        "reigns": [[r.version, r.since, r.until, words.get(r.rests_on, "")] for r in reigns[-_MOST_REIGNS:]],
+        "decided": ledger.outcomes[-1].time if ledger.outcomes else None,
+        "asof": utc_now(),
+    }
+
+
+def rebuild_gallery(folder: Path) -> Path:
+    """Read all records again, and write the gallery anew; of models it keeps what can be read.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the records.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    with _changed(folder, heal=True) as held:
+        held["records"] = _all_cards(folder)
+    return folder / PAGE
+
+
+@contextmanager
+def _changed(folder: Path, *, heal: bool = False) -> Iterator[_Lines]:
+    """Give what the page holds to be changed, and write the page.
+
+    All of it can be made again, so a page that cannot be read or written is a
+    warning and ends no run.
+    """
+    page = folder / PAGE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / _LOCK, timeout=_LOCK_SECONDS):
+            held = _read(page, heal=heal)
+            yield held
+            write_atomic(page, _page(held).encode())
+    except (OSError, ValueError, LookupError) as error:
+        logger.warning("the gallery %s cannot be brought up to date: %s (fx records makes it anew)", page, error)
+
+
+def _read(page: Path, *, heal: bool) -> _Lines:
+    """Return what the page holds; nothing where there is none, or none of ours; ``heal`` leaves out what is damaged."""
+    text = page.read_text(encoding="utf-8", errors="replace") if page.exists() else ""
+    lines = {block: _between(text, *_marks(block)).splitlines() for block in _BLOCKS}
+    if heal:
+        lines = {block: [line for line in found if _is_whole(line)] for block, found in lines.items()}
+    return {block: {line.split('"', 4)[3]: line for line in found} for block, found in lines.items()}
+
+
+def _told(line: str) -> dict[str, Any]:
+    return dict(json.loads(line.removesuffix(",")))
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        return bool(_told(line))
+    except ValueError:
+        return False
+
+
+def _between(text: str, start: str, end: str) -> str:
+    return text.partition(start)[2].partition(end)[0]
+
+
+def _marks(block: str) -> tuple[str, str]:
+    """Return what stands before and after a block's lines; each line ends with a comma, so the list ends with null."""
+    return f'<script type="application/json" id="{block}">[\n', "null]</script>"
+
+
+def _page(held: _Lines) -> str:
+    """Return the page around its lines."""
+    text = _frame()
+    for block in _BLOCKS:
+        start, end = _marks(block)
+        lines = "".join(f"{line}\n" for line in held[block].values())
+        text = text.replace(f"{start}{end}", f"{start}{lines}{end}", 1)
+    return text
+
+
+@cache
+def _frame() -> str:
+    """Return the page without any line; its script is the only one that a browser runs, by its digest."""
+    script = page_template("gallery.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    blocks = "\n".join("".join(_marks(block)) for block in _BLOCKS)
+    return page_template("gallery.html.j2").render(script=script, digest=digest, blocks=blocks)
+
+
+def _line(told: Mapping[str, Any]) -> str:
+    """Return one line of JSON that begins with its name, holds no end of a script, and leaves out what is not known."""
+    text = json.dumps({key: value for key, value in told.items() if value not in (None, "", False)}, separators=(",", ":"))
+    return text.replace("<", "\\u003c") + ","
+
+
+def _all_cards(folder: Path) -> dict[str, str]:
+    cards: dict[str, str] = {}
+    for record in sorted(folder.glob("*/*.ipynb")):
+        try:
+            cards[record_name(record)] = _line(_card(record))
+        except (ValueError, LookupError, OSError) as error:
+            logger.warning("%s is left out of the gallery, it cannot be read: %s", record, error)
+    return cards
+
+
+def _card(record: Path) -> dict[str, Any]:
+    """Return what the gallery tells of a record."""
+    nb = json.loads(record.read_bytes())
+    about = nb["metadata"]["fxhelpers"]
+    told, summary = about["record"], read_summary(nb) or {}
+    text = told.get("error") or summary.get("reason") or summary.get("decided") or ""
+    return {
+        "name": record_name(record),
+        "symbol": told.get("symbol"),
+        "kind": about["notebook"],
+        "status": told["status"],
+        "started": told["started"][:19],
+        "actor": told.get("actor"),
+        **{key: summary.get(key) for key in _TOLD},
+        "decides": bool(told.get("decisions")),
+        "report": report_path(record).exists(),
+        "text": f"{text[: _LONGEST - 1]}…" if len(text) > _LONGEST else text,
+    }

@@ -1,0 +1,185 @@
+"""The report of a record: one page without code, for people who decide."""
+
+import json
+import logging
+import re
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import nbformat
+from nbconvert.exporters.html import HTMLExporter
+
+from fxhelpers.files import sha256, write_atomic
+from fxhelpers.records import read_summary, report_path
+from fxhelpers.reports.templates import page_template
+from fxhelpers.results import shown
+
+logger = logging.getLogger(__name__)
+
+_TITLE = re.compile(r"^# (.+)\n?", re.MULTILINE)
+_HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
+_GLANCE = {"decided": "Decided", "reason": "Why", "how_sure": "How sure", "undo": "To undo it"}
+_ONE_AT_A_TIME = Lock()  # an exporter keeps state while it works
+
+
+def write_report(record: Path) -> Path:
+    """Write the report of a finished record beside it.
+
+    Parameters
+    ----------
+    record : Path
+        An executed notebook.
+
+    Returns
+    -------
+    Path
+        The page: the same name, with the suffix ``.html``.
+    """
+    page = report_path(record)
+    write_atomic(page, report_of(record.name, record.read_bytes()).encode())
+    return page
+
+
+def write_missing_reports(folder: Path) -> int:
+    """Write the reports of records that have none: those of earlier releases, and of runs that were killed.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the records.
+
+    Returns
+    -------
+    int
+        How many were written.
+    """
+    made = 0
+    for record in (record for record in sorted(folder.glob("*/*.ipynb")) if not report_path(record).exists()):
+        try:
+            write_report(record)
+            made += 1
+        except (ValueError, LookupError, OSError) as error:
+            logger.warning("%s gets no report, it cannot be read: %s", record, error)
+    return made
+
+
+def report_of(name: str, content: bytes) -> str:
+    """Return the report of a record: one page that needs no network and runs no script.
+
+    Parameters
+    ----------
+    name : str
+        File name of the record.
+    content : bytes
+        The executed notebook.
+
+    Returns
+    -------
+    str
+        HTML. The same bytes give the same page.
+    """
+    nb = nbformat.reads(content.decode(), as_version=4)
+    told, summary = nb.metadata["fxhelpers"]["record"], read_summary(nb) or {}
+    title = _take_title(nb)
+    with _ONE_AT_A_TIME:
+        body, _ = _exporter().from_notebook_node(nb)
+    body, contents = _with_anchors(body)
+    return page_template("report.html.j2").render(
+        version=version("fxhelpers"),
+        name=name,
+        title=title or name,
+        kind=nb.metadata["fxhelpers"]["notebook"],
+        symbol=told.get("symbol"),
+        started=told["started"],
+        badges=_badges(told, summary),
+        glance=_glance(told, summary),
+        contents=contents,
+        body=body,
+        provenance=_provenance(nb, told, summary),
+        sha256=sha256(content),
+        decides=bool(told.get("decisions")),
+    )
+
+
+@cache
+def _exporter() -> HTMLExporter:
+    folder = str(Path(__file__).parent / "templates")
+    return HTMLExporter(template_name="cells", extra_template_basedirs=[folder], exclude_anchor_links=True)
+
+
+def _take_title(nb: Any) -> str:  # noqa: ANN401 (nbformat's nodes have no types)
+    """Take the first cell's title out of it: the page has it at its top."""
+    first = nb.cells[0]
+    found = _TITLE.search(first.source) if first.cell_type == "markdown" else None
+    if found is None:
+        return ""
+    first.source = first.source.replace(found[0], "", 1).strip()
+    return str(found[1])
+
+
+def _with_anchors(body: str) -> tuple[str, list[dict[str, str]]]:
+    """Give each section an id, and return the list of contents."""
+    contents: list[dict[str, str]] = []
+
+    def anchored(heading: re.Match[str]) -> str:
+        contents.append({"id": f"section-{len(contents) + 1}", "name": re.sub("<.*?>", "", heading[1])})
+        return f'<h2 id="{contents[-1]["id"]}">{heading[1]}</h2>'
+
+    body = _HEADING.sub(anchored, body)
+    body = body.replace("<th></th>", "<td></td>")  # pandas heads the column of its index with nothing
+    more = [{"id": "provenance", "name": "Provenance"}, {"id": "verify", "name": "How to verify it"}]
+    return body, contents + more
+
+
+def _badges(told: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str]]:
+    """Return what came of the run, the most important first."""
+    if told["status"] != "completed":
+        words = [told["status"]]
+    else:
+        words = [summary[key] for key in ("result", "verdict") if summary.get(key)] or ["completed"]
+    against = ["against the verdict"] if summary.get("override") else []
+    return [{"text": word.upper(), "look": word.split()[0]} for word in dict.fromkeys(words + against)]
+
+
+def _glance(told: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:
+    """Return what a reader wants to know first."""
+    rows = {"It ended in an error": told["error"]} if told.get("error") else {}
+    rows |= {label: shown(summary[key]) for key, label in _GLANCE.items() if summary.get(key)}
+    agreed = f", approved by {summary['approved_by']}" if summary.get("approved_by") else ""
+    by = {"By": f"{told.get('actor', 'unknown')}{agreed}, on {told['started'][:10]} at {told['started'][11:16]} UTC"}
+    before = {key: rows.pop(key) for key in ("It ended in an error", "Decided", "Why") if key in rows}
+    return before | by | rows
+
+
+def _provenance(nb: Any, told: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:  # noqa: ANN401
+    """Return what the record was made from, in the order to show it; what it does not say is left out."""
+    git, run = told.get("git"), nb.metadata.get("papermill", {})
+    commit = f"{git['commit']}{', with changes that are not committed' if git['dirty'] else ''}" if git else None
+    rows = {
+        "record": told["name"],
+        "decision": summary.get("decision"),
+        "its outcome's SHA-256": summary.get("outcome_sha256"),
+        "batch": told.get("batch"),
+        "run by": told.get("actor"),
+        "started": told["started"],
+        "ended": told.get("ended"),
+        "status": told["status"],
+        "parameters given": json.dumps(run["parameters"], default=str) if run.get("parameters") else None,
+        "notebook": _with_digest(told, "source", "source_sha256"),
+        "params.yaml": told.get("params_sha256"),
+        "requirements.lock": told.get("lock_sha256"),
+        "inputs": told.get("inputs_sha256"),
+        "git commit": commit,
+        "registry": told.get("registry"),
+        "kernel": told.get("kernel"),
+        "Python": told.get("python"),
+        "packages": ", ".join(f"{name} {number}" for name, number in told.get("packages", {}).items()) or None,
+    }
+    return {name: str(value) for name, value in rows.items() if value}
+
+
+def _with_digest(told: dict[str, Any], name: str, digest: str) -> str | None:
+    return f"{told[name]}, SHA-256 {told[digest]}" if told.get(name) else None

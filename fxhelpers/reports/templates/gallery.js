@@ -1,0 +1,170 @@
+"use strict";
+const STEP = 100;
+const byId = (id) => document.getElementById(id);
+const read = (id) => JSON.parse(byId(id).textContent).filter(Boolean);
+const records = read("records").sort((a, b) => (a.started < b.started ? 1 : a.started > b.started ? -1 : a.name < b.name ? 1 : -1));
+const models = read("models").sort((a, b) => (a.symbol < b.symbol ? -1 : 1));
+const reported = new Set(records.filter((record) => record.report).map((record) => record.name));
+const page = (name) => (reported.has(name) ? name.replace(/ipynb$/, "html") : name);
+const form = byId("filters");
+const shown = { models: 10, records: STEP };
+const time = (text) => (text || "").slice(0, 19).replace("T", " ");
+const outcomes = (record) =>
+  record.status !== "completed" ? [record.status] : [record.result, record.verdict, record.override && "against the verdict"].filter(Boolean);
+
+function make(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function cell(of, ...children) {
+  const made = make("td", {}, ...children);
+  if (of) made.dataset.of = of;
+  return made;
+}
+
+function link(name, text) {
+  return make("a", { href: name.split("/").map(encodeURIComponent).join("/") }, text);
+}
+
+function badges(words) {
+  return words.map((word) => make("span", { className: `badge ${word.split(" ")[0]}` }, word));
+}
+
+function svg(tag, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+const starts = models.flatMap((model) => (model.reigns || []).map((reign) => Date.parse(reign[1])));
+const first = Math.min(...starts);
+const last = Math.max(...models.map((model) => Date.parse(model.asof || 0)), first + 1000);
+
+function timeline(model) {
+  const reigns = (model.reigns || []).filter((reign) => reign[0]);
+  const words = reigns.map((reign) => `version ${reign[0]} from ${time(reign[1])} to ${reign[2] ? time(reign[2]) : "now"}${reign[3] ? `, ${reign[3]}` : ""}`);
+  const drawn = svg("svg", { class: "reigns", viewBox: "0 0 240 22", role: "img", "aria-label": words.join("; ") || "never" });
+  const place = (moment) => (240 * (Date.parse(moment) - first)) / (last - first);
+  reigns.forEach((reign, row) => {
+    const x = place(reign[1]);
+    const width = Math.max(2, place(reign[2] || model.asof) - x);
+    const fill = reign[3] ? "#9b1c1c" : row % 2 ? "#37474f" : "#00604d";
+    const bar = svg("rect", { x, y: 2, width, height: 18, fill });
+    bar.append(Object.assign(svg("title", {}), { textContent: words[row] }));
+    drawn.append(bar);
+    if (width > 16) {
+      const number = svg("text", { x: x + 4, y: 15, fill: "#fff", "font-size": 12 });
+      number.textContent = reign[0];
+      drawn.append(number);
+    }
+  });
+  return drawn;
+}
+
+function verified(model) {
+  const found = model.verified;
+  if (!found) return make("span", { className: "alarm" }, "not yet");
+  const problems = (found.problems || []).length;
+  if (problems) return make("span", { className: "alarm" }, `${problems} problem${problems > 1 ? "s" : ""}`);
+  return found.time < (model.decided || "") ? "before its last decision" : "yes";
+}
+
+function showModels(symbol) {
+  const chosen = models.filter((model) => !symbol || (model.symbol || "").toUpperCase().startsWith(symbol));
+  byId("production").tBodies[0].replaceChildren(
+    ...chosen.slice(0, shown.models).map((model) =>
+      make("tr", {},
+        cell("", make("strong", {}, model.symbol || model.model)),
+        cell("Version", model.champion ? String(model.champion) : "none"),
+        cell("Since", time(model.since)),
+        cell("By", model.record ? link(page(model.record), "its record") : model.champion ? "no record" : "-"),
+        cell("Verified", verified(model)),
+        cell("", timeline(model)))));
+  more("models", chosen.length, "symbols");
+}
+
+function showRecords(wanted) {
+  const chosen = records.filter((record) =>
+    (!wanted.symbol || (record.symbol || "").toUpperCase().startsWith(wanted.symbol)) &&
+    (!wanted.kind || record.kind === wanted.kind) &&
+    (!wanted.outcome || outcomes(record).includes(wanted.outcome)) &&
+    (!wanted.from || record.started.slice(0, 10) >= wanted.from) &&
+    (!wanted.to || record.started.slice(0, 10) <= wanted.to));
+  byId("count").textContent = `${chosen.length.toLocaleString("en")} of ${records.length.toLocaleString("en")} records, newest first`;
+  byId("list").tBodies[0].replaceChildren(
+    ...chosen.slice(0, shown.records).map((record) => {
+      const both = [link(page(record.name), record.kind)];
+      if (record.report) both.push(" ", link(record.name, "(notebook)"));
+      const row = make("tr", {},
+        cell("", time(record.started)), cell("", make("strong", {}, record.symbol || "all")), cell("", ...both),
+        cell("", ...badges(outcomes(record).length ? outcomes(record) : ["completed"])),
+        cell("Version", record.version ? String(record.version) : "-"),
+        cell("", record.text || ""), cell("By", record.actor || ""));
+      row.cells[0].className = "time";
+      row.cells[5].className = "why";
+      return row;
+    }));
+  more("records", chosen.length, "records");
+}
+
+function more(what, count, named) {
+  const button = byId(`more-${what}`);
+  button.hidden = count <= shown[what];
+  button.textContent = `Show more: ${Math.max(0, count - shown[what])} ${named} left`;
+}
+
+function show() {
+  const wanted = Object.fromEntries(new FormData(form));
+  wanted.symbol = wanted.symbol.trim().toUpperCase();
+  history.replaceState(null, "", `#${new URLSearchParams(Object.entries(wanted).filter(([, value]) => value))}`);
+  showModels(wanted.symbol);
+  showRecords(wanted);
+}
+
+function showVerified() {
+  const done = models.filter((model) => model.verified);
+  const problems = done.flatMap((model) => (model.verified.problems || []).map((found) => `${model.symbol || model.model}: ${found}`));
+  const times = done.map((model) => model.verified.time).sort();
+  const box = byId("verified");
+  const missing = models.length - done.length;
+  if (!models.length) box.append("No decision is known here yet.");
+  else if (!done.length) box.append("Not verified yet. Type: ", make("code", {}, "fx verify"));
+  else {
+    const said = problems.length ? `${problems.length} problem${problems.length > 1 ? "s" : ""} found` : "No problem found";
+    const without = missing ? `; ${missing} of ${models.length} were not looked at` : "";
+    box.append(make("strong", {}, `${said} by fx verify`), ` (the last time at ${time(times.at(-1))} UTC${without}).`);
+    if (problems.length) {
+      const rest = problems.length > 20 ? [`${problems.length - 20} more: fx verify`] : [];
+      box.append(make("ul", {}, ...[...problems.slice(0, 20), ...rest].map((text) => make("li", {}, text))));
+    }
+    box.classList.add(problems.length ? "bad" : missing ? "some" : "good");
+  }
+  const asked = [...new Set(models.map((model) => time(model.asof)))].sort();
+  const between = asked.length > 1 ? `between ${asked[0]} and ${asked.at(-1)}` : `at ${asked[0]}`;
+  byId("asof").textContent = models.length ? `As the registry said ${between} UTC; fx records asks it again.` : "";
+  if (starts.length) byId("span").textContent = `Timeline, ${time(new Date(first).toISOString())} to ${time(new Date(last).toISOString())}`;
+}
+
+function options(select, values) {
+  select.append(...[...new Set(values)].sort().map((value) => make("option", { value }, value)));
+}
+
+options(form.elements.kind, records.map((record) => record.kind));
+options(form.elements.outcome, records.flatMap(outcomes));
+byId("symbols").append(...[...new Set(records.map((record) => record.symbol).filter(Boolean))].sort().map((value) => make("option", { value })));
+for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+  if (form.elements[name]) form.elements[name].value = value;
+}
+const anew = () => {
+  Object.assign(shown, { models: 10, records: STEP });
+  show();
+};
+form.addEventListener("input", anew);
+form.addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("reset", () => setTimeout(anew));
+byId("more-records").addEventListener("click", () => { shown.records += STEP; show(); });
+byId("more-models").addEventListener("click", () => { shown.models += STEP; show(); });
+showVerified();
+show();
