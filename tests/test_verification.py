@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from conftest import NAME, ROOT, Project, shared
 from filelock import FileLock
@@ -20,12 +21,14 @@ from test_cli import fx
 
 from fxhelpers import ModelRegistry, load_params
 from fxhelpers.cli import PROBLEMS
+from fxhelpers.comparison import EvaluationFrame, measure
 from fxhelpers.engine import run_notebook
 from fxhelpers.errors import NoChampionError, VersionNotFoundError
 from fxhelpers.ledger import Entry
 from fxhelpers.processes import process_identity
 from fxhelpers.promotion.deciding import begin
 from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.verification import deep
 
 FX = str(Path(sys.executable).with_name("fx"))
 
@@ -272,6 +275,16 @@ def test_the_story_as_it_happened_has_no_finding(story: Path) -> None:
     assert found.findings == ()
     assert found.decisions == 4
     assert ModelRegistry().verify().models == (NAME,)
+
+
+def test_a_measure_that_is_younger_than_a_decision_is_no_finding(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def newer(frame: EvaluationFrame, *, cost: float = 0.0) -> pd.DataFrame:
+        return measure(frame, cost=cost).assign(invented_since=1.0)
+
+    monkeypatch.setattr(deep, "measure", newer)
+    assert ModelRegistry().verify("AAPL", deep=True).findings == ()
+    monkeypatch.setattr(deep, "measure", lambda frame, cost: newer(frame, cost=cost).assign(rmse=0.5))
+    assert "are not those that were judged" in ModelRegistry().verify("AAPL", deep=True).problems[0].what
 
 
 @pytest.mark.parametrize("case", list(TAMPERED))

@@ -90,7 +90,8 @@ def _record(
 
 
 def _same(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) -> bool:
+    """Tell whether every measure that was judged comes out again; one that is younger than the decision says nothing of it."""
     if ours.keys() != theirs.keys():
         return False
-    pairs = [(value, theirs[row].get(name)) for row, values in ours.items() for name, value in values.items()]
+    pairs = [(ours[row].get(name), value) for row, values in theirs.items() for name, value in values.items()]
     return all(a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME)) for a, b in pairs)
