@@ -18,7 +18,7 @@ from statsmodels.tsa.stattools import diebold_mariano_test
 from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, Question, compare
 from fxhelpers.errors import ParamsError
 from fxhelpers.params import EvaluationParams, GateParams, PromotionParams
-from fxhelpers.policy import NO_SKILL, Family, Verdict, judge, questions
+from fxhelpers.policy import NO_SKILL, Family, Verdict, judge, policy_digest, questions
 
 QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
 SUPERIOR = GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05, resamples=1_000)
@@ -308,6 +308,16 @@ def test_a_level_that_no_bootstrap_can_reach_is_not_evaluated() -> None:
 def test_a_policy_that_makes_no_sense_is_refused_when_it_is_read(project: Project, rules: dict[str, Any], message: str) -> None:
     with pytest.raises(ParamsError, match=message):
         project.registry(promotion=rules)
+
+
+def test_a_key_that_a_policy_does_not_use_is_not_part_of_it() -> None:
+    """Otherwise a new kind of gate would make every comparison so far another attempt."""
+
+    class Newer(PromotionParams):
+        invented_since: float | None = None
+
+    assert policy_digest(Newer()) == policy_digest(PromotionParams())
+    assert policy_digest(Newer(invented_since=1.0)) != policy_digest(PromotionParams())
 
 
 def test_the_same_comparison_gives_the_same_verdict() -> None:

@@ -20,6 +20,9 @@ NO_SKILL = "no evidence of skill"
 def policy_digest(policy: PromotionParams) -> str:
     """Return the SHA-256 of all that a verdict depends on beside the days: another policy is another attempt.
 
+    A key that is not set is left out, so that one which this version of
+    fxhelpers is the first to know makes no old policy another one.
+
     Parameters
     ----------
     policy : PromotionParams
@@ -30,7 +33,7 @@ def policy_digest(policy: PromotionParams) -> str:
     str
         64 hexadecimal digits.
     """
-    return hashlib.sha256(policy.model_dump_json(exclude={"approval"}).encode()).hexdigest()
+    return hashlib.sha256(policy.model_dump_json(exclude={"approval"}, exclude_none=True).encode()).hexdigest()
 
 
 def questions(policy: PromotionParams, attempt: int, family: Family | None = None) -> tuple[Question, ...]:
