@@ -18,6 +18,7 @@ from statsmodels.tsa.stattools import diebold_mariano_test
 from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, Question, compare
 from fxhelpers.errors import ParamsError
 from fxhelpers.params import EvaluationParams, GateParams, PromotionParams
+from fxhelpers.params.promotion import GATE_KEYS
 from fxhelpers.policy import NO_SKILL, Family, Verdict, judge, policy_digest, questions
 
 QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
@@ -173,6 +174,12 @@ def test_gates_of_every_kind(gate: dict[str, Any], result: str, said: str) -> No
     assert said in verdict.reason
     expected = {"pass": "promote", "warn": "promote", "fail": "keep", "not evaluated": "inconclusive"}[result]
     assert verdict.outcome == expected
+
+
+def test_every_key_of_a_gate_is_of_one_kind_or_of_all() -> None:
+    """A key of no kind would be taken, and ignored, on gates that it means nothing to."""
+    of_one_kind = [key for keys in GATE_KEYS.values() for key in keys]
+    assert sorted([*of_one_kind, "id", "metric", "test", "versus", "slice", "severity"]) == sorted(GateParams.model_fields)
 
 
 def test_a_change_against_nothing_has_no_size() -> None:

@@ -14,6 +14,12 @@ Versus = Literal["champion", "zero_return", "mean_training_return"]
 _NOISE = 0.15
 _MOST_GATES = 10  # what a ledger's entry can hold
 
+_OF_THE_VALUE = ("min", "max")
+_OF_ITS_CHANGE = ("min_improvement", "max_regression")
+_OF_A_TEST = ("alpha", "resamples", "margin")
+GATE_KEYS = {"value": _OF_THE_VALUE, "change": _OF_ITS_CHANGE, "test": _OF_A_TEST}
+"""Keys that belong to one kind of gate: a bound of a value, of its change against a rival, or a test; others refuse them."""
+
 
 class Section(BaseModel):
     """A part of ``params.yaml``: unknown keys are errors, and nothing changes after it was read."""
@@ -83,7 +89,7 @@ class GateParams(Section):
         return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
     def _wrong_as_a_test(self) -> str:
-        alien = self._given("metric", "slice", "min", "max", "min_improvement", "max_regression")
+        alien = self._given("metric", "slice", *_OF_THE_VALUE, *_OF_ITS_CHANGE)
         if alien:
             return f"a test takes no {' and no '.join(alien)}; make it a gate of its own"
         if self.alpha is None:
@@ -99,8 +105,8 @@ class GateParams(Section):
     def _wrong_as_a_bound(self) -> str:
         if self.metric is None:
             return "either metric or test is needed"
-        known, alien = MEASURES[self.metric], self._given("alpha", "resamples", "margin")
-        absolute, relative = self._given("min", "max"), self._given("min_improvement", "max_regression")
+        known, alien = MEASURES[self.metric], self._given(*_OF_A_TEST)
+        absolute, relative = self._given(*_OF_THE_VALUE), self._given(*_OF_ITS_CHANGE)
         crossed = self.min is not None and self.max is not None and self.min > self.max
         wrong = {
             f"{' and '.join(alien)} belong to a test; this is a bound on {self.metric}": alien,

@@ -131,20 +131,25 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
 
 def bounded(comparison: Comparison, gate: GateParams) -> GateResult:
     """Hold a measure, or its change against a rival, against its bound."""
+    return _held(comparison, gate) if gate.versus is None else _changed(comparison, gate)
+
+
+def _held(comparison: Comparison, gate: GateParams) -> GateResult:
     name = str(gate.metric)
-    known = MEASURES[name]
-    if gate.versus is None:
-        value = _value(comparison, name, comparison.challenger)
-        low, high = gate.min if gate.min is not None else -math.inf, gate.max if gate.max is not None else math.inf
-        parts = [f"at least {low:g}" if low > -math.inf else "", f"at most {high:g}" if high < math.inf else ""]
-        bound = " and ".join(part for part in parts if part)
-        told = {"rule": known.label, "value": value, "shown": shown_as(value, known.form), "bound": bound}
-        if not math.isfinite(value):
-            said = f"{gate.id} was not evaluated: it has no {known.label}"
-            return _severe(gate, result="not evaluated", said=said, **told)
-        said = f"its {known.label} is {known.form.format(value)} (asked: {bound})"
-        return _severe(gate, result=_result(passed=low <= value <= high), said=said, **told)
-    rival = named(comparison, gate.versus)
+    known, value = MEASURES[name], _value(comparison, name, comparison.challenger)
+    low, high = gate.min if gate.min is not None else -math.inf, gate.max if gate.max is not None else math.inf
+    parts = [f"at least {low:g}" if low > -math.inf else "", f"at most {high:g}" if high < math.inf else ""]
+    bound = " and ".join(part for part in parts if part)
+    told = {"rule": known.label, "value": value, "shown": shown_as(value, known.form), "bound": bound}
+    if not math.isfinite(value):
+        said = f"{gate.id} was not evaluated: it has no {known.label}"
+        return _severe(gate, result="not evaluated", said=said, **told)
+    said = f"its {known.label} is {known.form.format(value)} (asked: {bound})"
+    return _severe(gate, result=_result(passed=low <= value <= high), said=said, **told)
+
+
+def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
+    known, rival = MEASURES[str(gate.metric)], named(comparison, gate.versus)
     change, where = _worst_change(comparison, gate)
     bound = (
         f"at least {100 * gate.min_improvement:g} % better"
