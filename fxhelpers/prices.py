@@ -1,12 +1,15 @@
 """Daily prices of one share: adjusted for splits and dividends, and checked.
 
-Three sources: ``sample`` (real prices of a few shares, in the package
-``bokeh_sampledata``), ``csv`` (a folder of ``SYMBOL.csv``) and ``yfinance``
-(optional extra).
+Each source is an entry of ``SOURCES``: ``sample`` (real prices of a few
+shares, in the package ``bokeh_sampledata``), ``csv`` (a folder of
+``SYMBOL.csv``) and ``yfinance`` (optional extra).
 """
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +20,6 @@ from fxhelpers.params import PricesParams, check_symbol, nearest
 COLUMNS = ["Open", "High", "Low", "Close", "Volume"]
 MINIMUM_DAYS = 500
 """Days needed: the longest feature looks back over 200, and three windows have to hold something."""
-
-_SAMPLE = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 
 
 def known_symbols(params: PricesParams) -> list[str] | None:
@@ -34,11 +35,29 @@ def known_symbols(params: PricesParams) -> list[str] | None:
     list of str or None
         Sorted.
     """
-    if params.source == "sample":
-        return list(_SAMPLE)
-    if params.source == "csv":
-        return sorted(path.stem for path in params.folder.glob("*.csv"))
-    return None
+    source = SOURCES[params.source]
+    if source.suffix:
+        return sorted(path.stem for path in params.folder.glob(f"*{source.suffix}"))
+    return list(source.symbols) or None
+
+
+def price_file(symbol: str, params: PricesParams) -> Path | None:
+    """Return the file that holds the prices of a symbol; None where the source is no folder of files.
+
+    Parameters
+    ----------
+    symbol : str
+        Ticker.
+    params : PricesParams
+        The ``prices`` section of ``params.yaml``.
+
+    Returns
+    -------
+    Path or None
+        It need not be there.
+    """
+    suffix = SOURCES[params.source].suffix
+    return params.folder / f"{symbol}{suffix}" if suffix else None
 
 
 def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
@@ -67,19 +86,14 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
         High below a Low, or fewer than ``MINIMUM_DAYS`` days.
     """
     check_symbol(symbol)
-    known = known_symbols(params)
+    known, file = known_symbols(params), price_file(symbol, params)
     if known is not None and symbol not in known:
-        where = f"in {params.folder}" if params.source == "csv" else f"of prices.source: {params.source}"
+        where = f"in {params.folder}" if file else f"of prices.source: {params.source}"
         has = ", ".join(known) if known else "nothing"
         msg = f"no prices for {symbol!r} {where}{nearest(symbol, known)}; there: {has}"
         raise UnknownSymbolError(msg)
-    if params.source == "sample":
-        raw, origin = _read_sample(symbol), f"{symbol} (sample)"
-    elif params.source == "csv":
-        path = params.folder / f"{symbol}.csv"
-        raw, origin = _read_csv(path), str(path)
-    else:
-        raw, origin = _read_yfinance(symbol), f"{symbol} (yfinance)"
+    origin = str(file) if file else f"{symbol} ({params.source})"
+    raw = SOURCES[params.source].read(file or symbol)
     frame = _adjust(raw, origin)
     check_prices(frame, origin)
     first, last = (pd.Timestamp(day) if day else None for day in (params.start, params.end))
@@ -246,3 +260,33 @@ def _read_yfinance(symbol: str) -> pd.DataFrame:
         msg = f"yfinance returned no prices for {symbol!r}: a wrong symbol, or no network"
         raise UnknownSymbolError(msg)
     return table.reset_index()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A place that daily prices come from.
+
+    Attributes
+    ----------
+    read : callable
+        Takes the file, or, of a source without files, the symbol; returns
+        columns Date, Open, High, Low, Close, Volume and, where prices are not
+        adjusted yet, Adj Close, in any order and case.
+    suffix : str
+        Of a folder with one file a symbol, such as ``.csv``; "" otherwise.
+    symbols : tuple of str
+        All that a source without files has; empty where nobody can know
+        without asking for one.
+    """
+
+    read: Callable[[Any], pd.DataFrame]
+    suffix: str = ""
+    symbols: tuple[str, ...] = ()
+
+
+SOURCES = {
+    "sample": Source(read=_read_sample, symbols=("AAPL", "FB", "GOOG", "IBM", "MSFT")),
+    "csv": Source(read=_read_csv, suffix=".csv"),
+    "yfinance": Source(read=_read_yfinance),
+}
+"""The sources by the name that ``prices.source`` in ``params.yaml`` gives them."""

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from conftest import Project
 from fxhelpers import load_params, load_prices
 from fxhelpers.errors import PriceDataError, UnknownSymbolError
 from fxhelpers.params import PricesParams
-from fxhelpers.prices import COLUMNS, check_prices, describe_prices, prices_digest
+from fxhelpers.prices import COLUMNS, SOURCES, check_prices, describe_prices, prices_digest
 
 
 @pytest.fixture
@@ -22,6 +23,10 @@ def from_csv(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     folder.mkdir(exist_ok=True)
     table.to_csv(folder / "XYZ.csv", index=False)
     return load_prices("XYZ", PricesParams(source="csv", folder=folder))
+
+
+def test_every_source_that_the_settings_know_can_be_read() -> None:
+    assert get_args(PricesParams.model_fields["source"].annotation) == tuple(SOURCES)
 
 
 def test_the_sample_is_adjusted_for_its_split(project: Project) -> None:
