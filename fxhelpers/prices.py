@@ -88,8 +88,9 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
     check_symbol(symbol)
     known, file = known_symbols(params), price_file(symbol, params)
     if known is not None and symbol not in known:
-        where = f"in {params.folder}" if file else f"of prices.source: {params.source}"
-        has = ", ".join(known) if known else "nothing"
+        looked = f"in {params.folder} (prices.folder in params.yaml), as {file.name}" if file else ""
+        where = looked or f"of prices.source: {params.source}"
+        has = ", ".join(known) or ("nothing" if params.folder.is_dir() else "no such folder")
         msg = f"no prices for {symbol!r} {where}{nearest(symbol, known)}; there: {has}"
         raise UnknownSymbolError(msg)
     origin = str(file) if file else f"{symbol} ({params.source})"

@@ -50,6 +50,8 @@ def test_an_unknown_symbol_lists_the_known_ones(tmp_path: Path, table: pd.DataFr
     from_csv(table, tmp_path / "prices")
     with pytest.raises(LookupError, match="there: XYZ"):
         load_prices("ABC", PricesParams(source="csv", folder=tmp_path / "prices"))
+    with pytest.raises(UnknownSymbolError, match=r"price \(prices.folder in params.yaml\), as ABC.csv; there: no such folder"):
+        load_prices("ABC", PricesParams(source="csv", folder=tmp_path / "price"))
 
 
 def test_a_csv_reads_as_the_sample_does(tmp_path: Path, table: pd.DataFrame) -> None:
