@@ -43,6 +43,11 @@ class Decision(Keyed):
         return self.intent.ledger
 
     @property
+    def symbol(self) -> str:
+        """Ticker that the model forecasts: as the decision says, or else as the model's name does."""
+        return str(self.intent.facts.get("symbol") or self.model_name.removeprefix(MODEL_PREFIX))
+
+    @property
     def kind(self) -> str:
         """registration, promotion, rollback, stage change, archiving or repair."""
         return str(self.intent.facts.get("kind"))
@@ -163,8 +168,7 @@ class Decision(Keyed):
             return "Nothing is to be undone: no champion was moved."
         if self.from_version is None:
             return f'ModelRegistry().transition_stage("{self.model_name}", {self.to_version}, "Archived"), as none served before.'
-        symbol = self.intent.facts.get("symbol") or self.model_name.removeprefix(MODEL_PREFIX)
-        return f"fx rollback {symbol} --version {self.from_version} --reason TEXT"
+        return f"fx rollback {self.symbol} --version {self.from_version} --reason TEXT"
 
     def _repr_html_(self) -> str:
         words = {"compared": "a comparison on the same days", "override": f"an override: {AGAINST}, {self.verdict}"}

@@ -9,8 +9,8 @@ from fxhelpers.params import current_journal, current_record, load_params
 from fxhelpers.promotion.deciding import ending
 from fxhelpers.records import decisions_in, record_facts, record_name, report_path
 from fxhelpers.registry import RegistryClient
-from fxhelpers.registry.ledgers import attach, read_ledger, writing
-from fxhelpers.reports import note_models, standing
+from fxhelpers.registry.ledgers import attach, writing
+from fxhelpers.reports import add_decision
 
 RECORD_TAG, RECORD_DIGEST_TAG = "fx.record", "fx.record_sha256"
 """Tags of a version: the record of the last decision about it, and its SHA-256."""
@@ -37,22 +37,17 @@ def seal_record(
     error : str or None
         What ended it.
     """
-    taken = list(decisions)
     facts = {**record_facts(record.parent.parent, record_name(record)), "status": status}
-    for name, run_id in taken:
+    for name, run_id in decisions:
         for file in (record, report_path(record)):
             if file.exists():
                 attach(registry, name, run_id, file, RECORD_FOLDER)
         sealed = _seal(registry, name, run_id, facts, why=error or "The run ended without an outcome.")
+        if sealed:
+            add_decision(record.parent.parent, sealed)
         if sealed and sealed.version is not None:
             tags = {RECORD_TAG: str(facts["record"]), RECORD_DIGEST_TAG: str(facts["sha256"])}
             registry.annotate(name, sealed.version, tags=tags)
-    note_models(record.parent.parent, (_standing(registry, name) for name in {name for name, _ in taken}))
-
-
-def _standing(registry: RegistryClient, name: str) -> dict[str, Any]:
-    champion = registry.champion(name)
-    return standing(read_ledger(registry, name), champion.version if champion else None)
 
 
 def seal_run(status: str, error: str | None) -> None:

@@ -9,8 +9,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from fxhelpers.files import write_atomic
-from fxhelpers.ledger import AGAINST, Ledger
+from fxhelpers.ledger import AGAINST, Decision, Ledger
 from fxhelpers.processes import utc_now
 from fxhelpers.records import read_summary, record_name, report_path
 from fxhelpers.reports.templates import page_template
@@ -32,6 +31,7 @@ _LOCK, _LOCK_SECONDS = ".index.lock", 60
 _LONGEST = 240  # characters of a reason
 _TOLD = ("verdict", "result", "version", "override", "champion_before", "champion_after")
 _MOST_REIGNS = 50
+_MARKS = {"override": AGAINST.lower(), None: "without a decision"}
 _BLOCKS = ("records", "models")
 _Lines = dict[str, dict[str, str]]  # of each block: lines of JSON by what they are about
 
@@ -45,11 +45,38 @@ def add_record(record: Path) -> None:
         An executed notebook, ``RECORDS/AAPL/….ipynb``.
     """
     folder = record.parent.parent
-    with _changed(folder) as held:
+
+    def add(held: _Lines) -> None:
         if held["records"]:
             held["records"][record_name(record)] = _line(_card(record))
         else:
             held["records"] = _all_cards(folder)
+
+    _change(folder, add)
+
+
+def add_decision(folder: Path, decision: Decision) -> None:
+    """Put a decision into the gallery: who is champion by it, and since when.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the records.
+    decision : Decision
+        With its outcome.
+    """
+
+    def add(held: _Lines) -> None:
+        told = _told(held["models"].get(decision.model_name, "{},"))
+        told |= {"model": decision.model_name, "symbol": decision.symbol, "decided": decision.time, "asof": utc_now()}
+        if decision.moved_at:
+            reigns = [[*reign[:2], reign[2] or decision.moved_at, *reign[3:]] for reign in told.get("reigns", [])]
+            reigns.append([decision.to_version, decision.moved_at, None, _MARKS.get(decision.rests_on, "")])
+            told |= {"champion": decision.to_version, "since": decision.moved_at, "record": decision.record}
+            told["reigns"] = reigns[-_MOST_REIGNS:]
+        held["models"][decision.model_name] = _line(told)
+
+    _change(folder, add)
 
 
 def note_models(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
@@ -63,10 +90,13 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
         ``model`` names the registered model; what a mapping does not say
         stays as it was.
     """
-    with _changed(folder) as held:
+
+    def note(held: _Lines) -> None:
         for told in models:
             before = _told(held["models"].get(told["model"], "{},"))
             held["models"][told["model"]] = _line({**before, **told})
+
+    _change(folder, note)
 
 
 def standing(ledger: Ledger, champion: int | None) -> dict[str, Any]:
@@ -86,14 +116,13 @@ def standing(ledger: Ledger, champion: int | None) -> dict[str, Any]:
     """
     reigns, records = ledger.reigns(), {decision.id: decision.record for decision in ledger.decisions}
     last = reigns[-1] if reigns and reigns[-1].version == champion else None
-    words = {"override": AGAINST.lower(), None: "without a decision"}
     return {
         "model": ledger.name,
         "symbol": ledger.symbol,
         "champion": champion,
         "since": last.since if last else None,
         "record": records.get(str(last.decision)) if last else None,
-        "reigns": [[r.version, r.since, r.until, words.get(r.rests_on, "")] for r in reigns[-_MOST_REIGNS:]],
+        "reigns": [[r.version, r.since, r.until, _MARKS.get(r.rests_on, "")] for r in reigns[-_MOST_REIGNS:]],
         "decided": ledger.outcomes[-1].time if ledger.outcomes else None,
         "asof": utc_now(),
     }
@@ -112,14 +141,12 @@ def rebuild_gallery(folder: Path) -> Path:
     Path
         The page.
     """
-    with _changed(folder, heal=True) as held:
-        held["records"] = _all_cards(folder)
+    _change(folder, lambda held: held.update(records=_all_cards(folder)), heal=True)
     return folder / PAGE
 
 
-@contextmanager
-def _changed(folder: Path, *, heal: bool = False) -> Iterator[_Lines]:
-    """Give what the page holds to be changed, and write the page.
+def _change(folder: Path, change: Callable[[_Lines], None], *, heal: bool = False) -> None:
+    """Change what the page holds, and write it.
 
     All of it can be made again, so a page that cannot be read or written is a
     warning and ends no run.
@@ -129,7 +156,7 @@ def _changed(folder: Path, *, heal: bool = False) -> Iterator[_Lines]:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK, timeout=_LOCK_SECONDS):
             held = _read(page, heal=heal)
-            yield held
+            change(held)
             write_atomic(page, _page(held).encode())
     except (OSError, ValueError, LookupError) as error:
         logger.warning("the gallery %s cannot be brought up to date: %s (fx records makes it anew)", page, error)
@@ -141,6 +168,10 @@ def _read(page: Path, *, heal: bool) -> _Lines:
     lines = {block: _between(text, *_marks(block)).splitlines() for block in _BLOCKS}
     if heal:
         lines = {block: [line for line in found if _is_whole(line)] for block, found in lines.items()}
+    damaged = [line for found in lines.values() for line in found if not (line.startswith('{"') and line.endswith("},"))]
+    if damaged:
+        msg = f"a line of it is damaged: {damaged[0][:60]}"
+        raise ValueError(msg)
     return {block: {line.split('"', 4)[3]: line for line in found} for block, found in lines.items()}
 
 

@@ -1,0 +1,180 @@
+"""Reports and the gallery: what people read says the truth, whole, and a damaged page costs nothing."""
+
+import hashlib
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import NAME, ROOT, Project
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from fxhelpers import ModelRegistry
+from fxhelpers.engine import RunResult, run_notebook
+from fxhelpers.registry.ledgers import fetch
+from fxhelpers.reports import add_record, rebuild_gallery
+from fxhelpers.reports.report import report_of, write_missing_reports
+
+
+def run(name: str, **parameters: object) -> RunResult:
+    result = run_notebook(ROOT / "notebooks" / f"{name}.ipynb", {"symbol": "AAPL", **parameters}, preloaded=True)
+    assert result.error is None
+    return result
+
+
+def page_of(result: RunResult) -> str:
+    return result.record.with_suffix(".html").read_text()
+
+
+class Text(HTMLParser):
+    """What a reader sees of a page, and which tags there are."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+        self.seen = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def lines(project: Project, block: str) -> list[dict[str, object]]:
+    page = (project.folder / "outputs" / "records" / "index.html").read_text()
+    found = re.search(rf'id="{block}">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return [line for line in json.loads(found[1]) if line]
+
+
+def test_a_promotion_is_understood_from_its_report_alone(project: Project, registered: Callable[..., int]) -> None:
+    registered("regularised", stage="Production")
+    registered("lighter")
+    result = run("promote", apply=True, override=True, reason="a <b>fresher</b> model", approved_by="R. Head")
+    page = page_of(result)
+    told = Text(page)
+    assert "PROMOTED" in told.seen
+    assert "AGAINST THE VERDICT" in told.seen
+    assert "Version 2 serves now, version 1 did before" in told.seen
+    assert '"a <b>fresher</b> model"' in told.seen  # as it was typed
+    assert "approved by R. Head" in told.seen
+    assert "95 % interval" in told.seen
+    assert "fx rollback AAPL --version 1 --reason" in told.seen
+    assert hashlib.sha256(result.record.read_bytes()).hexdigest() in told.seen
+    images = [attributes for tag, attributes in told.tags if tag == "img"]
+    assert images
+    assert all("version 2" in str(image["alt"]) for image in images)
+    assert len(page) < 1_000_000
+    assert "script" not in {tag for tag, _ in told.tags}
+    assert not [value for _, attributes in told.tags for value in attributes.values() if str(value).startswith("http")]
+
+    registry = ModelRegistry()
+    decision = registry.history("AAPL").ledger.decisions[-1]
+    assert fetch(registry.client, decision, f"record/{result.record.stem}.html") == page.encode()
+    assert not registry.verify().problems
+    result.record.with_suffix(".html").write_text(page.replace("AGAINST THE VERDICT", ""))
+    (problem,) = registry.verify().problems
+    assert "the report" in problem.what
+    assert "was edited" in problem.what
+
+    (model,) = lines(project, "models")
+    assert (model["champion"], model["record"]) == (2, f"AAPL/{result.record.name}")
+    assert [reign[0] for reign in model["reigns"]] == [1, 2]  # type: ignore[attr-defined]
+    assert model["reigns"][1][3] == "against the verdict"  # type: ignore[index]
+    assert "the report" in model["verified"]["problems"][0]  # type: ignore[index]
+
+
+def test_a_failed_run_shows_its_error_first_and_the_traceback_behind_it(project: Project) -> None:
+    result = run_notebook(ROOT / "notebooks" / "compare.ipynb", {"symbol": "AAPL"}, preloaded=True)
+    assert result.error
+    page = page_of(result)
+    told = Text(page)
+    assert "FAILED" in told.seen
+    assert told.seen.index("has no version to compare") < told.seen.index("Traceback")
+    assert "<details><summary>Traceback" in page
+    (card,) = lines(project, "records")
+    assert card["status"] == "failed"
+    assert "has no version to compare" in str(card["text"])
+
+
+def make_record(project: Project, name: str, *outputs: nbformat.NotebookNode, symbol: str = "AAPL") -> Path:
+    told = {"name": name, "symbol": symbol, "status": "completed", "started": "2026-11-23T10:00:00.000+00:00"}
+    cells = [
+        new_markdown_cell("# A title: what?\n\ntext"),
+        new_markdown_cell("## One"),
+        new_code_cell("x", outputs=list(outputs)),
+    ]
+    nb = new_notebook(cells=cells, metadata={"fxhelpers": {"notebook": "probe", "record": told}})
+    path = project.folder / "outputs" / "records" / symbol / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nb, path)
+    return path
+
+
+def test_what_a_notebook_prints_cannot_become_a_part_of_the_page(project: Project) -> None:
+    attack = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31mred\x1b[0m"
+    outputs = [
+        new_output("stream", name="stdout", text=attack),
+        new_output("display_data", {"text/plain": attack}),
+        new_output("error", ename=attack, evalue=attack, traceback=[attack]),
+        new_output("display_data", {"image/png": "AAAA"}, metadata={"image/png": {"alt": f'"{attack}'}}),
+    ]
+    record = make_record(project, f"{attack[:16].replace('/', '-')}.ipynb", *outputs)
+    told = Text(report_of(record.name, record.read_bytes()))
+    assert [tag for tag, _ in told.tags].count("img") == 1
+    assert "script" not in {tag for tag, _ in told.tags}
+    assert "<script>alert(1)</script>" in told.seen
+    policy = next(a["content"] for tag, a in told.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # also what cells show as HTML runs nothing
+    add_record(record)
+    (card,) = lines(project, "records")
+    assert card["name"] == f"AAPL/{record.name}"
+
+
+def test_the_same_record_gives_the_same_report_and_missing_ones_are_made(project: Project) -> None:
+    record = make_record(project, "20261123T100000Z-probe-1.ipynb")
+    assert report_of(record.name, record.read_bytes()) == report_of(record.name, record.read_bytes())
+    (record.parent / "torn.ipynb").write_text("{")
+    assert write_missing_reports(record.parent.parent) == 1
+    assert "A title: what?" in record.with_suffix(".html").read_text()
+    assert write_missing_reports(record.parent.parent) == 0
+
+
+def test_a_damaged_gallery_ends_no_run_and_is_made_anew(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    first, second, third = (make_record(project, f"20261123T10000{n}Z-probe-{n}.ipynb") for n in range(3))
+    folder = first.parent.parent
+    add_record(first)
+    assert len(lines(project, "records")) == 3  # a new gallery gets all that is there
+    page = folder / "index.html"
+    page.write_text(page.read_text().replace('{"name":"AAPL/20261123T100001', "garbage"))
+    with caplog.at_level(logging.WARNING):
+        add_record(third)
+    assert "fx records makes it anew" in caplog.text
+    rebuild_gallery(folder)
+    assert len(lines(project, "records")) == 3
+    page.unlink()
+    page.mkdir()  # cannot be replaced by a file
+    add_record(second)
+    page.rmdir()
+    second.unlink()
+    rebuild_gallery(folder)
+    assert [card["name"] for card in lines(project, "records")] == [f"AAPL/{first.name}", f"AAPL/{third.name}"]
+
+
+def test_records_that_end_at_once_are_all_in_the_gallery(project: Project) -> None:
+    records = [make_record(project, f"20261123T1000{n:02d}Z-probe-{n}.ipynb", symbol=f"S{n}") for n in range(12)]
+    threads = [threading.Thread(target=add_record, args=(record,)) for record in records]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {card["symbol"] for card in lines(project, "records")} == {f"S{n}" for n in range(12)}
+    assert NAME not in (project.folder / "outputs" / "records" / "index.html").read_text()
