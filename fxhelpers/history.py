@@ -126,8 +126,7 @@ def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
         msg = f"nothing was ever decided about {name} at {registry.uri}; register a version: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)
     doubts = [f"The ledger is not intact ({len(ledger.faults)} faults): fx verify {symbol}"] if ledger.faults else []
-    champion = registry.champion(name)
-    now = champion.version if champion else None
+    now = registry.champion_number(name)
     if now != ledger.champion:
         told = f"In Production is {now or 'no version'}, the last decision says {ledger.champion or 'none'}"
         doubts.append(f"{told}: it was changed without a decision, or one was interrupted: fx verify {symbol}")

@@ -116,8 +116,7 @@ class Inputs:
         from fxhelpers.registry.ledgers import read_ledger
 
         name = model_name(symbol)
-        champion = self._registry.champion(name)
-        return [champion.version if champion else None, read_ledger(self._registry, name).attempts]
+        return [self._registry.champion_number(name), read_ledger(self._registry, name).attempts]
 
     def _state(self, kind: str, symbol: str) -> object:
         if kind == "prices":

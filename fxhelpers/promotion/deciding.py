@@ -218,8 +218,7 @@ def settle_now(registry: RegistryClient, name: str) -> list[Decision]:
 
 def ending(registry: RegistryClient, still: OpenDecision, result: str, reason: str) -> dict[str, Any]:
     """Return the outcome of a decision that did not come to its end; the alias tells whether the champion was moved."""
-    champion = registry.champion(still.decision.model_name)
-    now, moving = champion.version if champion else None, still.moving
+    now, moving = registry.champion_number(still.decision.model_name), still.moving
     if moving is not None and moving["to"] == now:
         done = _DONE.get(still.decision.kind, "moved")
         told = {"from": moving["from"], "to": now, "moved": moving["time"], "interrupted": True}
@@ -278,8 +277,7 @@ def _point(registry: RegistryClient, name: str, version: int | None) -> None:
 
 def _check_moved(registry: RegistryClient, name: str, version: int | None) -> None:
     """Read the alias back: what stands between here and the registry may say yes to anything."""
-    found = registry.champion(name)
-    now = found.version if found else None
+    now = registry.champion_number(name)
     if now != version:
         msg = f"{name}: {registry.uri} said yes to {named(version)} as champion, but has {named(now)}; look at what lies between"
         raise RegistryError(msg)

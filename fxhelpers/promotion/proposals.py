@@ -144,8 +144,7 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
     if against:
         facts.update(rests_on="override", reason=f"{AGAINST} ({proposal.verdict.outcome}): {proposal.verdict.reason}")
     if decision is None:
-        champion = registry.champion(proposal.name)
-        now = champion.version if champion else None
+        now = registry.champion_number(proposal.name)
         return shown(proposal.name, "promotion", {**facts, "from": now, "to": now})
     with failing(registry, decision, facts):
         missing = approval_missing(registry, decision, version)
@@ -236,8 +235,7 @@ def _given(chosen: Selection, champion: ModelVersion | None) -> list[int]:
 
 def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> None:
     """Refuse to act on a comparison with a version that is not in Production."""
-    champion = registry.champion(name)
-    now = champion.version if champion else None
+    now = registry.champion_number(name)
     if chosen.champion is not None and chosen.champion != now:
         msg = (
             f"{name}: the champion is {named(now)}, not {named(chosen.champion)}: a comparison with another version decides "

@@ -110,8 +110,7 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
             check_by_hand(registry)
             act(registry, decision, facts=facts, move=Move(to=version, by_hand=True))
         else:
-            champion = registry.champion(name)
-            leaves = champion is not None and champion.version == version
+            leaves = registry.champion_number(name) == version
             move = Move(to=None, compared_with=version) if leaves else None
             act(registry, decision, facts=facts, move=move, stages={version: stage})
     return registry.version(name, version)

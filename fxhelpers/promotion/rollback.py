@@ -16,8 +16,7 @@ def roll_back(
 ) -> Decision:
     """Make the previous champion, or a given version, the champion again; without ``apply``, check it and say so."""
     ledger = read_ledger(registry, name)
-    champion = registry.champion(name)
-    before = champion.version if champion else None
+    before = registry.champion_number(name)
     changed_outside = before != ledger.champion and ledger.mover(before) is None
     target = version or (ledger.champion if changed_outside else ledger.previous_champion)
     if target is None:

@@ -117,7 +117,7 @@ class RegistryClient:
 
     def versions(self, name: str) -> list[ModelVersion]:
         """Return all versions of a registered model, newest first; none where there is no such model."""
-        champion = self.champion(name)
+        champion = self.champion_number(name)
         with self.session("list the versions of", name) as client:
             # in an order that no update changes: else a version may move from one page to another while they are read
             asked: dict[str, Any] = {
@@ -126,19 +126,23 @@ class RegistryClient:
                 "max_results": _PAGE,
             }
             found = [_of(name, v) for v in all_pages(lambda token: client.search_model_versions(**asked, page_token=token))]
-        number = champion.version if champion else None
-        return sorted((as_version(v, champion=number) for v in found), key=lambda v: -v.version)
+        return sorted((as_version(v, champion=champion) for v in found), key=lambda v: -v.version)
 
     def version(self, name: str, version: int) -> ModelVersion:
         """Return one version; :class:`VersionNotFoundError` where there is none of that number."""
-        champion = self.champion(name)
+        champion = self.champion_number(name)
         with self.session(f"find version {version} of", name) as client:
             found = _of(name, client.get_model_version(name, str(version)), version)
-        return as_version(found, champion=champion.version if champion else None)
+        return as_version(found, champion=champion)
 
     def champion(self, name: str) -> ModelVersion | None:
         """Return the version in Production, in one call; None where there is none."""
         return self._by_alias(name, CHAMPION)
+
+    def champion_number(self, name: str) -> int | None:
+        """Return the number of the version in Production, in one call; None where there is none."""
+        champion = self.champion(name)
+        return champion.version if champion else None
 
     def challenger(self, name: str) -> ModelVersion | None:
         """Return the version that wants to be champion, in one call; None where there is none."""
