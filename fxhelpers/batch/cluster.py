@@ -10,6 +10,7 @@ from typing import Any
 from distributed import Client
 from joblib._dask import DaskDistributedBackend
 
+from fxhelpers.batch.one import lost, stop_batch
 from fxhelpers.errors import ParamsError
 
 _PATIENCE = "10s"
@@ -37,13 +38,10 @@ class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no ty
     ----------
     client : Client
         Of Dask.
-    lost : callable
-        Gets a run and what became of it; returns its outcome.
     """
 
-    def __init__(self, client: Client, lost: Callable[[Any, str], Any]) -> None:
+    def __init__(self, client: Client) -> None:
         super().__init__(client=client)
-        self._lost = lost
         self._again: list[Any] = []
         self._alone: Any = None
 
@@ -71,7 +69,7 @@ class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no ty
                     self._again.append(callback)
                     continue
                 self._alone = None
-                told = result if future.status == "finished" else [self._lost(callback.run, _named(result))]
+                told = result if future.status == "finished" else [lost(callback.run, _named(result))]
                 answer.set_result(told)
                 callback(told)
             if self._again and self._alone is None and not self._results:
@@ -79,10 +77,11 @@ class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no ty
                 super().submit(self._alone.func, self._alone)
             await asyncio.sleep(0.01)
 
-    def stop(self, stop: Callable[[str], object], batch: str) -> None:
-        """Stop a batch on every worker, and give up what has not ended soon after."""
+    def stop(self, batch: str) -> None:
+        """Stop a batch here and on every worker, and give up what has not ended soon after."""
+        stop_batch(batch)
         with suppress(OSError, TimeoutError, RuntimeError):  # all has ended meanwhile
-            self.client.run(stop, batch)
+            self.client.run(stop_batch, batch)
             end = time.monotonic() + _GRACE_SECONDS
             while self._results and time.monotonic() < end:
                 time.sleep(0.1)
@@ -95,25 +94,8 @@ def _named(result: Any) -> str:  # noqa: ANN401 (type, error and traceback, or a
 
 
 @contextmanager
-def connected(address: str, lost: Callable[[Any, str], Any]) -> Iterator[Cluster]:
-    """Connect to a scheduler that has a worker.
-
-    Parameters
-    ----------
-    address : str
-        Such as ``tcp://10.0.0.1:8786``.
-    lost : callable
-        Gets a run that will give no answer, and why; returns its outcome.
-
-    Yields
-    ------
-    Cluster
-
-    Raises
-    ------
-    ParamsError
-        Nobody answers, or has no worker.
-    """
+def connected(address: str) -> Iterator[Cluster]:
+    """Connect to a scheduler, such as ``tcp://10.0.0.1:8786``; :class:`ParamsError` where none answers or it has no worker."""
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -125,4 +107,4 @@ def connected(address: str, lost: Callable[[Any, str], Any]) -> Iterator[Cluster
         except TimeoutError as error:
             msg = f"--cluster: the scheduler at {address} has no worker; start one: dask worker {address} --nthreads 1"
             raise ParamsError(msg) from error
-        yield Cluster(client, lost)
+        yield Cluster(client)

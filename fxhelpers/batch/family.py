@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fxhelpers.batch.running import Batch, Outcome
+from fxhelpers.batch.one import Outcome
+from fxhelpers.batch.running import Batch
 from fxhelpers.errors import ParamsError
 
 COMPARING, DECIDING = "comparing", "deciding"

@@ -34,9 +34,10 @@ class Inputs:
 
     def __init__(self, params: Params, notebook: Path, kind: str, reads: list[str]) -> None:
         self._params, self._kind, self._reads = params, kind, reads
+        self.params_sha256 = sha256(params.file.read_bytes())
         self._settings = {
             "notebook": sha256(notebook.read_bytes()),
-            "params": sha256(params.file.read_bytes()),
+            "params": self.params_sha256,
             "registry": params.mlflow.tracking_uri,
         }
 
@@ -45,18 +46,6 @@ class Inputs:
 
         Which version is champion, and how many attempts there were, is among
         them for a look, but not where the run itself is to change that.
-
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-        parameters : dict
-            As given.
-
-        Returns
-        -------
-        str
-            64 hexadecimal digits.
         """
         state = {kind: self._state(kind, symbol) for kind in self._reads}
         if "versions" in state and not parameters.get("apply"):
@@ -70,17 +59,6 @@ class Inputs:
         A record of decisions counts only if each is sealed with the record as
         it is now, and, where the notebook decides about versions, if nothing
         was decided since.
-
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-        digest : str
-            Of its inputs.
-
-        Returns
-        -------
-        tuple of (Path, dict) or None
         """
         for path in sorted((self._params.paths.records / symbol).glob(f"*-{self._kind}-*.ipynb"), reverse=True):
             content = path.read_bytes()

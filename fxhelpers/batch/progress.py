@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fxhelpers.batch.running import Outcome
+from fxhelpers.batch.one import Outcome
 
 
 class Display:

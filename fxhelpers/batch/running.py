@@ -5,13 +5,12 @@ enough: what they do themselves takes a tenth of a second a notebook.
 """
 
 import json
-import os
 import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -21,73 +20,14 @@ import joblib
 from papermill.iorw import load_notebook_node, local_file_io_cwd
 
 from fxhelpers.batch.inputs import Inputs
-from fxhelpers.engine import MARK, RunResult, as_declared, check_parameters, notebook_parameters, run_notebook, stop_runs
+from fxhelpers.batch.one import Outcome, Run, not_begun, run_one, stop_batch
+from fxhelpers.engine import MARK, RunResult, as_declared, check_parameters, notebook_parameters, run_notebook
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.kernels.starting import start_preloading
-from fxhelpers.params import NO_TELEMETRY, Params, load_params
+from fxhelpers.params import Params
 from fxhelpers.processes import actor, utc_now
 from fxhelpers.records import PORTFOLIO, record_name
-from fxhelpers.results import Keyed
-
-_STOPPED: set[str] = set()
-"""Batches of which this process starts nothing any more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Keyed):
-    """How the run of one symbol ended.
-
-    Attributes
-    ----------
-    symbol : str
-        Ticker.
-    status : str
-        completed, failed, interrupted, refused (nothing was run), stopped
-        (before it began) or kept (a record of the same inputs was there).
-    record : str or None
-        Name of the record below the folder of records.
-    sha256 : str or None
-        Of the record.
-    summary : dict or None
-        What the notebook's last cell says.
-    error : str or None
-        What ended it.
-    seconds : float
-        From start to end.
-    """
-
-    symbol: str
-    status: str
-    record: str | None = None
-    sha256: str | None = None
-    summary: dict[str, Any] | None = None
-    error: str | None = None
-    seconds: float = 0.0
-
-    @property
-    def told(self) -> str:
-        """All of it in one line."""
-        summary = self.summary or {}
-        facts = [f"version {summary['version']}"] if summary.get("version") else []
-        facts += [str(summary[key]) for key in ("verdict", "result", "stage") if summary.get(key)]
-        return f"{self.status} in {self.seconds:.1f} s{': ' if facts or self.error else ''}{self.error or ', '.join(facts)}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """All that a worker needs in order to run one notebook for one symbol."""
-
-    symbol: str
-    notebook: Path
-    parameters: dict[str, Any]
-    batch: str
-    inputs: str
-    preloaded: bool
-    params_file: Path
-    params_sha256: str
-    registry: str
-    folder: Path
 
 
 class Batch:
@@ -158,37 +98,14 @@ class Batch:
     def begin(self, symbols: list[str], parameters: Mapping[str, Any], **facts: object) -> dict[str, Any]:
         """Write down what is about to be run, and by whom; return the parameters as the notebook declares them.
 
-        Parameters
-        ----------
-        symbols : list of str
-            Tickers.
-        parameters : dict
-            Of all of them; text is read as the type that the notebook declares.
-        **facts
-            What else is to be known.
-
-        Returns
-        -------
-        dict
-
-        Raises
-        ------
-        RunRefusedError
-            An unknown parameter, of another type, or one that looks like a
-            secret: nothing was written or run.
+        Nothing is written where they are not fit to be run with.
         """
         known = notebook_parameters(self._nb)
         given = as_declared(known, parameters)
         check_parameters(known, given, self.params)
-        about = {
-            "batch": self.id,
-            "notebook": self.kind,
-            "symbols": symbols,
-            "actor": actor(),
-            "registry": self.params.mlflow.tracking_uri,
-        }
-        jobs = None if self._cluster else self._jobs
-        self.note(**about, parameters=given, jobs=jobs, cluster=self._cluster, **facts)
+        about = {"batch": self.id, "notebook": self.kind, "symbols": symbols, "actor": actor()}
+        where = {"registry": self.params.mlflow.tracking_uri, "cluster": self._cluster}
+        self.note(**about, **where, parameters=given, jobs=None if self._cluster else self._jobs, **facts)
         return given
 
     def run(
@@ -197,20 +114,8 @@ class Batch:
         """Run the notebook for each symbol, and return how each ended, in the order of the symbols.
 
         Ctrl-C and SIGTERM end it within seconds: what runs is interrupted, its
-        record closed, and nothing new begins.
-
-        Parameters
-        ----------
-        parameters : dict
-            Symbol to the notebook's parameters.
-        show : callable
-            Gets each outcome as it comes.
-        phase : str
-            Written down with each outcome.
-
-        Returns
-        -------
-        list of Outcome
+        record closed, and nothing new begins. ``show`` gets each outcome as
+        it comes.
         """
         outcomes: dict[str, Outcome] = {}
 
@@ -221,48 +126,50 @@ class Batch:
 
         runs = []
         for symbol, given in parameters.items():
-            try:
-                run = self._run_of(symbol, dict(given))
-                kept = self._inputs.finished_run(symbol, run.inputs) if self._resume else None
-            except RegistryUnavailableError:
-                raise
-            except (FxError, OSError) as error:
-                take(Outcome(symbol=symbol, status="refused", error=f"{type(error).__name__}: {error}"))
-                continue
-            if kept:
-                path, summary = kept
-                digest = sha256(path.read_bytes())
-                take(Outcome(symbol=symbol, status="kept", record=record_name(path), sha256=digest, summary=summary))
+            run = self._run_or_outcome(symbol, given)
+            if isinstance(run, Outcome):
+                take(run)
             else:
                 runs.append(run)
         if runs and not self.stopped:
             # papermill notes the current folder in its class: from many threads it would leave it noted for ever
             with local_file_io_cwd(), self._stoppable(), _workers(self._cluster, self._jobs) as (workers, everywhere):
                 self._everywhere = everywhere
-                for outcome in workers(joblib.delayed(_run_one)(run) for run in runs):
+                for outcome in workers(joblib.delayed(run_one)(run) for run in runs):
                     take(outcome)
         for run in runs:
             if run.symbol not in outcomes:
-                take(Outcome(symbol=run.symbol, status="stopped", error="the batch was stopped before it began"))
+                take(not_begun(run))
         return [outcomes[symbol] for symbol in parameters]
 
     def stop(self) -> None:
         """End what runs, and begin nothing more."""
         self.stopped = True
-        _STOPPED.add(self.id)
         self._everywhere(self.id)
 
-    def _run_of(self, symbol: str, parameters: dict[str, Any]) -> _Run:
+    def _run_or_outcome(self, symbol: str, parameters: Mapping[str, Any]) -> Run | Outcome:
+        """Return what is to be run for a symbol, or its outcome where nothing is."""
         parameters = {"symbol": symbol, **parameters}
-        return _Run(
+        try:
+            inputs = self._inputs.digest(symbol, parameters)
+            kept = self._inputs.finished_run(symbol, inputs) if self._resume else None
+        except RegistryUnavailableError:
+            raise
+        except (FxError, OSError) as error:
+            return Outcome(symbol=symbol, status="refused", error=f"{type(error).__name__}: {error}")
+        if kept:
+            path, summary = kept
+            digest = sha256(path.read_bytes())
+            return Outcome(symbol=symbol, status="kept", record=record_name(path), sha256=digest, summary=summary)
+        return Run(
             symbol=symbol,
             notebook=self.notebook,
             parameters=parameters,
             batch=self.id,
-            inputs=self._inputs.digest(symbol, parameters),
+            inputs=inputs,
             preloaded=self.preloaded,
             params_file=self.params.file,
-            params_sha256=sha256(self.params.file.read_bytes()),
+            params_sha256=self._inputs.params_sha256,
             registry=self.params.mlflow.tracking_uri,
             folder=Path.cwd(),
         )
@@ -290,72 +197,11 @@ class Batch:
 
 
 def keep_portfolio(batch: Batch) -> RunResult:
-    """Run the notebook that sums a batch up, and return how that ended: its record is the batch's.
-
-    Parameters
-    ----------
-    batch : Batch
-        That has run.
-
-    Returns
-    -------
-    RunResult
-    """
+    """Run the notebook that sums a batch up, and return how that ended: its record is the batch's."""
     batch.note(ended=True)
     notebook = batch.notebook.with_name("portfolio.ipynb")
     told = {"batch": batch.id}
     return run_notebook(notebook, told, preloaded=batch.preloaded, params_file=batch.params.file, told=told)
-
-
-def stop_batch(batch: str) -> None:
-    """End the runs of a batch in this process, and let none begin."""
-    _STOPPED.add(batch)
-    stop_runs(batch)
-
-
-def _run_one(run: _Run) -> Outcome:
-    """Run one notebook for one symbol, wherever this is; whatever happens to it is its outcome."""
-    if run.batch in _STOPPED:
-        return Outcome(symbol=run.symbol, status="stopped", error="the batch was stopped before it began")
-    os.environ.update(NO_TELEMETRY)
-    try:
-        _check_worker(run)
-        result = run_notebook(
-            run.notebook,
-            run.parameters,
-            preloaded=run.preloaded,
-            params_file=run.params_file,
-            cwd=run.folder,
-            handles_signals=False,
-            told={"batch": run.batch, "inputs_sha256": run.inputs},
-        )
-    except Exception as error:  # noqa: BLE001 (whatever happens to one symbol is its outcome, and stops no other)
-        status = "interrupted" if run.batch in _STOPPED else "refused" if isinstance(error, FxError) else "failed"
-        return Outcome(symbol=run.symbol, status=status, error=f"{type(error).__name__}: {error}"[:2000])
-    return Outcome(
-        symbol=run.symbol,
-        status=result.status,
-        record=record_name(result.record),
-        sha256=sha256(result.record.read_bytes()),
-        summary=result.summary,
-        error=result.error,
-        seconds=result.seconds,
-    )
-
-
-def _check_worker(run: _Run) -> None:
-    """Refuse to run where another project lies than the one that asks."""
-    for path in (run.notebook, run.params_file, run.folder):
-        if not path.exists():
-            msg = f"{path} does not exist on {actor()}: workers of a cluster need the project's folder at the same place"
-            raise ParamsError(msg)
-    params = load_params(run.params_file)
-    if sha256(run.params_file.read_bytes()) != run.params_sha256 or params.mlflow.tracking_uri != run.registry:
-        msg = (
-            f"{run.params_file} or MLFLOW_TRACKING_URI on {actor()} is another one than where the batch was started: "
-            f"the registry there is {params.mlflow.tracking_uri}, not {run.registry}"
-        )
-        raise ParamsError(msg)
 
 
 _Workers = Callable[[Iterable[Any]], Iterable[Outcome]]
@@ -374,11 +220,5 @@ def _workers(cluster: str | None, jobs: int) -> Iterator[tuple[_Workers, Callabl
     except ImportError as error:
         msg = "--cluster needs Dask: pip install 'fxhelpers[cluster]'"
         raise ParamsError(msg) from error
-    with connected(cluster, _lost) as backend, joblib.parallel_config(backend):
-        yield joblib.Parallel(**options), lambda batch: backend.stop(stop_batch, batch)
-
-
-def _lost(run: _Run, error: str) -> Outcome:
-    """Return the outcome of a run whose workers died, again and again, or were given up."""
-    status = "interrupted" if run.batch in _STOPPED else "failed"
-    return Outcome(symbol=run.symbol, status=status, error=f"{error}; what its record tells is in {run.symbol}/")
+    with connected(cluster) as backend, joblib.parallel_config(backend):
+        yield joblib.Parallel(**options), backend.stop

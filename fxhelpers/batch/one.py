@@ -1,0 +1,135 @@
+"""One run of a batch: one notebook for one symbol, wherever that is; whatever happens to it is its outcome."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fxhelpers.engine import run_notebook, stop_runs
+from fxhelpers.errors import FxError, ParamsError
+from fxhelpers.files import sha256
+from fxhelpers.params import NO_TELEMETRY, load_params
+from fxhelpers.processes import actor
+from fxhelpers.records import record_name
+from fxhelpers.results import Keyed
+
+_STOPPED: set[str] = set()
+"""Batches of which this process starts nothing any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Keyed):
+    """How the run of one symbol ended.
+
+    Attributes
+    ----------
+    symbol : str
+        Ticker.
+    status : str
+        completed, failed, interrupted, refused (nothing was run), stopped
+        (before it began) or kept (a record of the same inputs was there).
+    record : str or None
+        Name of the record below the folder of records.
+    sha256 : str or None
+        Of the record.
+    summary : dict or None
+        What the notebook's last cell says.
+    error : str or None
+        What ended it.
+    seconds : float
+        From start to end.
+    """
+
+    symbol: str
+    status: str
+    record: str | None = None
+    sha256: str | None = None
+    summary: dict[str, Any] | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def told(self) -> str:
+        """All of it in one line."""
+        summary = self.summary or {}
+        facts = [f"version {summary['version']}"] if summary.get("version") else []
+        facts += [str(summary[key]) for key in ("verdict", "result", "stage") if summary.get(key)]
+        return f"{self.status} in {self.seconds:.1f} s{': ' if facts or self.error else ''}{self.error or ', '.join(facts)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """All that a worker needs in order to run one notebook for one symbol."""
+
+    symbol: str
+    notebook: Path
+    parameters: dict[str, Any]
+    batch: str
+    inputs: str
+    preloaded: bool
+    params_file: Path
+    params_sha256: str
+    registry: str
+    folder: Path
+
+
+def stop_batch(batch: str) -> None:
+    """End the runs of a batch in this process, and let none begin."""
+    _STOPPED.add(batch)
+    stop_runs(batch)
+
+
+def not_begun(run: Run) -> Outcome:
+    """Return the outcome of a run whose batch was stopped first."""
+    return Outcome(symbol=run.symbol, status="stopped", error="the batch was stopped before it began")
+
+
+def lost(run: Run, error: str) -> Outcome:
+    """Return the outcome of a run whose workers died, again and again, or were given up."""
+    status = "interrupted" if run.batch in _STOPPED else "failed"
+    return Outcome(symbol=run.symbol, status=status, error=f"{error}; what its record tells is in {run.symbol}/")
+
+
+def run_one(run: Run) -> Outcome:
+    """Run one notebook for one symbol."""
+    if run.batch in _STOPPED:
+        return not_begun(run)
+    os.environ.update(NO_TELEMETRY)
+    try:
+        _check_worker(run)
+        result = run_notebook(
+            run.notebook,
+            run.parameters,
+            preloaded=run.preloaded,
+            params_file=run.params_file,
+            cwd=run.folder,
+            handles_signals=False,
+            told={"batch": run.batch, "inputs_sha256": run.inputs},
+        )
+    except Exception as error:  # noqa: BLE001 (whatever happens to one symbol is its outcome, and stops no other)
+        status = "interrupted" if run.batch in _STOPPED else "refused" if isinstance(error, FxError) else "failed"
+        return Outcome(symbol=run.symbol, status=status, error=f"{type(error).__name__}: {error}"[:2000])
+    return Outcome(
+        symbol=run.symbol,
+        status=result.status,
+        record=record_name(result.record),
+        sha256=sha256(result.record.read_bytes()),
+        summary=result.summary,
+        error=result.error,
+        seconds=result.seconds,
+    )
+
+
+def _check_worker(run: Run) -> None:
+    """Refuse to run where another project lies than the one that asks."""
+    for path in (run.notebook, run.params_file, run.folder):
+        if not path.exists():
+            msg = f"{path} does not exist on {actor()}: workers of a cluster need the project's folder at the same place"
+            raise ParamsError(msg)
+    params = load_params(run.params_file)
+    if sha256(run.params_file.read_bytes()) != run.params_sha256 or params.mlflow.tracking_uri != run.registry:
+        msg = (
+            f"{run.params_file} or MLFLOW_TRACKING_URI on {actor()} is another one than where the batch was started: "
+            f"the registry there is {params.mlflow.tracking_uri}, not {run.registry}"
+        )
+        raise ParamsError(msg)
