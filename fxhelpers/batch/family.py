@@ -17,54 +17,14 @@ def run_family(
 
     A decision is made only if champion, versions, days and attempts are still
     those of the comparison. Symbols whose comparison failed are not decided
-    about.
-
-    Parameters
-    ----------
-    batch : Batch
-        Of the notebook ``promote``.
-    symbols : list of str
-        Tickers.
-    parameters : dict
-        For the notebook; ``apply`` is for the decisions.
-    fdr : float
-        Share of the promotions that may be expected to be false.
-    begin : callable
-        Gets the name of a phase that begins, and returns what gets each of its
-        outcomes as it comes.
-
-    Returns
-    -------
-    list of Outcome
-        Of the decisions, and of the comparisons that failed.
-
-    Raises
-    ------
-    ParamsError
-        Another notebook, or a rate that cannot be.
+    about. ``begin`` gets the name of a phase that begins, and returns what
+    gets each of its outcomes as it comes.
     """
     from fxhelpers.policy import Family
 
-    if batch.kind != "promote":
-        msg = f"--fdr is for promote, which decides; {batch.kind} does not"
-        raise ParamsError(msg)
-    taken = sorted({"version", "champion", "challengers", "family", "override"} & set(parameters))
-    if taken:
-        msg = f"--fdr compares every symbol's challenger with its champion; -p {', '.join(taken)} cannot be given beside it"
-        raise ParamsError(msg)
-    rules = batch.params.promotion
-    if not batch.params.model_registry.compare_metrics:
-        msg = "--fdr: model_registry.compare_metrics is false in params.yaml, so nothing would be compared"
-        raise ParamsError(msg)
-    if not any(gate.test and gate.severity == "fail" and gate.versus == "champion" for gate in rules.gates):
-        msg = "--fdr: no gate in params.yaml tests a challenger against the champion and decides, so there is no p to adjust"
-        raise ParamsError(msg)
-    if (
-        rules.approval.Production.required
-        and parameters.get("apply")
-        and not (parameters.get("approved_by") and parameters.get("reason"))
-    ):
-        msg = "--fdr: promotion.approval in params.yaml asks for approved_by and reason: give both with -p, for all symbols"
+    wrong = _wrong(batch, parameters)
+    if wrong:
+        msg = f"--fdr{wrong}"
         raise ParamsError(msg)
     family: dict[str, Any] = {"fdr": fdr, "symbols": len(symbols)}
     Family.read(family)
@@ -83,6 +43,26 @@ def run_family(
         for symbol, told in done.items()
     }
     return failed + batch.run(chosen, begin(DECIDING), phase=DECIDING)
+
+
+def _wrong(batch: Batch, parameters: Mapping[str, Any]) -> str:
+    """Return why symbols cannot be decided about together, before any is compared; "" where they can."""
+    rules = batch.params.promotion
+    taken = sorted({"version", "champion", "challengers", "family", "override"} & set(parameters))
+    tests = [gate for gate in rules.gates if gate.test and gate.severity == "fail" and gate.versus == "champion"]
+    agreed = parameters.get("approved_by") and parameters.get("reason")
+    wrong = {
+        f" is for promote, which decides; {batch.kind} does not": batch.kind != "promote",
+        f" compares every symbol's challenger with its champion; -p {', '.join(taken)} cannot be given beside it": taken,
+        ": model_registry.compare_metrics is false in params.yaml, so nothing would be compared": (
+            not batch.params.model_registry.compare_metrics
+        ),
+        ": no gate in params.yaml tests a challenger against the champion and decides, so there is no p to adjust": not tests,
+        ": promotion.approval in params.yaml asks for approved_by and reason: give both with -p, for all symbols": (
+            rules.approval.Production.required and parameters.get("apply") and not agreed
+        ),
+    }
+    return next((message for message, applies in wrong.items() if applies), "")
 
 
 def _pinned(told: Mapping[str, Any]) -> int:

@@ -10,25 +10,10 @@ from fxhelpers.params import MODEL_PREFIX, Params, check_symbol, is_symbol
 def read_symbols(text: str, reads: list[str], params: Params) -> list[str]:
     """Return the symbols that ``--symbols`` names, each once, in its order.
 
-    Parameters
-    ----------
-    text : str
-        ``AAPL,MSFT``; ``@file`` with symbols between commas, blanks or lines,
-        and comments after #; or ``all``.
-    reads : list of str
-        What the notebook reads. ``all`` are all symbols that have the first
-        of it: prices, a bundle, or versions in the registry.
-    params : Params
-        All of ``params.yaml``.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    ParamsError
-        No symbol, something that is none, or a file that cannot be read.
+    They are named as ``AAPL,MSFT``; as ``@file``, with symbols between commas,
+    blanks or lines, and comments after #; or as ``all``: those that have the
+    first of what the notebook reads, prices, a bundle, or versions in the
+    registry.
     """
     where = "--symbols"
     if text == "all":
