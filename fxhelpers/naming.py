@@ -1,6 +1,7 @@
 """What a bundle's files are called: ForesightX's names, with and without a time in them."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from fxhelpers.params import PathsParams
@@ -17,67 +18,25 @@ MODEL_NAME = re.compile(
 
 
 def bundled_symbols(paths: PathsParams) -> list[str]:
-    """List the symbols that have a bundle, sorted.
-
-    Parameters
-    ----------
-    paths : PathsParams
-        The ``paths`` section of ``params.yaml``.
-
-    Returns
-    -------
-    list of str
-    """
+    """List the symbols that have a bundle, sorted."""
     return sorted({named["symbol"] for path in paths.models.glob("mlp_model_*") if (named := MODEL_NAME.fullmatch(path.name))})
 
 
 def bundle_files(paths: PathsParams, symbol: str) -> list[Path]:
-    """List the files of a symbol's bundles, all of them, in no order.
-
-    Parameters
-    ----------
-    paths : PathsParams
-        The ``paths`` section of ``params.yaml``.
-    symbol : str
-        Ticker.
-
-    Returns
-    -------
-    list of Path
-    """
-    pattern = re.compile(rf"mlp_(model|scaler|model_stats)_{re.escape(symbol)}(_{STAMP})?\.[a-z0-9.]+")
-    return [path for folder in {paths.models, paths.metadata} for path in folder.glob("mlp_*") if pattern.fullmatch(path.name)]
+    """List the files of a symbol's bundles, all of them, in no order."""
+    return _files([paths.models, paths.metadata], "mlp_(?:model|scaler|model_stats)", symbol, "[a-z0-9.]+")
 
 
-def evaluation_files(paths: PathsParams, symbol: str) -> list[Path]:
-    """List the evaluations of a symbol's bundles, in no order.
-
-    Parameters
-    ----------
-    paths : PathsParams
-        The ``paths`` section of ``params.yaml``.
-    symbol : str
-        Ticker.
-
-    Returns
-    -------
-    list of Path
-    """
-    return [path for path in paths.results.glob("evaluation_metrics_*.json") if evaluates(path, symbol)]
+def evaluation_files(folders: Iterable[Path], symbol: str) -> list[Path]:
+    """List the evaluations of a symbol's bundles, in no order."""
+    return _files(folders, "evaluation_metrics", symbol, "json")
 
 
-def evaluates(path: Path, symbol: str) -> bool:
-    """Tell whether a file's name is that of an evaluation of a symbol's bundle.
+def features_files(folder: Path, symbol: str) -> list[Path]:
+    """List the features files that ForesightX left for a symbol, the latest first."""
+    return sorted(_files([folder], "features", symbol, "csv"), reverse=True)
 
-    Parameters
-    ----------
-    path : Path
-        A file.
-    symbol : str
-        Ticker.
 
-    Returns
-    -------
-    bool
-    """
-    return bool(re.fullmatch(rf"evaluation_metrics_{re.escape(symbol)}(?:_{STAMP})?\.json", path.name))
+def _files(folders: Iterable[Path], kind: str, symbol: str, suffix: str) -> list[Path]:
+    pattern = re.compile(rf"{kind}_{re.escape(symbol)}(?:_{STAMP})?\.{suffix}")
+    return [path for folder in set(folders) for path in folder.glob("*") if pattern.fullmatch(path.name)]

@@ -103,7 +103,8 @@ class Inputs:
             from fxhelpers.registry import BUNDLE_DIGEST
 
             return [[v.version, v.tags.get(BUNDLE_DIGEST)] for v in self._registry.versions(model_name(symbol))]
-        files = (bundle_files if kind == "bundle" else evaluation_files)(self._params.paths, symbol)
+        paths = self._params.paths
+        files = bundle_files(paths, symbol) if kind == "bundle" else evaluation_files([paths.results], symbol)
         return sorted([path.name, sha256(path.read_bytes())] for path in files)
 
     def _price_data(self, symbol: str) -> str:

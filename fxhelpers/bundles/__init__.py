@@ -6,13 +6,12 @@ metadata. Ours hold the estimators as ``.skops``; ForesightX's as ``.pkl``.
 
 from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
 from fxhelpers.bundles.reading import load_bundle
-from fxhelpers.bundles.tables import features_files, read_features, read_table
+from fxhelpers.bundles.tables import read_features, read_table
 from fxhelpers.bundles.writing import write_bundle, write_evaluation
 
 __all__ = [
     "FORMAT_VERSION",
     "Bundle",
-    "features_files",
     "load_bundle",
     "read_features",
     "read_table",

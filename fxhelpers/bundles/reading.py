@@ -3,7 +3,6 @@
 import errno
 import json
 import re
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 from fxhelpers.bundles.bundle import Bundle
 from fxhelpers.bundles.checks import check_digests, check_estimators, check_forecasts, check_metadata
 from fxhelpers.bundles.reproducing import check_reproduces
-from fxhelpers.bundles.tables import features_files, stored_forecasts
+from fxhelpers.bundles.tables import stored_forecasts
 from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
 from fxhelpers.estimators import convert, load_estimator
 from fxhelpers.files import read_limited, sha256
-from fxhelpers.naming import MODEL_NAME, OURS, STAMP, evaluates
+from fxhelpers.naming import MODEL_NAME, OURS, STAMP, evaluation_files, features_files
 from fxhelpers.params import BundlesParams, PathsParams, check_symbol
 
 _DEEPEST = 20
@@ -62,13 +61,6 @@ def load_bundle(
     """
     rules = rules or BundlesParams()
     model = Path(model_path) if model_path else _latest_model(paths, check_symbol(symbol), rules)
-    try:
-        there = model.is_file()
-    except (OSError, ValueError):  # a name that no system takes
-        there = False
-    if not there:
-        msg = f"{str(model)[:300]}: no such file; a model file, or a symbol whose latest bundle is to be taken, has to be given"
-        raise BundleNotFoundError(msg)
     named = _named(model, symbol)
     scaler = model.with_name(model.name.replace("mlp_model_", "mlp_scaler_", 1))
     stats = f"mlp_model_stats_{named['symbol']}{named['stamp'] or ''}.json"
@@ -77,13 +69,12 @@ def load_bundle(
     contents = {path: _read(path, model, rules) for path in (model, scaler, metadata_path)}
     metadata = _read_json(contents[metadata_path], metadata_path)
     check_metadata(metadata, metadata_path, named["symbol"])
-    estimator_files = {path: contents[path] for path in (model, scaler)}
-    check_digests(metadata, metadata_path, estimator_files)
+    fitted = {path: contents[path] for path in (model, scaler)}
+    check_digests(metadata, metadata_path, fitted)
     limits: dict[str, Any] = {"trusted": rules.trusted_types, "unpacked": rules.max_bytes}
     if named["kind"] != OURS:
-        converted = convert(estimator_files, **limits)
-        estimator_files = {path: found.content for path, found in converted.items()}
-    estimators = {path: load_estimator(file, str(path), **limits) for path, file in estimator_files.items()}
+        fitted = {path: foreign.content for path, foreign in convert(fitted, **limits).items()}
+    estimators = {path: load_estimator(content, str(path), **limits) for path, content in fitted.items()}
     check_estimators(metadata, metadata_path, estimators)
     evaluation_path, test_metrics = _latest_evaluation([paths.results, model.parent.parent / "results"], metadata, rules)
     features = features_files(paths.features, named["symbol"])
@@ -96,7 +87,7 @@ def load_bundle(
         features_path=features[0] if features else None,
         model_object=estimators[model],
         scaler_object=estimators[scaler],
-        scaler_content=estimator_files[scaler],
+        scaler_content=fitted[scaler],
         metadata=metadata,
         test_metrics=test_metrics,
         forecasts=stored_forecasts(metadata, metadata_path, evaluation_path),
@@ -109,18 +100,27 @@ def load_bundle(
 
 
 def _latest_model(paths: PathsParams, symbol: str, rules: BundlesParams) -> Path:
-    found = list(_models_of(paths, symbol, rules))
-    if not found:
+    stats = paths.metadata / f"mlp_model_stats_{symbol}.json"
+    named = {path: MODEL_NAME.fullmatch(path.name) for path in paths.models.glob("mlp_model_*")}
+    stamps = {path: told["stamp"] or "" for path, told in named.items() if told and told["symbol"] == symbol}
+    if not stamps:
         msg = (
             f"No model files found for {symbol} in {paths.models}. Train a model first: fx run train -p symbol {symbol}; "
             "or let paths in params.yaml name the folders that hold it."
         )
         raise BundleNotFoundError(msg)
-    return max(found)[1]
+    return max(stamps, key=lambda path: (stamps[path].removeprefix("_") or _stamp_in(stats, rules), path))
 
 
 def _named(model: Path, symbol: str | None) -> re.Match[str]:
-    """Return what a model file's name says; its symbol has to be the one that was asked for, if any was."""
+    """Return what the name of a model file says; the file has to be there, and of the symbol that was asked for, if any was."""
+    try:
+        there = model.is_file()
+    except (OSError, ValueError):  # a name that no system takes
+        there = False
+    if not there:
+        msg = f"{str(model)[:300]}: no such file; a model file, or a symbol whose latest bundle is to be taken, has to be given"
+        raise BundleNotFoundError(msg)
     named = MODEL_NAME.fullmatch(model.name)
     if not named:
         msg = f"{model}: a model file is named mlp_model_SYMBOL[_YYYYMMDD_HHMMSS].skops, .pkl or .joblib (also .gz, .bz2, .xz)"
@@ -134,14 +134,6 @@ def _named(model: Path, symbol: str | None) -> re.Match[str]:
         msg = f"{model}: {error}"
         raise BundleError(msg) from error
     return named
-
-
-def _models_of(paths: PathsParams, symbol: str, rules: BundlesParams) -> Iterator[tuple[str, Path]]:
-    for path in paths.models.glob("mlp_model_*"):
-        named = MODEL_NAME.fullmatch(path.name)
-        if named and named["symbol"] == symbol:
-            stats = paths.metadata / f"mlp_model_stats_{symbol}.json"
-            yield (named["stamp"] or "").removeprefix("_") or _stamp_in(stats, rules), path
 
 
 def _stamp_in(stats: Path, rules: BundlesParams) -> str:
@@ -189,9 +181,7 @@ def _too_deep(value: object, left: int = _DEEPEST) -> bool:
 
 def _latest_evaluation(folders: list[Path], metadata: dict[str, Any], rules: BundlesParams) -> tuple[Path | None, dict[str, Any]]:
     found = []
-    for path in {path for folder in folders for path in folder.glob("evaluation_metrics_*.json")}:
-        if not evaluates(path, metadata["symbol"]):
-            continue
+    for path in evaluation_files(folders, metadata["symbol"]):
         value = _read_json(_read(path, path, rules), path)
         of, measured = value.get("model_info"), value.get("test_metrics")
         if not isinstance(of, dict) or not isinstance(measured, dict):

@@ -1,7 +1,6 @@
 """Tables that lie beside a bundle: ForesightX's features, and forecasts of real days."""
 
 import io
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,8 @@ import pandas as pd
 
 from fxhelpers.errors import BundleError
 from fxhelpers.files import read_limited
-from fxhelpers.naming import STAMP
 
 _MOST_BYTES = 64 * 2**20
-
-
-def features_files(folder: Path, symbol: str) -> list[Path]:
-    """Return the features files that ForesightX left for a symbol, the latest first."""
-    pattern = re.compile(rf"features_{re.escape(symbol)}(?:_{STAMP})?\.csv")
-    return sorted((path for path in folder.glob("features_*.csv") if pattern.fullmatch(path.name)), reverse=True)
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:

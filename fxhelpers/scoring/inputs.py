@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fxhelpers.bundles import features_files, read_features
+from fxhelpers.bundles import read_features
 from fxhelpers.errors import NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.evaluation import forecast_days
 from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, TARGET, build_features, next_day_return
+from fxhelpers.naming import features_files
 from fxhelpers.params import Params
 from fxhelpers.prices import load_prices
 from fxhelpers.registry import RegisteredModel
