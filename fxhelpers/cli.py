@@ -320,22 +320,7 @@ def _print_frame(frame: "pd.DataFrame", title: str) -> None:
 
 
 def find_notebook(name: str) -> Path:
-    """Return the path of a notebook: a path, or the name of one in the project's ``notebooks/``.
-
-    Parameters
-    ----------
-    name : str
-        Such as ``register`` or ``notebooks/register.ipynb``.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ParamsError
-        There is none; the message lists what there is.
-    """
+    """Return the path of a notebook: a path, or the name of one in the project's ``notebooks/``."""
     from fxhelpers.params import load_params, nearest
 
     if name.endswith(".ipynb") and Path(name).is_file():

@@ -29,18 +29,7 @@ class _Step:
 
 
 def run_demo(symbol: str) -> None:
-    """Train, evaluate, register, compare and promote three models of one share, and print what came of it.
-
-    Parameters
-    ----------
-    symbol : str
-        Ticker of the price source.
-
-    Raises
-    ------
-    FxError
-        A step failed; its record says why.
-    """
+    """Train, evaluate, register, compare and promote three models of one share, and print what came of it."""
     paths = {notebook: find_notebook(notebook) for notebook in _STEPS}
     console = Console()
     if not console.is_terminal:

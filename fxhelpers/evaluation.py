@@ -107,28 +107,10 @@ def forecast_days(
     features: pd.DataFrame,
     target: pd.Series,
 ) -> pd.DataFrame:
-    """Forecast every day on which all of the model's features and the target are known.
+    """Forecast every day on which all of a model's features and the target are known; columns ``target`` and ``forecast``.
 
-    Parameters
-    ----------
-    pipeline : estimator
-        Predicts from raw features.
-    feature_names : list of str
-        The features it takes, in order.
-    features : DataFrame of shape (n_days, n_features)
-        As :func:`fxhelpers.features.build_features` returns it.
-    target : Series of shape (n_days,)
-        As :func:`fxhelpers.features.next_day_return` returns it.
-
-    Returns
-    -------
-    DataFrame of shape (n_known_days, 2)
-        Columns ``target`` and ``forecast``: next-day returns as fractions.
-
-    Raises
-    ------
-    NotComparableError
-        A feature is not at hand, or not known on any day.
+    ``pipeline`` predicts from raw features. :class:`NotComparableError` where
+    a feature is not at hand, or not known on any day.
     """
     foreign = [name for name in feature_names if name not in features]
     if foreign:

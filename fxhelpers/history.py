@@ -105,22 +105,7 @@ class History:
 
 
 def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
-    """Read a model's ledger, and hold it against the registry.
-
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    name : str
-        Registered model.
-    symbol : str
-        Ticker.
-
-    Raises
-    ------
-    VersionNotFoundError
-        Nothing was ever decided about it.
-    """
+    """Read a model's ledger, and hold it against the registry; :class:`VersionNotFoundError` where nothing was ever decided."""
     ledger = read_ledger(registry, name)
     if not ledger.decisions and not ledger.faults:
         msg = f"nothing was ever decided about {name} at {registry.uri}; register a version: fx run register -p symbol {symbol}"

@@ -1,7 +1,9 @@
 """Measures of a forecast of daily returns.
 
-Each says in its first line which direction is better. Mean absolute
-percentage error is not here on purpose (see ``measures.REFUSED``).
+Each says in its first line which direction is better. Those of returns and
+forecasts raise :class:`ValueError` where these are empty, not on one index, or
+not finite. Mean absolute percentage error is not here on purpose (see
+``measures.REFUSED``).
 """
 
 import numpy as np
@@ -27,11 +29,6 @@ def rmse(y_true: pd.Series, y_pred: pd.Series) -> float:
     float
         In the units of the returns.
 
-    Raises
-    ------
-    ValueError
-        Empty, not on one index, or not finite.
-
     Examples
     --------
     >>> rmse(pd.Series([0.03, -0.04]), pd.Series([0.0, 0.0]))
@@ -53,11 +50,6 @@ def mae(y_true: pd.Series, y_pred: pd.Series) -> float:
     -------
     float
         In the units of the returns.
-
-    Raises
-    ------
-    ValueError
-        Empty, not on one index, or not finite.
     """
     return float(np.mean(np.abs(_errors(y_true, y_pred))))
 
@@ -75,11 +67,6 @@ def hit_rate(y_true: pd.Series, y_pred: pd.Series) -> float:
     -------
     float in [0, 1]
         NaN where every ``y_true`` is zero.
-
-    Raises
-    ------
-    ValueError
-        Empty, not on one index, or not finite.
 
     Examples
     --------
@@ -109,11 +96,6 @@ def r2(y_true: pd.Series, y_pred: pd.Series) -> float:
     float
         At most 1; below 0 where forecasting zero is better; NaN where every
         ``y_true`` is zero.
-
-    Raises
-    ------
-    ValueError
-        Empty, not on one index, or not finite.
     """
     error = _errors(y_true, y_pred)
     total = float(np.sum(y_true**2))
@@ -134,11 +116,6 @@ def information_coefficient(y_true: pd.Series, y_pred: pd.Series) -> float:
     -------
     float in [-1, 1]
         NaN where either is the same on every day.
-
-    Raises
-    ------
-    ValueError
-        Empty, not on one index, or not finite.
     """
     _errors(y_true, y_pred)
     if y_true.nunique() < _TWO or y_pred.nunique() < _TWO:
@@ -164,11 +141,6 @@ def mincer_zarnowitz(y_true: pd.Series, y_pred: pd.Series) -> tuple[float, float
         NaN where the forecast is the same on every day.
     intercept : float
         As a fraction of return; NaN with it.
-
-    Raises
-    ------
-    ValueError
-        Empty, not on one index, or not finite.
 
     Examples
     --------
@@ -200,11 +172,6 @@ def sign_strategy(y_true: pd.Series, y_pred: pd.Series, *, cost: float = 0.0) ->
         ``position`` (1, -1 or 0), ``traded`` (fraction of the capital that
         had to be bought or sold, at most 2) and ``net`` (return after costs,
         as a fraction).
-
-    Raises
-    ------
-    ValueError
-        Empty, not on one index, or not finite.
     """
     _errors(y_true, y_pred)
     position = np.sign(y_pred)

@@ -111,20 +111,7 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
 
 
 def check_prices(frame: pd.DataFrame, origin: str) -> None:
-    """Refuse prices that no exchange could have printed.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        As ``load_prices`` returns it.
-    origin : str
-        Named in the error: a file or a symbol.
-
-    Raises
-    ------
-    PriceDataError
-        Names the rule that is broken, how often, and the first day.
-    """
+    """Refuse prices that no exchange could have printed: name the rule that is broken, how often, and the first day."""
     index = pd.DatetimeIndex(frame.index)
     if index.hasnans:
         msg = f"{origin}: {int(np.isnat(index.to_numpy()).sum())} rows without a date"
@@ -173,18 +160,7 @@ def describe_prices(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def prices_digest(frame: pd.DataFrame) -> str:
-    """Return the SHA-256 of a price frame: same days and same values, same digest.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        As ``load_prices`` returns it.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
+    """Return the SHA-256 of a price frame: same days and same values, same digest."""
     days = frame.index.to_numpy().astype("datetime64[D]").astype("<i8")
     values = np.ascontiguousarray(frame[COLUMNS].to_numpy(), dtype="<f8")
     return hashlib.sha256(days.tobytes() + values.tobytes()).hexdigest()

@@ -25,21 +25,9 @@ _STOP_SECONDS = 10
 def serve(folder: Path, *, port: int = 5000, database: str = "", artifacts: str = "") -> None:
     """Run MLflow's server on this machine's loopback until it is told to stop; print its URI once it answers.
 
-    Parameters
-    ----------
-    folder : Path
-        Where its own database, its files and its log go.
-    port : int
-        0: any that is free.
-    database : str, optional
-        URI of a PostgreSQL; by default one of its own, from a wheel.
-    artifacts : str, optional
-        Where files go, such as ``s3://bucket/path``; by default the folder.
-
-    Raises
-    ------
-    RegistryUnavailableError
-        The server or its database did not start; the message names the log.
+    Port 0 stands for any that is free. Without a ``database`` it gets a
+    PostgreSQL of its own, from a wheel, and without ``artifacts``, such as
+    ``s3://bucket/path``, files go to the folder, as the log does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port, log = port or _free_port(), folder / "mlflow.log"

@@ -51,46 +51,18 @@ class TrainedModel:
 
 
 def supervised(prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Return the days on which all features and the target are known.
-
-    Parameters
-    ----------
-    prices : DataFrame of shape (n_days, 5)
-        As :func:`fxhelpers.prices.load_prices` returns it.
-
-    Returns
-    -------
-    features : DataFrame of shape (n_known_days, n_features)
-    target : Series of shape (n_known_days,)
-        Next-day simple returns, as fractions.
-    """
+    """Return features and target of the days on which all of them are known."""
     features, target = build_features(prices), next_day_return(prices)
     known = features.notna().all(axis=1) & target.notna()
     return features[known], target[known]
 
 
 def split_windows(days: pd.Index, params: TrainingParams) -> dict[str, slice]:
-    """Split days into training, validation and test, in order of time.
+    """Split days into the positions of ``training``, ``validation`` and ``test``, in order of time.
 
-    Between two windows the forecast's horizon and the embargo are left out,
-    so that no label of one reaches into the next.
-
-    Parameters
-    ----------
-    days : Index of dates
-        Increasing.
-    params : TrainingParams
-        Sizes as fractions of the days; embargo in trading days.
-
-    Returns
-    -------
-    dict of str to slice
-        Positions in ``days``, for ``training``, ``validation`` and ``test``.
-
-    Raises
-    ------
-    PriceDataError
-        A window would hold fewer than 30 days.
+    Between two windows the forecast's horizon and the embargo are left out, so
+    that no label of one reaches into the next. :class:`PriceDataError` where a
+    window would hold fewer than 30 days.
     """
     count, gap = len(days), HORIZON_DAYS + params.embargo_days
     test_start = int(count * (1 - params.test_size))

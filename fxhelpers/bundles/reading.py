@@ -27,37 +27,17 @@ def load_bundle(
     model_path: str | Path | None = None,
     rules: BundlesParams | None = None,
 ) -> Bundle:
-    """Find, read and check a bundle.
+    """Find, read and check a bundle: a symbol's latest, or that of a model file; with the latest evaluation that belongs to it.
 
-    Pickles are converted by a process of their own, and only what it makes of
-    them is used. Where the forecasts and the features of a foreign training
-    are at hand, its model has to give these forecasts from those features.
+    Scaler and metadata are found by the name of the model file. Pickles are
+    converted by a process of their own, and only what it makes of them is
+    used. Where the forecasts and the features of a foreign training are at
+    hand, its model has to give these forecasts from those features.
 
-    Parameters
-    ----------
-    paths : PathsParams
-        The ``paths`` section of ``params.yaml``.
-    symbol : str, optional
-        Take its latest bundle.
-    model_path : str or Path, optional
-        Take this one: the path of its model file. Scaler and metadata are
-        found from its name.
-    rules : BundlesParams, optional
-        The ``bundles`` section of ``params.yaml``: what files may hold.
-
-    Returns
-    -------
-    Bundle
-        With the latest evaluation that belongs to it.
-
-    Raises
-    ------
-    BundleNotFoundError
-        No bundle, or one of its files is missing.
-    UntrustedBundleError
-        A file asks for more than a model needs; nothing was loaded.
-    BundleError
-        Truncated, contradictory, too big or of a newer format.
+    :class:`BundleNotFoundError` where one of the files is missing,
+    :class:`UntrustedBundleError` where one asks for more than a model needs,
+    other :class:`BundleError` where one is truncated, contradictory, too big
+    or of a newer format.
     """
     rules = rules or BundlesParams()
     model = Path(model_path) if model_path else _latest_model(paths, check_symbol(symbol), rules)

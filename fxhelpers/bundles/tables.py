@@ -21,21 +21,7 @@ def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
 def read_features(path: Path) -> pd.DataFrame:
     """Read a features file of ForesightX's.
 
-    Parameters
-    ----------
-    path : Path
-        A CSV with a column Date, one a feature, and perhaps
-        ``Target_Return``.
-
-    Returns
-    -------
-    DataFrame of shape (n_days, n_columns)
-        Index: Date, increasing. What is not a finite number is NaN.
-
-    Raises
-    ------
-    BundleError
-        No dates, or not in order.
+    Its index is Date, increasing; what is not a finite number is NaN.
     """
     try:
         table = read_table(path)

@@ -52,34 +52,12 @@ class Question:
 
         Earlier attempts may have left so little of alpha that the first ones
         cannot show it; five of the most extreme resamples have to be expected.
-
-        Parameters
-        ----------
-        family : int
-            How many challengers are tested at once.
-
-        Returns
-        -------
-        list of int
-            One number, or two.
         """
         needed = min(MOST_RESAMPLES // family, math.ceil(5 / self.alpha))
         return [self.resamples] if needed <= self.resamples else [self.resamples, needed]
 
     def open_after(self, p: float, resamples: int) -> bool:
-        """Tell whether more resamples could still bring p below alpha.
-
-        Parameters
-        ----------
-        p : float
-            As the first resamples have it.
-        resamples : int
-            How many these were.
-
-        Returns
-        -------
-        bool
-        """
+        """Tell whether more resamples could still bring p below alpha."""
         return p * (resamples + 1) <= max(5, 10 * self.alpha * resamples)
 
 

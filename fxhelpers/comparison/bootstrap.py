@@ -13,35 +13,12 @@ _SHORTEST_BLOCK = 5
 
 
 def squared_errors(target: pd.Series, forecasts: pd.DataFrame) -> pd.DataFrame:
-    """Return each forecast's squared error of each day.
-
-    Parameters
-    ----------
-    target : Series of shape (n_days,)
-        Next-day returns, as fractions.
-    forecasts : DataFrame of shape (n_days, n_forecasts)
-        On the same index.
-
-    Returns
-    -------
-    DataFrame of shape (n_days, n_forecasts)
-        Squared fractions of return.
-    """
+    """Return each forecast's squared error of each day, as squared fractions of return."""
     return forecasts.rsub(target, axis=0) ** 2
 
 
 def untestable(difference: pd.Series) -> str:
-    """Return why a difference of losses cannot be tested; "" where it can.
-
-    Parameters
-    ----------
-    difference : Series of shape (n_days,)
-        Loss of the rival minus loss of the forecast.
-
-    Returns
-    -------
-    str
-    """
+    """Return why a difference of losses, the rival's minus the forecast's, cannot be tested; "" where it can."""
     values = difference.to_numpy()
     if not np.isfinite(values).all():
         return f"not finite on {int((~np.isfinite(values)).sum())} of {len(values)} days"
@@ -58,19 +35,9 @@ def untestable(difference: pd.Series) -> str:
 
 
 def block_length(differences: pd.DataFrame) -> int:
-    """Return the mean length of blocks that keeps how days depend on each other, at least 5.
+    """Return the mean length of blocks, in days, that keeps how days depend on each other in any column, at least 5.
 
     Politis and White (2004), doi:10.1081/ETC-120028836, as arch computes it.
-
-    Parameters
-    ----------
-    differences : DataFrame of shape (n_days, n_forecasts)
-        Differences of losses that can be tested.
-
-    Returns
-    -------
-    int
-        Of the column that needs the longest, in days.
     """
     from arch.bootstrap import optimal_block_length
 
@@ -79,21 +46,7 @@ def block_length(differences: pd.DataFrame) -> int:
 
 
 def resampled_means(differences: pd.DataFrame, block: int, resamples: int) -> np.ndarray:
-    """Return the means of resampled days: Politis and Romano's stationary bootstrap, from arch.
-
-    Parameters
-    ----------
-    differences : DataFrame of shape (n_days, n_forecasts)
-        Differences of losses.
-    block : int
-        Mean length of a block, in days.
-    resamples : int
-        How many.
-
-    Returns
-    -------
-    ndarray of shape (resamples, n_forecasts)
-    """
+    """Return the means of resampled days, a row a sample: Politis and Romano's stationary bootstrap, from arch."""
     from arch.bootstrap import StationaryBootstrap
 
     one = differences.shape[1] == 1
@@ -102,19 +55,7 @@ def resampled_means(differences: pd.DataFrame, block: int, resamples: int) -> np
 
 
 def resampled_paths(difference: pd.Series, resamples: int = 2_000) -> np.ndarray:
-    """Return the running sums that resampled days would give if there were no difference.
-
-    Parameters
-    ----------
-    difference : Series of shape (n_days,)
-        Loss of the rival minus loss of the forecast.
-    resamples : int
-        How many.
-
-    Returns
-    -------
-    ndarray of shape (resamples, n_days)
-    """
+    """Return the running sums, a row a sample, that resampled days would give if there were no difference."""
     from arch.bootstrap import StationaryBootstrap
 
     centred = (difference - difference.mean()).to_numpy()

@@ -17,17 +17,7 @@ from fxhelpers.comparison.bootstrap import block_length, untestable
 def diebold_mariano(target: pd.Series, rival: pd.Series, forecast: pd.Series, question: Question) -> Answer:
     """Test equal squared errors: Diebold and Mariano's test with the correction of Harvey, Leybourne and Newbold.
 
-    Parameters
-    ----------
-    target, rival, forecast : Series of shape (n_days,)
-        Next-day returns and two forecasts of them, as fractions.
-    question : Question
-        Its margin is not used.
-
-    Returns
-    -------
-    Answer
-        statsmodels' two-sided p is halved towards the better forecast.
+    statsmodels' two-sided p is halved towards the better forecast.
     """
     answer = Answer(question=question, forecast=str(forecast.name))
     why = untestable((target - rival) ** 2 - (target - forecast) ** 2)
@@ -42,19 +32,7 @@ def diebold_mariano(target: pd.Series, rival: pd.Series, forecast: pd.Series, qu
 
 
 def pesaran_timmermann(target: pd.Series, forecast: pd.Series, question: Question) -> Answer:
-    """Test whether the signs of forecasts and returns go together, by statsmodels.
-
-    Parameters
-    ----------
-    target, forecast : Series of shape (n_days,)
-        Next-day returns and forecasts of them, as fractions.
-    question : Question
-        Only kept with the answer.
-
-    Returns
-    -------
-    Answer
-    """
+    """Test whether the signs of forecasts and returns go together, by statsmodels."""
     answer = Answer(question=question, forecast=str(forecast.name))
     for who, values in (("the forecast", forecast), ("the return", target)):
         if (values > 0).all() or not (values > 0).any():
@@ -68,37 +46,15 @@ def pesaran_timmermann(target: pd.Series, forecast: pd.Series, question: Questio
 
 
 def for_family(answer: Answer, family: int) -> Answer:
-    """Return an answer about the best of several challengers: by Bonferroni, p times their number.
-
-    Parameters
-    ----------
-    answer : Answer
-        Of a test that knows of one forecast only.
-    family : int
-        How many challengers there were to choose from.
-
-    Returns
-    -------
-    Answer
-    """
+    """Return an answer about the best of several challengers: by Bonferroni, p times their number."""
     return replace(answer, p=min(1.0, answer.p * family) if not answer.why else answer.p, family=family)
 
 
 def confidence_set(losses: pd.DataFrame, question: Question) -> list[str]:
     """Return the forecasts that may be the best: Hansen, Lunde and Nason's model confidence set, from arch.
 
-    Parameters
-    ----------
-    losses : DataFrame of shape (n_days, n_forecasts)
-        Squared errors.
-    question : Question
-        Level and resamples.
-
-    Returns
-    -------
-    list of str
-        In the order of the columns. Forecasts that make the same errors are
-        in it together, or not at all; empty where nothing can be tested.
+    Forecasts that make the same errors are in it together, or not at all; it
+    is empty where nothing can be tested.
     """
     from arch.bootstrap import MCS
 

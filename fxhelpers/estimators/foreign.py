@@ -50,25 +50,9 @@ class Foreign:
 def convert(files: Mapping[Path, bytes], *, trusted: Sequence[str] = (), unpacked: int = 64 * 2**20) -> dict[Path, Foreign]:
     """Turn pickles, also joblib's and compressed ones, into skops files that give the same numbers to the last bit.
 
-    Parameters
-    ----------
-    files : mapping of Path to bytes
-        Path, for errors, and content of each.
-    trusted : sequence of str
-        Full names of classes that a model may hold beyond the usual ones.
-    unpacked : int
-        Bytes that a compressed file may unpack to.
-
-    Returns
-    -------
-    dict of Path to Foreign
-
-    Raises
-    ------
-    UntrustedBundleError
-        A pickle asks for something that no model needs; the message names it.
-    BundleError
-        Broken, not a model, or too big or slow to read.
+    :class:`UntrustedBundleError` where a pickle asks for something that no
+    model needs, and for none of the ``trusted`` classes; :class:`BundleError`
+    where it is broken, no model, or too big or slow to read.
     """
     request = {
         "sizes": [len(content) for content in files.values()],

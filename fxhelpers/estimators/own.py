@@ -44,30 +44,11 @@ def dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401 (scikit-learn's est
 
 
 def load_estimator(content: bytes, origin: str, *, trusted: Collection[str] = (), unpacked: int = _UNPACKED_BYTES) -> Any:  # noqa: ANN401
-    """Read an estimator from the bytes of a ``.skops`` file.
+    """Read a fitted estimator from the bytes of a ``.skops`` file; ``origin`` says in errors where they come from.
 
-    Parameters
-    ----------
-    content : bytes
-        The whole file.
-    origin : str
-        Where it comes from, for errors.
-    trusted : collection of str
-        Names of more classes: ``bundles.trusted_types`` of ``params.yaml``.
-    unpacked : int
-        Bytes that it may unpack to.
-
-    Returns
-    -------
-    estimator
-        A fitted scikit-learn estimator.
-
-    Raises
-    ------
-    UntrustedBundleError
-        The file asks for a type or function that no such model needs.
-    BundleError
-        Truncated, or not a ``.skops`` file.
+    :class:`UntrustedBundleError` where it asks for a type or function that no
+    such model needs, and for none of the ``trusted`` classes;
+    :class:`BundleError` where it is truncated, or no such file.
     """
     try:
         _check(content, origin, trusted, unpacked)

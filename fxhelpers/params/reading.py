@@ -62,23 +62,7 @@ def load_params(path: str | Path | None = None) -> Params:
 
 
 def find_params_file(start: Path | None = None) -> Path:
-    """Find the ``params.yaml`` that applies: ``FX_PARAMS``, else the nearest one upwards.
-
-    Parameters
-    ----------
-    start : Path, optional
-        Folder to begin at; the current one by default.
-
-    Returns
-    -------
-    Path
-        Absolute.
-
-    Raises
-    ------
-    ParamsError
-        There is none.
-    """
+    """Find the ``params.yaml`` that applies: the one that ``FX_PARAMS`` names, else the nearest one upwards."""
     named = os.environ.get("FX_PARAMS")
     if named:
         return Path(named).resolve()

@@ -20,23 +20,7 @@ _LONGEST_NAME = 200
 
 
 def check_symbol(symbol: object) -> str:
-    """Return the symbol, or refuse one that could not safely name a file and a model.
-
-    Parameters
-    ----------
-    symbol : str
-        A ticker such as ``AAPL``, ``BRK.B``, ``^GSPC`` or ``TATAMOTORS.BO``.
-
-    Returns
-    -------
-    str
-        The same.
-
-    Raises
-    ------
-    ParamsError
-        Not a ticker.
-    """
+    """Return a symbol, such as ``BRK.B`` or ``^GSPC``, or refuse one that could not safely name a file and a model."""
     if isinstance(symbol, str) and is_symbol(symbol):
         return symbol
     shown = repr(symbol) if len(repr(symbol)) <= 60 else f"{repr(symbol)[:57]}…"  # noqa: PLR2004 (a line's worth)

@@ -43,19 +43,7 @@ class Family:
     def read(cls, told: Mapping[str, Any] | None) -> Self | None:
         """Return the family that a notebook's parameter describes; None where it describes none.
 
-        Parameters
-        ----------
-        told : dict or None
-            With the keys fdr, symbols and, once all are compared, p.
-
-        Returns
-        -------
-        Family or None
-
-        Raises
-        ------
-        ParamsError
-            Another key, or a number that cannot be.
+        :class:`ParamsError` for an unknown key, or a number that cannot be.
         """
         if not told:
             return None
@@ -90,17 +78,7 @@ class Family:
         )
 
     def adjusted_of(self, symbol: str) -> float:
-        """Return the adjusted p of one symbol; NaN where it has none.
-
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-
-        Returns
-        -------
-        float
-        """
+        """Return the adjusted p of one symbol; NaN where it has none."""
         return self.adjusted.get(symbol, math.nan)
 
     def told(self) -> dict[str, Any]:

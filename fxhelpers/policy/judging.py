@@ -39,20 +39,8 @@ def policy_digest(policy: PromotionParams) -> str:
 def questions(policy: PromotionParams, attempt: int, family: Family | None = None) -> tuple[Question, ...]:
     """Return the tests that a policy needs, and the standard ones that it does not mention.
 
-    Parameters
-    ----------
-    policy : PromotionParams
-        The ``promotion`` section of ``params.yaml``.
-    attempt : int
-        The how-manieth distinct attempt for the symbol this is.
-    family : Family, optional
-        Symbols decided about together: what decides has to be told apart more
-        finely.
-
-    Returns
-    -------
-    tuple of Question
-        At the levels that are left to this attempt.
+    They are at the levels that are left to this attempt; in a family, what
+    decides has to be told apart more finely.
     """
     asked = {}
     for question in STANDARD:
@@ -143,16 +131,7 @@ def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
 
 
 def against_champion(comparison: Comparison) -> float:
-    """Return the change of RMSE against the champion, or against zero where there is none, as a fraction; lower is better.
-
-    Parameters
-    ----------
-    comparison : Comparison
-
-    Returns
-    -------
-    float
-    """
+    """Return the change of RMSE against the champion, or against zero where there is none, as a fraction; lower is better."""
     return relative_change(comparison, "rmse", comparison.rival("champion") or ZERO)
 
 

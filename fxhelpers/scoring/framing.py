@@ -82,38 +82,14 @@ def evaluation_frame(
 ) -> EvaluationFrame:
     """Load the versions, let each forecast from its own features, and keep the common days that none has seen.
 
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    name : str
-        Registered model.
-    symbol : str
-        Ticker.
-    challengers : sequence of int
-        Versions that want to be champion.
-    champion : int or None
-        Version in Production, where there is another one.
-    selection : Selection, optional
-        Evaluation window.
-    judged : int, optional
-        The challenger that is judged; by default the one with the lowest
-        RMSE on the frame.
+    The first of these lies more than the forecast's horizon and the policy's
+    embargo after the last day that any of the versions was trained or chosen
+    on. Judged is the given challenger, or the one with the lowest RMSE.
 
-    Returns
-    -------
-    EvaluationFrame
-        Its first day lies more than the forecast's horizon and the policy's
-        embargo after the last day that any of the versions was trained or
-        chosen on.
-
-    Raises
-    ------
-    NotComparableError
-        A version forecasts something else, its features are not at hand, or
-        it saw the days that were asked for, or all that there are.
-    PredictionsChangedError
-        A version does not give its stored forecasts again.
+    :class:`NotComparableError` where a version forecasts something else, its
+    features are not at hand, or it saw the days that were asked for, or all
+    that there are; :class:`PredictionsChangedError` where one does not give
+    its stored forecasts again.
     """
     chosen = selection or Selection()
     inputs = Inputs(symbol, registry.params, training_end=chosen.training_end)

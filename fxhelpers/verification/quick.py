@@ -17,19 +17,7 @@ _WHO = "find out who can write there"
 
 
 def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path, uri: str) -> Iterator[Finding]:
-    """Yield what does not fit.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of one registered model.
-    versions : list of ModelVersion
-        All that the registry has of it.
-    records : Path
-        Folder of records.
-    uri : str
-        Where the registry is.
-    """
+    """Yield what does not fit."""
     for fault in ledger.faults:
         yield _problem(ledger, fault.what, fault.do, fault.decision)
     yield from _unfinished(ledger)
