@@ -1,7 +1,8 @@
 """From one evaluation frame to measures and tests: every forecast on the same days."""
 
 from fxhelpers.comparison.answers import MOST_RESAMPLES, RESAMPLES, SEED, Answer, Question, TestName
-from fxhelpers.comparison.comparing import STANDARD, VERSUS, Comparison, compare, measure, measures_json
+from fxhelpers.comparison.comparing import STANDARD, compare, measure
+from fxhelpers.comparison.comparison import Comparison, measures_json
 from fxhelpers.comparison.drift import population_stability
 from fxhelpers.comparison.frame import MEAN, TARGET, ZERO, EvaluationFrame, column
 
@@ -12,7 +13,6 @@ __all__ = [
     "SEED",
     "STANDARD",
     "TARGET",
-    "VERSUS",
     "ZERO",
     "Answer",
     "Comparison",

@@ -11,6 +11,8 @@ import pandas as pd
 TARGET = "target"
 ZERO = "zero return"
 MEAN = "mean training return"
+_VERSUS = {"zero_return": ZERO, "mean_training_return": MEAN}
+"""How a policy names the baselines, and the frame's columns."""
 
 
 def column(version: int) -> str:
@@ -74,6 +76,12 @@ class EvaluationFrame:
     def challengers(self) -> list[str]:
         """Columns of all challengers, the one that is judged first."""
         return [column(version) for version in (self.challenger, *self.others)]
+
+    def rival(self, versus: str | None) -> str | None:
+        """Return the column that a policy's ``versus`` names; None where there is none, as without a champion."""
+        if versus == "champion":
+            return column(self.champion) if self.champion is not None else None
+        return _VERSUS.get(str(versus))
 
     def to_csv(self) -> str:
         """Return the days as CSV with every digit, so that :meth:`from_csv` gives the same frame."""
