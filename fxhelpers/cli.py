@@ -20,6 +20,7 @@ from fxhelpers.results import shown
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fxhelpers.engine import RunResult
     from fxhelpers.ledger import Reign
 
 REFUSED = 3
@@ -256,9 +257,7 @@ def _run_batch(
         click.echo(f"Error: {msg}", err=True)
         raise SystemExit(STOPPED)
     portfolio = keep_portfolio(batch)
-    for key, value in (portfolio.summary or {}).items():
-        click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
-    click.echo(f"{'saved as':>18}  {shown_path(portfolio.record)}")
+    _tell(portfolio)
     if failed or portfolio.error:
         raise click.ClickException(portfolio.error or f"{len(failed)} of {len(outcomes)} runs failed; their records say why")
 
@@ -279,12 +278,16 @@ def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str,
         from fxhelpers.engine import run_notebook
 
     result = run_notebook(find_notebook(notebook), parameters, progress=not quiet and sys.stderr.isatty())
-    for key, value in (result.summary or {}).items():
-        click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
-    click.echo(f"{'saved as':>18}  {shown_path(result.record)}")
+    _tell(result)
     if result.error:
         raise click.ClickException(result.error)
     return result.summary or {}
+
+
+def _tell(result: "RunResult") -> None:
+    """Print what a notebook's summary says, and where its record is."""
+    for key, value in {**(result.summary or {}), "saved as": shown_path(result.record)}.items():
+        click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
 
 
 def _tell_reigns(reigns: list["Reign"], at: str, form: str | None) -> None:
