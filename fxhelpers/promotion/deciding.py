@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from fxhelpers.errors import (
@@ -106,12 +107,11 @@ def act(
     *,
     facts: dict[str, Any],
     move: Move | None = None,
-    stages: dict[int, str] | None = None,
-    challenger: int | None = None,
+    stages: Mapping[int, str] = MappingProxyType({}),
 ) -> Decision:
     """Take the model's lock, do what was decided, and note it on the version."""
     with writing(registry, decision.model_name) as ledger:
-        done = act_under(ledger, registry, decision, facts=facts, move=move, stages=stages, challenger=challenger)
+        done = act_under(ledger, registry, decision, facts=facts, move=move, stages=stages)
     note_on_version(registry, done)
     return done
 
@@ -123,7 +123,7 @@ def act_under(
     *,
     facts: dict[str, Any],
     move: Move | None = None,
-    stages: dict[int, str] | None = None,
+    stages: Mapping[int, str] = MappingProxyType({}),
     challenger: int | None = None,
 ) -> Decision:
     """Do what was decided, under the model's lock, and write the outcome: the one path to Production.
@@ -139,36 +139,42 @@ def act_under(
         raise LockLostError(msg)
     champion = registry.champion(name)
     before = champion.version if champion else None
+    after = _next_champion(registry, name, before, move, stages)
+    moved = {}
+    if after != before:
+        moved = {"moved": ledger.announce(decision, before, after, facts)}
+        ledger.lock.confirm()
+        _point(registry, name, after)
+    for version, stage in stages.items():
+        registry.set_stage(name, version, stage)
+    if move or (champion and champion.mirror_lags):
+        mirror_champion(registry, name)
+    waiting = registry.challenger(name)
+    if waiting and (waiting.version == after or stages.get(waiting.version) == "Archived"):
+        registry.drop_alias(name, CHALLENGER)
+    if challenger is not None:
+        registry.set_alias(name, CHALLENGER, challenger)
+    return _conclude(ledger, decision, {**facts, "from": before, "to": after, **moved})
+
+
+def _next_champion(
+    registry: RegistryClient, name: str, before: int | None, move: Move | None, stages: Mapping[int, str]
+) -> int | None:
+    """Return who is champion after a decision; refuse where champion or version are not any more as it was made on."""
     after = move.to if move else before
-    moved = None
     if move and not move.by_hand and before not in {move.compared_with, after}:
         msg = (
             f"{name}: the decision was made against {named(move.compared_with)}, but the champion is {named(before)} by now; "
             "nothing was changed: compare again"
         )
         raise StaleComparisonError(msg)
-    if after is not None and after in (stages or {}):
+    if after is not None and after in stages:
         msg = f"{name}: version {after} is the champion by now, and was to leave Production; nothing was changed: decide anew"
         raise StaleComparisonError(msg)
     if after is not None and after != before and PRUNED in registry.version(name, after).tags:
         msg = f"the files of version {after} of {name} were deleted on purpose; nothing was changed"
         raise VersionNotFoundError(msg)
-    if after != before:
-        moved = ledger.announce(decision, before, after, facts)
-        ledger.lock.confirm()
-        _point(registry, name, after)
-        _check_moved(registry, name, after)
-    for version, stage in (stages or {}).items():
-        registry.set_stage(name, version, stage)
-    if move or (champion and champion.mirror_lags):
-        mirror_champion(registry, name)
-    retired = {after, *(version for version, stage in (stages or {}).items() if stage == "Archived")}
-    waiting = registry.challenger(name)
-    if waiting and waiting.version in retired:
-        registry.drop_alias(name, CHALLENGER)
-    if challenger is not None:
-        registry.set_alias(name, CHALLENGER, challenger)
-    return _conclude(ledger, decision, {**facts, "from": before, "to": after, **({"moved": moved} if moved else {})})
+    return after
 
 
 def was_interrupted(decision: Decision) -> bool:
@@ -268,15 +274,12 @@ def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any]) -
 
 
 def _point(registry: RegistryClient, name: str, version: int | None) -> None:
+    """Move the alias, and read it back: what stands between here and the registry may say yes to anything."""
     if version is None:
         logger.warning("%s: its champion was taken out of Production; now there is none", name)
         registry.drop_alias(name, CHAMPION)
     else:
         registry.set_alias(name, CHAMPION, version)
-
-
-def _check_moved(registry: RegistryClient, name: str, version: int | None) -> None:
-    """Read the alias back: what stands between here and the registry may say yes to anything."""
     now = registry.champion_number(name)
     if now != version:
         msg = f"{name}: {registry.uri} said yes to {named(version)} as champion, but has {named(now)}; look at what lies between"
