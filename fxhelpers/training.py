@@ -124,14 +124,14 @@ def train_model(
     chosen = model or params.model
     settings = _settings(params, chosen, overrides or {})
     features, target = supervised(prices)
-    windows = split_windows(features.index, params)
-    training, validation = windows["training"], windows["validation"]
+    days = _Days(features=features, target=target, windows=split_windows(features.index, params))
     for name in ("training", "validation"):
-        if not target.iloc[windows[name]].any():
+        if not days.of(name)[1].any():
             msg = f"{symbol}: the close does not change on any {name} day, so there is no return to forecast"
             raise PriceDataError(msg)
-    scaler = StandardScaler().fit(features.iloc[training])
-    fits = [_fit(hyper, scaler, features, target, windows, random_state=params.random_state) for hyper in _combinations(settings)]
+    scaler = StandardScaler().fit(days.of("training")[0])
+    fixed, grid = settings.model_dump(exclude={"candidates"}), ParameterGrid(settings.candidates)
+    fits = [_fit({**fixed, **candidate}, scaler, days, random_state=params.random_state) for candidate in grid]
     best = min(fits, key=lambda fit: fit.val_rmse)
     iterations = getattr(best.estimator, "regressor_", best.estimator).n_iter_
     metadata = {
@@ -140,19 +140,34 @@ def train_model(
         "architecture": list(best.hyper["hidden_layer_sizes"]),
         "features_count": features.shape[1],
         "feature_names": list(features.columns),
-        "metrics": {**_metrics(best, scaler, features, target, windows), "iterations": iterations, "training_time": best.seconds},
+        "metrics": {**_metrics(best, days), "iterations": iterations, "training_time": best.seconds},
         "config": {**best.hyper, "model": chosen, "iterations": iterations, "random_state": params.random_state},
-        **_provenance(features, target, prices, windows, embargo_days=params.embargo_days, source=source),
-        "forecasts": _some_forecasts(best, scaler, features),
+        **_provenance(days, prices, embargo_days=params.embargo_days, source=source),
+        "forecasts": _some_forecasts(best, features),
     }
-    tried = pd.DataFrame([{**{name: fit.hyper[name] for name in settings.candidates}, "val_rmse": fit.val_rmse} for fit in fits])
+    candidates = pd.DataFrame(
+        [{**{name: fit.hyper[name] for name in settings.candidates}, "val_rmse": fit.val_rmse} for fit in fits]
+    )
     return TrainedModel(
         model=best.estimator,
         scaler=scaler,
         metadata=metadata,
-        candidates=tried.sort_values("val_rmse", kind="stable", ignore_index=True),
-        validation=pd.DataFrame({"target": target.iloc[validation], "forecast": best.forecast}),
+        candidates=candidates.sort_values("val_rmse", kind="stable", ignore_index=True),
+        validation=pd.DataFrame({"target": days.of("validation")[1], "forecast": best.forecast}),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Days:
+    """The days that a model can be trained on, and what they are used for."""
+
+    features: pd.DataFrame
+    target: pd.Series
+    windows: dict[str, slice]
+
+    def of(self, window: str) -> tuple[pd.DataFrame, pd.Series]:
+        """Return features and target of one window."""
+        return self.features.iloc[self.windows[window]], self.target.iloc[self.windows[window]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -160,50 +175,40 @@ class _Fit:
     """One combination of hyperparameters, fitted on the training days and tried on the validation days."""
 
     hyper: dict[str, Any]
+    scaler: StandardScaler
     estimator: Any
     seconds: float
     forecast: pd.Series
     val_rmse: float
 
 
-def _metrics(
-    fit: _Fit, scaler: StandardScaler, features: pd.DataFrame, target: pd.Series, windows: dict[str, slice]
-) -> dict[str, float]:
-    actual, seen = target.iloc[windows["validation"]], target.iloc[windows["training"]]
-    inside = pd.Series(fit.estimator.predict(scaler.transform(features.loc[seen.index])), index=seen.index)
+def _metrics(fit: _Fit, days: _Days) -> dict[str, float]:
+    (_, actual), (inside, seen) = days.of("validation"), days.of("training")
     return {
         "val_rmse": fit.val_rmse,
         "val_mae": mae(actual, fit.forecast),
         "val_direction_accuracy": hit_rate(actual, fit.forecast),
         "val_rmse_zero": rmse(actual, actual * 0),
         "val_rmse_mean": rmse(actual, actual * 0 + float(seen.mean())),
-        "train_rmse": rmse(seen, inside),
+        "train_rmse": rmse(seen, _forecast(fit.scaler, fit.estimator, inside)),
     }
 
 
-def _some_forecasts(fit: _Fit, scaler: StandardScaler, features: pd.DataFrame) -> dict[str, list[Any]]:
+def _some_forecasts(fit: _Fit, features: pd.DataFrame) -> dict[str, list[Any]]:
     """Forecast some days of the whole span, so that anybody can see later whether prices were restated."""
-    days = features.iloc[np.linspace(0, len(features) - 1, _KEPT_FORECASTS).round().astype(int)]
-    values = fit.estimator.predict(scaler.transform(days))
-    return {"days": [f"{day:%Y-%m-%d}" for day in days.index], "values": [float(value) for value in values]}
+    some = features.iloc[np.linspace(0, len(features) - 1, _KEPT_FORECASTS).round().astype(int)]
+    forecast = _forecast(fit.scaler, fit.estimator, some)
+    return {"days": [f"{day:%Y-%m-%d}" for day in some.index], "values": [float(value) for value in forecast]}
 
 
-def _provenance(
-    features: pd.DataFrame,
-    target: pd.Series,
-    prices: pd.DataFrame,
-    windows: dict[str, slice],
-    *,
-    embargo_days: int,
-    source: str,
-) -> dict[str, Any]:
+def _provenance(days: _Days, prices: pd.DataFrame, *, embargo_days: int, source: str) -> dict[str, Any]:
     """Return what a registry needs to know of the data and the means."""
     libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
-    mean = float(target.iloc[windows["training"]].mean())
+    mean = float(days.of("training")[1].mean())
     return {
         "feature_schema": {"version": SCHEMA_VERSION, "dtype": "float64"},
         "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},
-        "windows": {name: describe_days(features.index[window]) for name, window in windows.items()},
+        "windows": {name: describe_days(days.of(name)[0].index) for name in days.windows},
         "embargo_days": embargo_days,
         "prices": {"source": source, "sha256": prices_digest(prices), **describe_days(prices.index)},
         "libraries": {**libraries, "python": platform.python_version()},
@@ -233,33 +238,25 @@ def _settings(params: TrainingParams, chosen: str, overrides: dict[str, Any]) ->
         raise ParamsError(msg) from error
 
 
-def _combinations(settings: MlpParams) -> list[dict[str, Any]]:
-    fixed = settings.model_dump(exclude={"candidates"})
-    return [{**fixed, **combination} for combination in ParameterGrid(settings.candidates)]
+def _forecast(scaler: StandardScaler, estimator: Any, rows: pd.DataFrame) -> pd.Series:  # noqa: ANN401 (scikit-learn's have no common base)
+    return pd.Series(estimator.predict(scaler.transform(rows)), index=rows.index)
 
 
-def _fit(
-    hyper: dict[str, Any],
-    scaler: StandardScaler,
-    features: pd.DataFrame,
-    target: pd.Series,
-    windows: dict[str, slice],
-    *,
-    random_state: int,
-) -> _Fit:
+def _fit(hyper: dict[str, Any], scaler: StandardScaler, days: _Days, *, random_state: int) -> _Fit:
     arguments = {name: value for name, value in hyper.items() if name != "standardise_target"}
     estimator = MLPRegressor(**arguments, random_state=random_state)
     if hyper["standardise_target"]:
         estimator = TransformedTargetRegressor(regressor=estimator, transformer=StandardScaler())
-    days, actual = features.iloc[windows["validation"]], target.iloc[windows["validation"]]
+    (inside, seen), (outside, actual) = days.of("training"), days.of("validation")
     start = time.perf_counter()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):  # a fit that diverges is an error below
             warnings.simplefilter("ignore", ConvergenceWarning)  # iterations and max_iter are both in the metadata
-            estimator.fit(scaler.transform(features.iloc[windows["training"]]), target.iloc[windows["training"]].to_numpy())
+            estimator.fit(scaler.transform(inside), seen.to_numpy())
     except ValueError as error:
         msg = f"the model cannot be fitted with {arguments}: {error}"
         raise ParamsError(msg) from error
     seconds = time.perf_counter() - start
-    forecast = pd.Series(estimator.predict(scaler.transform(days)), index=days.index)
-    return _Fit(hyper=hyper, estimator=estimator, seconds=seconds, forecast=forecast, val_rmse=rmse(actual, forecast))
+    forecast = _forecast(scaler, estimator, outside)
+    off = rmse(actual, forecast)
+    return _Fit(hyper=hyper, scaler=scaler, estimator=estimator, seconds=seconds, forecast=forecast, val_rmse=off)
