@@ -27,8 +27,8 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKE
 from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.registry import RegistryClient, create_version, store_bundle
+from fxhelpers.registry.creating import StoredBundle
 from fxhelpers.registry.lock import ModelLock
-from fxhelpers.registry.models import StoredBundle
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")

@@ -28,7 +28,7 @@ from fxhelpers.errors import (
     VersionNotFoundError,
 )
 from fxhelpers.registry import load_version
-from fxhelpers.registry.models import _example
+from fxhelpers.registry.creating import _example
 from fxhelpers.training import supervised
 
 

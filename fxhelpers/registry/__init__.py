@@ -10,16 +10,14 @@ with warnings.catch_warnings():
 
 from fxhelpers.registry.client import RegistryClient
 from fxhelpers.registry.connection import Connection
+from fxhelpers.registry.creating import check_tags, create_version, store_bundle
 from fxhelpers.registry.models import (
     BUNDLE_DIGEST,
     MODEL_DIGEST,
     PRUNED,
     RegisteredModel,
-    check_tags,
-    create_version,
     load_version,
     misdirected,
-    store_bundle,
     stored_digest,
 )
 from fxhelpers.registry.version import ModelVersion, in_production

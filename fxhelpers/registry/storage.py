@@ -7,7 +7,8 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from fxhelpers.registry.calls import all_pages
 from fxhelpers.registry.client import RegistryClient
-from fxhelpers.registry.models import FOLDERS
+from fxhelpers.registry.creating import FILES
+from fxhelpers.registry.models import PIPELINE
 from fxhelpers.registry.version import ModelVersion
 
 logger = logging.getLogger(__name__)
@@ -16,14 +17,14 @@ logger = logging.getLogger(__name__)
 def stored_bytes(registry: RegistryClient, version: ModelVersion) -> int:
     """Return how many bytes a version's files take; 0 where they are gone."""
     with registry.files(f"measure version {version.version} of", version.name, version.run_id) as files:
-        return sum(size for folder in FOLDERS for size in _sizes(files, folder))
+        return sum(size for folder in (PIPELINE, FILES) for size in _sizes(files, folder))
 
 
 def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
     """Delete the files that a registration stored; the version, its run and whatever else lies there stay."""
     with registry.files(f"delete the files of version {version.version} of", version.name, version.run_id) as files:
         for entry in files.list_artifacts():
-            if entry.path in FOLDERS:
+            if entry.path in (PIPELINE, FILES):
                 files.delete_artifacts(entry.path)
 
 
