@@ -108,7 +108,7 @@ def propose(
     registry: RegistryClient,
     name: str,
     symbol: str,
-    selection: Selection | None = None,
+    chosen: Selection,
     *,
     apply: bool = False,
     compared: bool = True,
@@ -118,7 +118,6 @@ def propose(
     family: Family | None = None,
 ) -> Proposal:
     """Compare a version with the champion and let the policy judge; with ``apply``, after writing the intent to act on it."""
-    chosen = selection or Selection()
     if override and not reason.strip():
         msg = "override: to promote against the verdict needs a reason; nothing was changed"
         raise ParamsError(msg)
@@ -176,12 +175,8 @@ def _judged(
     champion = registry.version(name, chosen.champion) if chosen.champion is not None else registry.champion(name)
     given = _given(chosen, champion)
     challenger = registry.version(name, given[0]) if given else _challenger(registry, name, symbol, champion)
-    told: dict[str, Any] = {
-        "name": name,
-        "symbol": symbol,
-        "champion": champion,
-        "policy": registry.params.promotion,
-    }
+    rules = registry.params.promotion
+    told: dict[str, Any] = {"name": name, "symbol": symbol, "champion": champion, "policy": rules}
     is_champion = champion is not None and champion.version == challenger.version
     if is_champion and chosen.champion is not None:
         msg = f"champion: {named(chosen.champion)} would be compared with itself; name another version, or leave champion out"
@@ -200,7 +195,6 @@ def _judged(
         selection=chosen,
         judged=challenger.version if chosen.version is not None or not given else None,
     )
-    rules = registry.params.promotion
     attempt = read_ledger(registry, name).attempt(frame.digest, policy.policy_digest(rules), before=decision)
     comparison = compare(frame, policy.questions(rules, attempt, family), cost=rules.evaluation.cost)
     verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date(), family=family)
