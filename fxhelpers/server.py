@@ -30,7 +30,7 @@ def serve(folder: Path, *, port: int = 5000, database: str = "", artifacts: str 
     ``s3://bucket/path``, files go to the folder, as the log does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    port, log = port or _free_port(), folder / "mlflow.log"
+    port, log = port or free_port(), folder / "mlflow.log"
     uri = f"http://{_HOST}:{port}"
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
@@ -122,7 +122,8 @@ def _wait_for(server: subprocess.Popen[bytes], uri: str, log: Path) -> None:
     raise RegistryUnavailableError(msg)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
     with socket.socket() as free:
         free.bind((_HOST, 0))
         return int(free.getsockname()[1])

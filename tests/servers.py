@@ -1,7 +1,6 @@
 """Servers that tests start: ours for a team, or an older MLflow in an environment of its own."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import psutil
 import requests
+
+from fxhelpers.server import free_port
 
 RUNNING: list[subprocess.Popen[bytes]] = []
 """Servers that outlive what started them: the last worker ends them."""
@@ -99,9 +100,3 @@ def stop(pid: int) -> None:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
         psutil.wait_procs(left, timeout=15)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
