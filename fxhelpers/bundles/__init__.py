@@ -4,13 +4,12 @@ File names and JSON keys are ForesightX's, so that either reads the other's
 metadata. Ours hold the estimators as ``.skops``; ForesightX's as ``.pkl``.
 """
 
-from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
+from fxhelpers.bundles.bundle import Bundle
 from fxhelpers.bundles.reading import load_bundle
 from fxhelpers.bundles.tables import read_features, read_table
 from fxhelpers.bundles.writing import write_bundle, write_evaluation
 
 __all__ = [
-    "FORMAT_VERSION",
     "Bundle",
     "load_bundle",
     "read_features",

@@ -1,6 +1,6 @@
 """From one evaluation frame to measures and tests: every forecast on the same days."""
 
-from fxhelpers.comparison.answers import MOST_RESAMPLES, RESAMPLES, SEED, Answer, Question, TestName
+from fxhelpers.comparison.answers import SEED, Answer, Question
 from fxhelpers.comparison.comparing import STANDARD, compare, measure
 from fxhelpers.comparison.comparison import Comparison, measures_json
 from fxhelpers.comparison.drift import population_stability
@@ -8,8 +8,6 @@ from fxhelpers.comparison.frame import MEAN, TARGET, ZERO, EvaluationFrame, colu
 
 __all__ = [
     "MEAN",
-    "MOST_RESAMPLES",
-    "RESAMPLES",
     "SEED",
     "STANDARD",
     "TARGET",
@@ -18,7 +16,6 @@ __all__ = [
     "Comparison",
     "EvaluationFrame",
     "Question",
-    "TestName",
     "column",
     "compare",
     "measure",

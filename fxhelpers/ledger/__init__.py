@@ -5,6 +5,6 @@ Pure: texts in, facts out. Where the entries are kept is the registry's business
 
 from fxhelpers.ledger.chain import Fault, Ledger, Reign
 from fxhelpers.ledger.decision import AGAINST, Decision, named
-from fxhelpers.ledger.entry import KINDS, LONGEST_ENTRY, Entry, EntryKind
+from fxhelpers.ledger.entry import KINDS, LONGEST_ENTRY, Entry
 
-__all__ = ["AGAINST", "KINDS", "LONGEST_ENTRY", "Decision", "Entry", "EntryKind", "Fault", "Ledger", "Reign", "named"]
+__all__ = ["AGAINST", "KINDS", "LONGEST_ENTRY", "Decision", "Entry", "Fault", "Ledger", "Reign", "named"]

@@ -14,13 +14,11 @@ from fxhelpers.params.reading import (
     yaml_value,
 )
 from fxhelpers.params.sections import (
-    FILE_NAME,
     HIDDEN,
     NO_TELEMETRY,
     STAGES,
     BundlesParams,
     MlpParams,
-    ModelRegistryParams,
     Params,
     PathsParams,
     PricesParams,
@@ -29,7 +27,6 @@ from fxhelpers.params.sections import (
 from fxhelpers.params.words import MODEL_PREFIX, check_model_name, check_symbol, is_symbol, looks_secret, model_name, nearest
 
 __all__ = [
-    "FILE_NAME",
     "HIDDEN",
     "MODEL_PREFIX",
     "NO_TELEMETRY",
@@ -38,7 +35,6 @@ __all__ = [
     "EvaluationParams",
     "GateParams",
     "MlpParams",
-    "ModelRegistryParams",
     "Params",
     "PathsParams",
     "PricesParams",

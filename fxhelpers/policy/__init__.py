@@ -9,12 +9,11 @@ what it says stands beside the verdict.
 
 from fxhelpers.policy.family import Family
 from fxhelpers.policy.judging import NO_SKILL, against_champion, already_champion, judge, policy_digest, questions
-from fxhelpers.policy.verdict import GateResult, Verdict
+from fxhelpers.policy.verdict import Verdict
 
 __all__ = [
     "NO_SKILL",
     "Family",
-    "GateResult",
     "Verdict",
     "against_champion",
     "already_champion",
