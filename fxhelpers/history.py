@@ -75,7 +75,7 @@ class History:
     def reigns(self) -> pd.DataFrame:
         """Return one row a time during which one version, or none, was in Production, oldest first."""
         rows = [
-            [_named(r), _minute(r.since), _minute(r.until), AGAINST if r.rests_on == "override" else r.rests_on or "", r.decision]
+            [_named(r), _clock(r.since), _clock(r.until), AGAINST if r.rests_on == "override" else r.rests_on or "", r.decision]
             for r in self.ledger.reigns()
         ]
         return pd.DataFrame(rows, columns=["in Production", "since (UTC)", "until (UTC)", "rests on", "decision"])
@@ -136,7 +136,7 @@ def _row(decision: Decision) -> list[Any]:
     before, after = decision.from_version, decision.to_version
     moved = f"{before or 'none'} → {after or 'none'}" if decision.moved_at else str(after or "none")
     return [
-        decision.time[:19].replace("T", " "),
+        _clock(decision.time),
         decision.kind,
         decision.version or "",
         f"{decision.result}, {AGAINST}" if decision.overridden else decision.result or "open",
@@ -152,5 +152,5 @@ def _named(reign: Reign) -> str:
     return f"version {reign.version}" if reign.version is not None else "none"
 
 
-def _minute(time: str | None) -> str:
+def _clock(time: str | None) -> str:
     return time[:19].replace("T", " ") if time else ""

@@ -12,9 +12,8 @@ from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
 from fxhelpers.errors import BundleError
 from fxhelpers.files import sha256
 
-_KINDS = {"feature_names": list, "features_count": int, "architecture": list, "metrics": dict, "config": dict, "files": dict}
-_KINDS |= {"windows": dict, "target": dict, "forecasts": dict}
-
+_KINDS = {"feature_names": list, "features_count": int, "architecture": list}
+_KINDS |= dict.fromkeys(("metrics", "config", "files", "windows", "target", "forecasts"), dict)
 
 _Day = Annotated[date, BeforeValidator(lambda text: date.fromisoformat(text) if isinstance(text, str) else text)]
 

@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from fxhelpers.errors import LedgerError
 
 EntryKind = Literal["intent", "outcome", "seal"]
-KINDS: tuple[EntryKind, ...] = ("intent", "outcome", "seal")
+KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
 GENESIS = "0" * 64
 """What the first entry of a ledger holds in place of the digest of the one before."""
 

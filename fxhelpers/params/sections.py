@@ -4,7 +4,7 @@ import os
 from base64 import b64encode
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
@@ -20,8 +20,8 @@ NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 HIDDEN = "[hidden]"
 _SHORTEST = 6  # characters of a secret: a shorter one may stand in any text
 
-STAGES = ("None", "Staging", "Production", "Archived")
 Stage = Literal["None", "Staging", "Production", "Archived"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class PricesParams(Section):
