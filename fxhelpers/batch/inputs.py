@@ -18,19 +18,7 @@ if TYPE_CHECKING:
 
 
 class Inputs:
-    """What the runs of a notebook start from.
-
-    Parameters
-    ----------
-    params : Params
-        All of ``params.yaml``.
-    notebook : Path
-        Its source.
-    kind : str
-        Its name, such as ``promote``.
-    reads : list of str
-        What it reads: prices, bundle, evaluation, versions.
-    """
+    """What the runs of a notebook, of a kind such as ``promote``, start from: itself, all settings, and what it reads."""
 
     def __init__(self, params: Params, notebook: Path, kind: str, reads: list[str]) -> None:
         self._params, self._kind, self._reads = params, kind, reads

@@ -12,15 +12,7 @@ from fxhelpers.batch.one import Outcome
 
 
 class Display:
-    """Done, failed, rate and time left, of each phase of a batch.
-
-    Parameters
-    ----------
-    console : Console
-        Where to.
-    quiet : bool
-        Show only what failed.
-    """
+    """Done, failed, rate and time left, of each phase of a batch; with ``quiet`` only what failed."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console, self._quiet = console, quiet

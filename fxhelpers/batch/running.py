@@ -31,29 +31,15 @@ from fxhelpers.records import PORTFOLIO, record_name
 
 
 class Batch:
-    """One notebook over many symbols.
+    """One notebook over many symbols, on this machine, so many at once, or on the workers of a Dask cluster.
 
-    Parameters
-    ----------
-    notebook : Path
-        One of ours, which takes a parameter ``symbol``.
-    params : Params
-        All of ``params.yaml``.
-    jobs : int
-        How many run at once on this machine.
-    preloaded : bool
-        Fork the kernels from a process that has imported everything.
-    resume : bool
-        Run only what has no sealed record of the same inputs.
-    cluster : str, optional
-        Address of a Dask scheduler; then its workers run the notebooks.
+    With ``preloaded`` its kernels are forked from a process that has imported
+    everything; with ``resume`` only those run that have no sealed record of
+    the same inputs.
 
-    Raises
-    ------
-    RunRefusedError
-        Not a notebook of ours, or one without a symbol.
-    RegistryUnavailableError
-        A cluster, and a registry that is a file of this machine.
+    :class:`RunRefusedError` where the notebook is not one of ours, or takes no
+    symbol; :class:`RegistryUnavailableError` where a cluster is to share a
+    registry that is a file of this machine.
     """
 
     def __init__(

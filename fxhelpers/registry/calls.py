@@ -37,17 +37,7 @@ _ONCE = {"create_model_version"}
 
 
 class Calls:
-    """MLflow's client, or a store of files: each call ends in time, and is made again where that is harmless.
-
-    Parameters
-    ----------
-    client : MlflowClient or ArtifactRepository
-        Whose methods these are.
-    params : Params
-        Where it leads to, and what must never be told.
-    seconds : float
-        In which a call has to end.
-    """
+    """MLflow's client, or a store of files: each call ends in so many seconds, and is made again where that is harmless."""
 
     def __init__(self, client: MlflowClient | ArtifactRepository, params: Params, seconds: float) -> None:
         self._client, self._params, self._seconds = client, params, seconds

@@ -50,15 +50,7 @@ _ONE_AT_A_TIME = threading.RLock()
 
 
 class RegistryClient:
-    """MLflow's model registry, as far as fxhelpers uses it.
-
-    Making one connects to nothing; the first call does.
-
-    Parameters
-    ----------
-    params : Params
-        All of ``params.yaml``.
-    """
+    """MLflow's model registry, as far as fxhelpers uses it; making one connects to nothing, the first call does."""
 
     def __init__(self, params: Params) -> None:
         self.params = params
