@@ -133,16 +133,10 @@ def train_model(
     fixed, grid = settings.model_dump(exclude={"candidates"}), ParameterGrid(settings.candidates)
     fits = [_fit({**fixed, **candidate}, scaler, days, random_state=params.random_state) for candidate in grid]
     best = min(fits, key=lambda fit: fit.val_rmse)
-    iterations = getattr(best.estimator, "regressor_", best.estimator).n_iter_
     metadata = {
         "symbol": symbol,
-        "model_type": "MLP",
-        "architecture": list(best.hyper["hidden_layer_sizes"]),
-        "features_count": features.shape[1],
-        "feature_names": list(features.columns),
-        "metrics": {**_metrics(best, days), "iterations": iterations, "training_time": best.seconds},
-        "config": {**best.hyper, "model": chosen, "iterations": iterations, "random_state": params.random_state},
-        **_provenance(days, prices, embargo_days=params.embargo_days, source=source),
+        **_description(best, days, chosen, params),
+        **_provenance(days, prices, params, source),
         "forecasts": _some_forecasts(best, features),
     }
     candidates = pd.DataFrame(
@@ -194,6 +188,19 @@ def _metrics(fit: _Fit, days: _Days) -> dict[str, float]:
     }
 
 
+def _description(best: _Fit, days: _Days, model: str, params: TrainingParams) -> dict[str, Any]:
+    """Return what there is to know of the model itself."""
+    iterations = getattr(best.estimator, "regressor_", best.estimator).n_iter_
+    return {
+        "model_type": "MLP",
+        "architecture": list(best.hyper["hidden_layer_sizes"]),
+        "features_count": days.features.shape[1],
+        "feature_names": list(days.features.columns),
+        "metrics": {**_metrics(best, days), "iterations": iterations, "training_time": best.seconds},
+        "config": {**best.hyper, "model": model, "iterations": iterations, "random_state": params.random_state},
+    }
+
+
 def _some_forecasts(fit: _Fit, features: pd.DataFrame) -> dict[str, list[Any]]:
     """Forecast some days of the whole span, so that anybody can see later whether prices were restated."""
     some = features.iloc[np.linspace(0, len(features) - 1, _KEPT_FORECASTS).round().astype(int)]
@@ -201,7 +208,7 @@ def _some_forecasts(fit: _Fit, features: pd.DataFrame) -> dict[str, list[Any]]:
     return {"days": [f"{day:%Y-%m-%d}" for day in some.index], "values": [float(value) for value in forecast]}
 
 
-def _provenance(days: _Days, prices: pd.DataFrame, *, embargo_days: int, source: str) -> dict[str, Any]:
+def _provenance(days: _Days, prices: pd.DataFrame, params: TrainingParams, source: str) -> dict[str, Any]:
     """Return what a registry needs to know of the data and the means."""
     libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
     mean = float(days.of("training")[1].mean())
@@ -209,7 +216,7 @@ def _provenance(days: _Days, prices: pd.DataFrame, *, embargo_days: int, source:
         "feature_schema": {"version": SCHEMA_VERSION, "dtype": "float64"},
         "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},
         "windows": {name: describe_days(days.of(name)[0].index) for name in days.windows},
-        "embargo_days": embargo_days,
+        "embargo_days": params.embargo_days,
         "prices": {"source": source, "sha256": prices_digest(prices), **describe_days(prices.index)},
         "libraries": {**libraries, "python": platform.python_version()},
     }
