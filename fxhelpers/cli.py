@@ -189,7 +189,7 @@ def ui(port: int) -> None:
     from fxhelpers.params import load_params
 
     params = load_params()
-    if params.mlflow.tracking_uri.startswith(("http://", "https://")):
+    if params.is_server:
         click.echo(f"The registry is a server: open {params.mlflow.tracking_uri}")
         return
     from fxhelpers.registry import RegistryClient
