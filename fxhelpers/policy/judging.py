@@ -168,8 +168,7 @@ def _without_skill(comparison: Comparison, policy: PromotionParams, attempt: int
 
 def _detectable(comparison: Comparison) -> str:
     """Say which gain these days would have shown: a refusal is no proof that there is none."""
-    versus = "champion" if comparison.champion else "zero_return"
-    answer: Answer | None = comparison.answer("stationary_bootstrap", versus)
+    _, answer = _main_test(comparison)
     if answer is None or not answer.detectable < 1:  # of a hopeless challenger: more than all of the error
         return ""
     rival = "the champion" if comparison.champion else "forecasting zero"
@@ -177,8 +176,12 @@ def _detectable(comparison: Comparison) -> str:
 
 
 def _standing(comparison: Comparison) -> str:
-    versus = "champion" if comparison.champion else "zero_return"
-    rival = comparison.rival(versus) or ZERO
-    change, answer = relative_change(comparison, "rmse", rival), comparison.answer("stationary_bootstrap", versus)
+    versus, answer = _main_test(comparison)
     chance = f" (p = {digits(answer.p)})" if answer and math.isfinite(answer.p) else ""
-    return f"{compared(change, MEASURES['rmse'], named(comparison, versus))}{chance}"
+    return f"{compared(against_champion(comparison), MEASURES['rmse'], named(comparison, versus))}{chance}"
+
+
+def _main_test(comparison: Comparison) -> tuple[str, Answer | None]:
+    """Return what a challenger is tested against first, the champion or else zero, and what the bootstrap said of that."""
+    versus = "champion" if comparison.champion else "zero_return"
+    return versus, comparison.answer("stationary_bootstrap", versus)
