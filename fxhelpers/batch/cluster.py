@@ -32,7 +32,7 @@ class _Callback:
 
 
 class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
-    """joblib's backend, which itself runs all right here where there is one worker, and waits for ever for a lost run."""
+    """joblib's backend; by itself that runs everything here where there is one worker, and waits for ever for a lost run."""
 
     def __init__(self, client: Client) -> None:
         super().__init__(client=client)
