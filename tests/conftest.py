@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import nbformat
 import numpy as np
 import pytest
 import servers
 import yaml
 from filelock import FileLock
+from nbformat.v4 import new_code_cell, new_notebook
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
@@ -84,6 +86,16 @@ class Project:
         prices = load_prices(symbol, params.prices)
         trained = train_model(symbol, prices, params.training, model=model, overrides=overrides, source="sample")
         return write_bundle(trained.model, trained.scaler, trained.metadata, params.paths)
+
+    def probe(self, *cells: str, parameters: str = 'symbol: str = "AAPL"  # ticker', reads: tuple[str, ...] = ()) -> Path:
+        """Write a notebook of ours with these cells."""
+        first = new_code_cell(parameters)
+        first.metadata["tags"] = ["parameters"]
+        spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        metadata = {"kernelspec": spec, "fxhelpers": {"notebook": "probe", "reads": list(reads)}}
+        path = self.folder / "probe.ipynb"
+        nbformat.write(new_notebook(cells=[first, *map(new_code_cell, cells)], metadata=metadata), path)
+        return path
 
     def records(self, symbol: str = "AAPL") -> list[Path]:
         return sorted((self.folder / "outputs" / "records" / symbol).glob("*.ipynb"))

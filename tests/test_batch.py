@@ -14,7 +14,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import ROOT, Project
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_notebook
 
 from fxhelpers import ModelRegistry, load_params, read_portfolio
 from fxhelpers.batch import Batch, Outcome, read_symbols, run_family
@@ -30,23 +30,15 @@ SYMBOLS = ("AAPL", "IBM", "MSFT")
 @pytest.fixture
 def notebook(project: Project) -> Path:
     """A notebook of ours that says which symbol it got, and fails for BAD."""
-    parameters = new_code_cell('symbol: str = "AAPL"  # ticker\nseconds: float = 0.0  # to wait')
-    parameters.metadata["tags"] = ["parameters"]
-    cells = [
-        parameters,
-        new_code_cell(
-            "import os, time\nfrom fxhelpers import summary\nopen(f'began-{symbol}', 'w').close()\ntime.sleep(seconds)"
-        ),
-        new_code_cell("assert symbol != 'BAD', 'this symbol is bad'"),
-        new_code_cell("summary('probe', symbol=symbol, verdict='promote' if symbol < 'M' else 'keep', pid=os.getpid())"),
-    ]
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": spec, "fxhelpers": {"notebook": "probe", "reads": ["prices"]}}
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         (project.folder / path.name).symlink_to(path)  # its portfolio lies beside it
-    path = project.folder / "probe.ipynb"
-    nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
-    return path
+    return project.probe(
+        "import os, time\nfrom fxhelpers import summary\nopen(f'began-{symbol}', 'w').close()\ntime.sleep(seconds)",
+        "assert symbol != 'BAD', 'this symbol is bad'",
+        "summary('probe', symbol=symbol, verdict='promote' if symbol < 'M' else 'keep', pid=os.getpid())",
+        parameters='symbol: str = "AAPL"  # ticker\nseconds: float = 0.0  # to wait',
+        reads=("prices",),
+    )
 
 
 def run(name: str | Path, symbols: tuple[str, ...] = SYMBOLS, **options: Any) -> list[Outcome]:

@@ -11,12 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import psutil
 import pytest
 from conftest import ROOT, Project
 from distributed import Client
-from nbformat.v4 import new_code_cell, new_notebook
 
 from fxhelpers import ModelRegistry, load_params, load_prices, read_portfolio
 from fxhelpers.batch import Batch
@@ -125,14 +123,7 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(project: Project, c
 
 def probe(project: Project, cell: str) -> Path:
     """A notebook that does something to its worker where the symbol is BAD."""
-    parameters = new_code_cell('symbol: str = "AAPL"  # ticker')
-    parameters.metadata["tags"] = ["parameters"]
-    done = new_code_cell("from fxhelpers import summary\nsummary('probe', symbol=symbol)")
-    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": spec, "fxhelpers": {"notebook": "probe", "reads": []}}
-    path = project.folder / "probe.ipynb"
-    nbformat.write(new_notebook(cells=[parameters, new_code_cell(cell), done], metadata=metadata), path)
-    return path
+    return project.probe(cell, "from fxhelpers import summary\nsummary('probe', symbol=symbol)")
 
 
 def test_a_run_that_kills_every_worker_is_given_up_and_the_others_are_run(project: Project, cluster: Cluster) -> None:

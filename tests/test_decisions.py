@@ -49,6 +49,13 @@ def champion(registry: ModelRegistry) -> int | None:
     return found.version if found else None
 
 
+def reigned(registered: Register, *models: str) -> ModelRegistry:
+    """A registry in which each of these was champion, one after the other."""
+    for model in models:
+        registered(model, stage="Production")
+    return ModelRegistry()
+
+
 def files_of(registry: ModelRegistry, version: int) -> Path:
     run = registry.client.version(NAME, version).run_id
     with registry.client.session("find files") as client:
@@ -160,9 +167,7 @@ def test_a_mistyped_approval_is_an_error(project: Project, key: str) -> None:
 
 
 def test_a_rollback_goes_to_the_previous_champion_and_is_undone_by_another(registered: Register, project: Project) -> None:
-    registry = ModelRegistry()
-    for model in ("original", "regularised", "lighter"):
-        registered(model, stage="Production")
+    registry = reigned(registered, "original", "regularised", "lighter")
     shown = registry.rollback("AAPL")
     assert (shown.result, shown.version, shown.applied, shown.to_version) == ("only shown", 2, False, 3)
     assert "256 of 256 forecasts came out the same" in shown.reason
@@ -180,9 +185,7 @@ def test_a_rollback_without_a_reason_or_in_an_unrecorded_notebook_changes_nothin
 ) -> None:
     import sys
 
-    registry = ModelRegistry()
-    for model in ("original", "regularised"):
-        registered(model, stage="Production")
+    registry = reigned(registered, "original", "regularised")
     with pytest.raises(ParamsError, match="reason: a rollback needs one"):
         registry.rollback("AAPL", apply=True, reason="  ")
     monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", sys)
@@ -193,9 +196,7 @@ def test_a_rollback_without_a_reason_or_in_an_unrecorded_notebook_changes_nothin
 
 
 def test_a_rollback_to_other_bytes_is_refused_and_the_champion_stays(registered: Register, project: Project) -> None:
-    registry = ModelRegistry()
-    for model in ("regularised", "lighter"):
-        registered(model, stage="Production")
+    registry = reigned(registered, "regularised", "lighter")
     model = files_of(registry, 1) / "model.skops"
     content = bytearray(model.read_bytes())
     content[200] ^= 1
@@ -207,9 +208,7 @@ def test_a_rollback_to_other_bytes_is_refused_and_the_champion_stays(registered:
 
 def test_a_rollback_to_a_version_that_forecasts_otherwise_is_refused(registered: Register, project: Project) -> None:
     """As after a change of libraries: the bytes are right, and what comes out is not."""
-    registry = ModelRegistry()
-    for model in ("regularised", "lighter"):
-        registered(model, stage="Production")
+    registry = reigned(registered, "regularised", "lighter")
     shutil.copy(files_of(registry, 2) / "model.skops", files_of(registry, 1) / "model.skops")
     registry.client.annotate(NAME, 1, tags={MODEL_DIGEST: folder_digest(files_of(registry, 1))})
     with pytest.raises(PredictionsChangedError, match=r"forecasts something else .* 256 of 256 .* scikit-learn=="):
@@ -238,9 +237,7 @@ def test_a_rollback_decided_on_another_champion_is_stale(
     registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look at the ledger and the lock somebody else promotes: the rollback would undo what it never saw."""
-    registry = ModelRegistry()
-    for model in ("original", "regularised"):
-        registered(model, stage="Production")
+    registry = reigned(registered, "original", "regularised")
     third = registered("lighter")
     from fxhelpers.promotion import rollback
 
@@ -429,18 +426,14 @@ def test_files_that_are_not_ours_are_never_pruned(registered: Register, project:
 
 
 def test_a_rollback_after_a_change_in_mlflow_goes_to_the_champion_before_it(registered: Register, project: Project) -> None:
-    registry = ModelRegistry()
-    for model in ("original", "regularised"):
-        registered(model, stage="Production")
+    registry = reigned(registered, "original", "regularised")
     registered("lighter")
     registry.client.set_alias(NAME, "champion", 3)  # as MLflow's pages do
     assert registry.rollback("AAPL", reason="who was that?", apply=True).to_version == 2
 
 
 def test_an_unrelated_decision_does_not_acknowledge_a_change_in_mlflow(registered: Register, project: Project) -> None:
-    registry = ModelRegistry()
-    for model in ("original", "regularised"):
-        registered(model, stage="Production")
+    registry = reigned(registered, "original", "regularised")
     third = registered("lighter")
     registry.client.set_alias(NAME, "champion", 1)
     registry.transition_stage(NAME, third, "Archived")

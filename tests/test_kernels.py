@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import psutil
 import pytest
 from conftest import ROOT, Project
-from nbformat.v4 import new_code_cell, new_notebook
 
 from fxhelpers.engine import RunResult, run_notebook
 
@@ -45,20 +43,7 @@ print(json.dumps(alike))
 
 @pytest.fixture
 def probe(project: Project) -> Callable[..., Path]:
-    """Write a notebook of ours with these cells."""
-
-    def write(*cells: str) -> Path:
-        parameters = new_code_cell('symbol: str = "AAPL"  # ticker')
-        parameters.metadata["tags"] = ["parameters"]
-        metadata = {
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-            "fxhelpers": {"notebook": "probe"},
-        }
-        path = project.folder / "probe.ipynb"
-        nbformat.write(new_notebook(cells=[parameters, *map(new_code_cell, cells)], metadata=metadata), path)
-        return path
-
-    return write
+    return project.probe
 
 
 def outputs(result: RunResult) -> list[Any]:
