@@ -31,6 +31,10 @@ Each error is an :class:`FxError` and also the builtin that fits, so that
 class FxError(Exception):
     """Root of everything that fxhelpers raises."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: what happened and what to do, not forty lines of traceback; ``%debug`` has these."""
+        return [f"\x1b[31m{type(self).__name__}\x1b[39m: {self}"]
+
 
 class ParamsError(FxError, ValueError):
     """``params.yaml``, the environment or a parameter holds something that cannot be used."""
