@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fxhelpers.prices import describe_prices, load_prices
     from fxhelpers.processes import utc_now
     from fxhelpers.records import summary
+    from fxhelpers.tables import table
     from fxhelpers.training import train_model
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "plots",
     "read_portfolio",
     "summary",
+    "table",
     "train_model",
     "utc_now",
     "write_bundle",
@@ -43,6 +45,7 @@ _HOMES = {
     "load_prices": "prices",
     "read_portfolio": "portfolio",
     "summary": "records",
+    "table": "tables",
     "train_model": "training",
     "utc_now": "processes",
     "write_bundle": "bundles",

@@ -16,7 +16,7 @@ from fxhelpers.ledger import AGAINST, Decision, Ledger, Reign
 from fxhelpers.params import current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.results import left_aligned
+from fxhelpers.tables import Table, link
 
 _COLUMNS = ["time (UTC)", "decision", "version", "result", "champion", "by", "approved by", "reason", "record"]
 
@@ -91,17 +91,12 @@ class History:
         return self.to_frame().to_csv(index=False)
 
     def _repr_html_(self) -> str:
-        base = (current_record() or Path.cwd() / "here").parent
-        table = self.to_frame().map(lambda value: html.escape(str(value)))
-        for row, decision in zip(table.index, self.ledger.decisions, strict=True):
-            if decision.record:
-                there = quote(Path(os.path.relpath(self.records / decision.record, base)).as_posix())
-                short = Path(decision.record).stem.partition("-")[2]  # the time stands in the first column
-                table.loc[row, "record"] = f'<a href="{there}">{html.escape(short)}</a>'
+        table = self.to_frame()
+        table["record"] = [record_link(self.records, decision.record) for decision in self.ledger.decisions]
         if not table["approved by"].any():
             table = table.drop(columns="approved by")
         doubts = "".join(f"<p><b>{html.escape(doubt)}</b></p>" for doubt in self.doubts)
-        return doubts + left_aligned(table.to_html(index=False, escape=False))
+        return doubts + Table(table, ("record",))._repr_html_()
 
 
 def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
@@ -116,6 +111,19 @@ def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
         told = f"In Production is {now or 'no version'}, the last decision says {ledger.champion or 'none'}"
         doubts.append(f"{told}: it was changed without a decision, or one was interrupted: fx verify {symbol}")
     return History(symbol=symbol, ledger=ledger, records=registry.params.paths.records, doubts=tuple(doubts))
+
+
+def record_link(records: Path, record: str | None) -> str:
+    """Return a link to a record, for the record that is being written or for a notebook of this folder; ``none`` without one."""
+    if record is None:
+        return "none"
+    return link(path_from_here(records / record), Path(record).stem.partition("-")[2])  # its time stands beside it
+
+
+def path_from_here(file: Path) -> str:
+    """Return the way to a file, for a link in the record that is being written, or in a notebook of this folder."""
+    base = (current_record() or Path.cwd() / "here").parent
+    return quote(Path(os.path.relpath(file, base)).as_posix())
 
 
 def _span(when: str) -> tuple[datetime, datetime]:

@@ -49,6 +49,14 @@ class TrainedModel:
     candidates: pd.DataFrame
     validation: pd.DataFrame
 
+    def candidates_frame(self) -> pd.DataFrame:
+        """Return the combinations tried, the kept one first, for people."""
+        kept = ["kept", *[""] * (len(self.candidates) - 1)]
+        told = self.candidates.drop(columns="val_rmse").map(str)
+        told["validation RMSE (lower is better)"] = self.candidates["val_rmse"].map("{:.4%}".format)
+        told[""] = kept
+        return told
+
 
 def supervised(prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
     """Return features and target of the days on which all of them are known."""

@@ -9,13 +9,14 @@ import pandas as pd
 
 from fxhelpers.policy.family import Family
 from fxhelpers.policy.words import digits
-from fxhelpers.results import left_aligned
+from fxhelpers.tables import Table, badge
 
 Result = Literal["pass", "fail", "warn", "not evaluated"]
 Outcome = Literal["promote", "keep", "inconclusive"]
 
 _LONGEST_REASON = 1000
 _COLOURS = {"promote": "#00604d", "keep": "#37474f", "inconclusive": "#7a4f00"}
+_GATE_COLOURS = {"pass": "#00604d", "fail": "#9c1c1c", "warn": "#7a4f00", "not evaluated": "#37474f"}
 _MARKS = {"pass": "✓\u00a0pass", "fail": "✗\u00a0fail", "warn": "⚠\u00a0warn", "not evaluated": "? not evaluated"}
 
 
@@ -136,18 +137,16 @@ class Verdict:
         return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
     def _repr_html_(self) -> str:
-        badge = (
-            f"<p><span style='background:{_COLOURS[self.outcome]}; color:white; padding:2px 12px; border-radius:4px; "
-            f"font-size:130%; font-weight:bold'>{self.outcome.upper()}</span></p>"
-        )
+        outcome = f"<p style='font-size:130%; font-weight:bold'>{badge(self.outcome.upper(), _COLOURS[self.outcome])}</p>"
         points = "".join(f"<li>{html.escape(said)}</li>" for said in self.because)
         beside = "".join(f"<li>{html.escape(said)}</li>" for said in self.beside)
         text = f"<p><b>{html.escape(self.headline)}{':' if points else '.'}</b></p>" + (f"<ul>{points}</ul>" if points else "")
         text += f"<p>Beside that:</p><ul>{beside}</ul>" if beside else ""
         text += f"<p>{html.escape(self.note)}</p>" if self.note else ""
         text += f"<p>{html.escape(self.adjustments)}</p>" if self.family else ""
-        table = left_aligned(self.to_frame().to_html()) if self.gates else ""
-        return f"{badge}<div style='font-size:110%; max-width:60em'>{text}</div>{table}"
+        gates = self.to_frame().assign(result=[badge(_MARKS[gate.result], _GATE_COLOURS[gate.result]) for gate in self.gates])
+        table = Table(gates, ("result",))._repr_html_() if self.gates else ""
+        return f"{outcome}<div style='font-size:110%; max-width:60em'>{text}</div>{table}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a gate."""

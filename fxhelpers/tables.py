@@ -1,0 +1,99 @@
+"""Frames as people read them: numbers at the right, text at the left, and no numbering of rows that says nothing."""
+
+import html
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fxhelpers.results import shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|-|")
+_SHORT, _SHORT_HEAD = 26, 14
+"""Characters of a cell, and of a head, that is kept on one line."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Table:
+    """A frame that a notebook shows well, in light and dark themes.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        One row a line; the name of its columns heads the index, which is left
+        out where it only counts.
+    written : tuple of str
+        Columns that hold HTML already, such as links.
+    """
+
+    frame: "pd.DataFrame"
+    written: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return self.frame.to_string(index=not self._counts)
+
+    @property
+    def _counts(self) -> bool:
+        index = self.frame.index
+        return index.name is None and self.frame.columns.name is None and list(index) == list(range(len(index)))
+
+    def _repr_html_(self) -> str:
+        frame = self.frame
+        columns = [list(map(_text, frame[name])) for name in frame.columns]
+        numbers = (all(map(_NUMBER.fullmatch, column)) and any(cell.strip("-") for cell in column) for column in columns)
+        sides = ["right" if number else "left" for number in numbers]
+        corner = [] if self._counts else [_cell("th", _text(frame.columns.name or frame.index.name or ""), "left")]
+        head = "".join(corner + [_cell("th", html.escape(str(n)), side) for n, side in zip(frame.columns, sides, strict=True)])
+        whole = [name in self.written for name in frame.columns]
+        lines = []
+        for label, *values in zip(frame.index, *columns, strict=True):
+            cells = [] if self._counts else [_cell("th", html.escape(str(label)), "left")]
+            for value, side, is_html in zip(values, sides, whole, strict=True):
+                cells.append(_cell("td", value if is_html else html.escape(value), side))
+            lines.append(f"<tr>{''.join(cells)}</tr>")
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def table(frame: "pd.DataFrame") -> Table:
+    """Return a frame as a notebook shows it well: numbers at the right, text at the left.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of any kind.
+
+    Returns
+    -------
+    Table
+    """
+    return Table(frame)
+
+
+def badge(word: str, colour: str) -> str:
+    """Return a word on a colour that white letters are read on, in any theme, as HTML."""
+    style = f"background:{colour}; color:white; padding:1px 8px; border-radius:4px; white-space:nowrap"
+    return f"<span style='{style}'>{html.escape(word)}</span>"
+
+
+def link(there: str, text: str) -> str:
+    """Return a link as HTML."""
+    return f'<a href="{html.escape(there)}">{html.escape(text)}</a>'
+
+
+def paragraphs(lines: Iterable[str]) -> str:
+    """Return sentences as HTML."""
+    return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+
+
+def _text(value: object) -> str:
+    return "-" if isinstance(value, float) and math.isnan(value) else shown(value)
+
+
+def _cell(kind: str, content: str, side: str) -> str:
+    most = _SHORT if kind == "td" else _SHORT_HEAD
+    kept = "; white-space:nowrap" if len(re.sub(r"<[^>]*>", "", content)) <= most else ""
+    return f"<{kind} style='text-align:{side}; vertical-align:top{kept}'>{content}</{kind}>"
