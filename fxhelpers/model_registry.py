@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fxhelpers.history import History
     from fxhelpers.ledger import Decision
+    from fxhelpers.overview import Overview
     from fxhelpers.promotion import Proposal, Registration, Retention
     from fxhelpers.registry import Connection, ModelVersion, RegisteredModel, RegistryClient
     from fxhelpers.scoring import Selection
@@ -186,6 +187,7 @@ class ModelRegistry:
         start: str = "",
         end: str = "",
         training_end: str = "",
+        gates: Sequence[Mapping[str, Any]] = (),
     ) -> "Proposal":
         """Compare a version with the champion and the baselines, and let the policy judge; nothing is changed or written.
 
@@ -207,19 +209,25 @@ class ModelRegistry:
         training_end : str
             Last training day of versions that do not say it; by default it is
             derived.
+        gates : sequence of dict
+            Gates to try, as they would stand in ``params.yaml``: each takes
+            the place of the one of its id there, or is one more. The verdict
+            says so, and ``promote`` refuses it.
 
         Raises
         ------
+        ParamsError
+            Gates that ``params.yaml`` could not hold either.
         NotComparableError
             The versions cannot be put on one frame.
         PredictionsChangedError
             A version does not give its stored forecasts again, as after
             prices were restated.
         """
-        from fxhelpers.promotion import propose
+        from fxhelpers.promotion import look
 
         chosen = _selection(version, champion, challengers, start=start, end=end, training_end=training_end)
-        return propose(self.client, self.model_name(symbol), symbol, chosen)
+        return look(self.client, self.model_name(symbol), symbol, chosen, gates)
 
     def propose(
         self,
@@ -364,6 +372,18 @@ class ModelRegistry:
         from fxhelpers.history import read_history
 
         return read_history(self.client, self.model_name(symbol), symbol)
+
+    def overview(self, latest: int = 15) -> "Overview":
+        """Return who is in Production of every symbol, and the latest decisions about all of them.
+
+        Parameters
+        ----------
+        latest : int
+            How many decisions to show.
+        """
+        from fxhelpers.overview import read_overview
+
+        return read_overview(self.client, latest)
 
     def verify(self, symbol: str | None = None, *, deep: bool = False, repair: bool = False) -> "Verification":
         """Check registry, ledger and records against each other.

@@ -1,14 +1,16 @@
 """The one path to Production, on real models of real prices."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from conftest import NAME, Project
 
 from fxhelpers import ModelRegistry
-from fxhelpers.errors import NoRecordError, ParamsError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.errors import NoRecordError, ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.ledger import AGAINST, Decision
+from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.registry.ledgers import read_ledger
 
 Register = Callable[..., int]
@@ -255,6 +257,50 @@ def test_a_comparison_with_another_version_than_the_champion_can_be_looked_at_bu
     with pytest.raises(StaleComparisonError, match=r"the champion is version 2, not version 1: .* nothing was changed"):
         registry.propose("AAPL", new, champion=old, apply=True)
     assert registry.propose("AAPL", new, champion=champion).champion == registry.get_production_model(NAME)
+
+
+def test_other_gates_can_be_tried_in_a_look_and_never_be_acted_on(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("original", stage="Production")
+    challenger, written = registered("regularised"), registry.params.promotion
+    asked = {"id": "gain", "metric": "rmse", "versus": "champion", "min_improvement": 0.9}
+    look = registry.compare("AAPL", challenger, gates=[asked, {"id": "more", "metric": "hit_rate", "min": 0.1}])
+    assert (look.verdict.outcome, look.tried) == ("keep", ("gain", "more"))
+    words = "Not by the written policy: other gates than those of params.yaml were tried (gain, more). Version 2 is refused: "
+    assert look.verdict.reason.startswith(words)
+    assert words.strip(": ") in look.verdict._repr_html_()
+    assert [gate.id for gate in look.policy.gates] == [*(gate.id for gate in written.gates), "more"]
+    assert look.to_json()["verdict"]["tried"] == ["gain", "more"]
+    easy = registry.compare("AAPL", challenger, gates=[{**asked, "min_improvement": 0.001}])
+    assert easy.verdict.outcome == "promote"
+    for proposal in (easy, replace(easy, decision=read_ledger(registry.client, NAME).decisions[0])):
+        with pytest.raises(PromotionRefusedError, match=r"\(gain\), and the written policy decides: .* nothing was changed"):
+            registry.promote(proposal)
+    assert registry.params.promotion == written
+    assert stages(registry)[challenger] == "Staging"
+
+
+def test_gates_to_try_take_their_places(project: Project) -> None:
+    written = PromotionParams()
+    assert try_gates(written, []) == try_gates(written, [written.gates[3].model_dump()]) == written
+
+
+@pytest.mark.parametrize(
+    ("gates", "wrong"),
+    [
+        ([{"id": "gain", "metric": "rsme", "max": 1}], r"^gates\.0\.metric: unknown metric \(did you mean 'rmse'\?\)"),
+        ([{"id": "gain", "metrik": "rmse"}], r"^gates\.0\.metrik: unknown key; the nearest known one is 'metric'"),
+        ([{"id": "a", "metric": "r2", "max": 1}, {"id": "a", "metric": "r2", "max": 2}], r"^gates: the id 'a' is there twice"),
+        ([{"id": "gain", "metric": "r2", "max": 1}] * 2, r"^gates: the id 'gain' is there twice"),
+        ([{"id": "days", "metric": "r2", "max": 1}], r"^gates: the id 'days' is that of a gate which is always there"),
+        ([{"id": "superior", "metric": "r2", "max": 1}], r"^gates: policy superiority: a gate has to test the challenger"),
+        ({"id": "gain"}, r"^gates: Input should be a valid list"),
+        ("gain", r"^gates: Input should be a valid list, found 'gain'"),
+    ],
+)
+def test_gates_to_try_are_checked_as_params_yaml_is(gates: Any, wrong: str) -> None:
+    with pytest.raises(ParamsError, match=wrong):
+        try_gates(PromotionParams(), gates)
 
 
 def test_several_challengers_are_tested_at_once_and_the_best_is_judged(registered: Register, project: Project) -> None:

@@ -11,6 +11,7 @@ from fxhelpers.params.reading import (
     known_secrets,
     load_params,
     safe_uri,
+    try_gates,
     yaml_value,
 )
 from fxhelpers.params.sections import (
@@ -52,5 +53,6 @@ __all__ = [
     "model_name",
     "nearest",
     "safe_uri",
+    "try_gates",
     "yaml_value",
 ]

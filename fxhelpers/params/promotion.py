@@ -144,6 +144,12 @@ GATES = (
 """The gates of a ``params.yaml`` that lists none."""
 
 
+class TriedGates(Section):
+    """Gates that somebody tries out, beside those that are written down."""
+
+    gates: list[GateParams] = Field(max_length=_MOST_GATES)
+
+
 class PromotionParams(Section):
     """When a challenger may replace the champion."""
 

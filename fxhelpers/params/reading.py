@@ -1,6 +1,7 @@
 """Finding and reading ``params.yaml``, and what the environment says beside it."""
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -11,6 +12,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from fxhelpers.errors import ParamsError
+from fxhelpers.params.promotion import PromotionParams, TriedGates
 from fxhelpers.params.sections import FILE_NAME, Params, PathsParams, secrets_in
 from fxhelpers.params.words import looks_secret, unknown_key
 
@@ -59,6 +61,38 @@ def load_params(path: str | Path | None = None) -> Params:
     except ValidationError as error:
         raise ParamsError("\n".join(f"{file}: {line}" for line in _explain(error, Params))) from error
     return _resolve(params, file)
+
+
+def try_gates(written: PromotionParams, gates: Iterable[Mapping[str, Any]]) -> PromotionParams:
+    """Return a policy with other gates: each takes the place of the written one of its id, or is one more.
+
+    Parameters
+    ----------
+    written : PromotionParams
+        The ``promotion`` section of ``params.yaml``.
+    gates : iterable of dict
+        As they would stand there.
+
+    Returns
+    -------
+    PromotionParams
+        Checked as ``params.yaml`` is.
+
+    Raises
+    ------
+    ParamsError
+        What would be an error in ``params.yaml`` too.
+    """
+    asked: type[BaseModel] = TriedGates
+    try:
+        tried = TriedGates.model_validate({"gates": gates}).gates
+        asked, instead = PromotionParams, {gate.id: gate for gate in tried}
+        whole = [instead.pop(gate.id, gate) for gate in written.gates]
+        more = [gate for gate in tried if gate.id in instead or tried.count(gate) > 1 or gate not in whole]
+        return PromotionParams.model_validate({**dict(written), "gates": (*whole, *more)})
+    except ValidationError as error:
+        lines = (line if line.startswith("gates") else f"gates: {line}" for line in _explain(error, asked))
+        raise ParamsError("\n".join(lines)) from error
 
 
 def find_params_file(start: Path | None = None) -> Path:

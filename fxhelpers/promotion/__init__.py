@@ -1,7 +1,7 @@
 """Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
 
 from fxhelpers.promotion.deciding import DECISION_TAG
-from fxhelpers.promotion.proposals import Proposal, promote, propose
+from fxhelpers.promotion.proposals import Proposal, look, promote, propose
 from fxhelpers.promotion.registration import Registration, register, transition
 from fxhelpers.promotion.retention import Retention, retain
 from fxhelpers.promotion.rollback import roll_back
@@ -13,6 +13,7 @@ __all__ = [
     "Proposal",
     "Registration",
     "Retention",
+    "look",
     "promote",
     "propose",
     "register",

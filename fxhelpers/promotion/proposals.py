@@ -1,6 +1,7 @@
 """Promotions: propose, judge, and let the champion be moved only where the policy says so."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +10,9 @@ import pandas as pd
 
 from fxhelpers import policy
 from fxhelpers.comparison import SEED, Comparison, compare
-from fxhelpers.errors import ParamsError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.errors import ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.ledger import AGAINST, Decision, Entry, named
-from fxhelpers.params import PromotionParams
+from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.policy import Family, Verdict
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
@@ -20,6 +21,10 @@ from fxhelpers.promotion.evidence import keep_evidence
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.scoring import Selection, evaluation_frame
+from fxhelpers.tables import Table
+
+COMPARISON_MIME = "application/vnd.fxhelpers.comparison+json"
+"""Of the whole comparison in a record; JupyterLab would show plain JSON in place of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,6 +52,9 @@ class Proposal:
         The intent to act on it; None for a look.
     override : bool
         Promote against the verdict.
+    tried : tuple of str
+        The gates, by id, that are not those of the written policy; then the
+        verdict is nobody's to act on.
     """
 
     name: str
@@ -58,6 +66,7 @@ class Proposal:
     policy: PromotionParams
     decision: Decision | None = None
     override: bool = False
+    tried: tuple[str, ...] = ()
 
     def to_frame(self) -> pd.DataFrame:
         """Return the measures of all forecasts, or one line that says why there are none."""
@@ -92,16 +101,33 @@ class Proposal:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         table = self.to_frame()
-        return {"text/plain": table.to_string(), "text/html": table.to_html(), "application/json": self.to_json()}
+        return {"text/plain": table.to_string(), "text/html": Table(table)._repr_html_(), COMPARISON_MIME: self.to_json()}
 
     def to_json(self) -> dict[str, Any]:
         """Return measures, tests, gates, verdict and policy, as JSON can hold them."""
         verdict = {"outcome": self.verdict.outcome, "reason": self.verdict.reason, "attempt": self.verdict.attempt}
-        verdict |= self.verdict.p_values()
+        verdict |= {**self.verdict.p_values(), **({"tried": list(self.tried)} if self.tried else {})}
         gates = [{**gate.to_json(), "rule": gate.rule, "said": gate.said} for gate in self.verdict.gates]
         told = self.comparison.to_json() if self.comparison else {}
         family = {"family": asdict(self.verdict.family)} if self.verdict.family else {}
         return {**told, **family, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
+
+
+def look(
+    registry: RegistryClient, name: str, symbol: str, selection: Selection, gates: Iterable[Mapping[str, Any]] = ()
+) -> Proposal:
+    """Compare a version with the champion and let the policy judge, or the policy with some other gates; a look, and no more."""
+    written = registry.params.promotion
+    rules = try_gates(written, gates)
+    judged = _judged(registry, name, symbol, selection, compared=True, rules=rules)
+    tried = tuple(gate.id for gate in rules.gates if gate not in written.gates)
+    if not tried:
+        return judged
+    verdict = judged.verdict
+    words = (
+        f"Not by the written policy: other gates than those of params.yaml were tried ({', '.join(tried)}). {verdict.headline}"
+    )
+    return replace(judged, verdict=replace(verdict, headline=words), tried=tried)
 
 
 def propose(
@@ -136,6 +162,12 @@ def propose(
 
 def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
     """Carry out a proposal's verdict: move the champion, or refuse and leave it; without an intent, show what would be done."""
+    if proposal.tried:
+        msg = (
+            f"{proposal.name}: other gates than those of params.yaml were tried ({', '.join(proposal.tried)}), and the written "
+            "policy decides: propose without gates, or write them into params.yaml; nothing was changed"
+        )
+        raise PromotionRefusedError(msg)
     facts, version = _facts(proposal), proposal.challenger.version
     before = proposal.champion.version if proposal.champion else None
     decision = proposal.decision
@@ -169,13 +201,14 @@ def _judged(
     chosen: Selection,
     *,
     compared: bool,
-    family: Family | None,
+    family: Family | None = None,
     decision: Decision | None = None,
+    rules: PromotionParams | None = None,
 ) -> Proposal:
+    rules = rules or registry.params.promotion
     champion = registry.version(name, chosen.champion) if chosen.champion is not None else registry.champion(name)
     given = _given(chosen, champion)
     challenger = registry.version(name, given[0]) if given else _challenger(registry, name, symbol, champion)
-    rules = registry.params.promotion
     told: dict[str, Any] = {"name": name, "symbol": symbol, "champion": champion, "policy": rules}
     is_champion = champion is not None and champion.version == challenger.version
     if is_champion and chosen.champion is not None:
