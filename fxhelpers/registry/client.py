@@ -26,7 +26,7 @@ from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-_ALIAS_TAG = "fx.alias."
+ALIAS_TAG = "fx.alias."
 """Begins the tag of a registered model that is its alias, where a server knows none."""
 
 _PAGE = 5000
@@ -165,7 +165,7 @@ class RegistryClient:
             except StrangeAnswerError:
                 if self.connection.aliases:
                     raise
-                client.set_registered_model_tag(name, f"{_ALIAS_TAG}{alias}", str(version))
+                client.set_registered_model_tag(name, f"{ALIAS_TAG}{alias}", str(version))
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Remove an alias, if it is there."""
@@ -175,7 +175,7 @@ class RegistryClient:
             except StrangeAnswerError:
                 if self.connection.aliases:
                     raise
-                client.set_registered_model_tag(name, f"{_ALIAS_TAG}{alias}", "")
+                client.set_registered_model_tag(name, f"{ALIAS_TAG}{alias}", "")
 
     def annotate(self, name: str, version: int, *, tags: dict[str, str], description: str | None = None) -> None:
         """Set tags, and the description where one is given, of a version."""
@@ -265,7 +265,7 @@ class RegistryClient:
         except StrangeAnswerError:
             if self.connection.aliases:
                 raise
-        number = client.get_registered_model(name).tags.get(f"{_ALIAS_TAG}{alias}")
+        number = client.get_registered_model(name).tags.get(f"{ALIAS_TAG}{alias}")
         return client.get_model_version(name, number) if number else None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from fxhelpers.registry.calls import all_pages
-from fxhelpers.registry.client import RegistryClient
+from fxhelpers.registry.client import ALIAS_TAG, CHAMPION, RegistryClient
 from fxhelpers.registry.creating import FILES
 from fxhelpers.registry.models import PIPELINE
 from fxhelpers.registry.version import ModelVersion
@@ -28,11 +28,15 @@ def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
                 files.delete_artifacts(entry.path)
 
 
-def registered_models(registry: RegistryClient) -> list[str]:
-    """Return the names of all registered models; locks, which look like some, are among them."""
+def registered_models(registry: RegistryClient) -> dict[str, int | None]:
+    """Return the version in Production of every registered model, None where there is none; locks are among the models."""
     with registry.session("list the registered models") as client:
-        pages = all_pages(lambda token: client.search_registered_models(max_results=1000, page_token=token))
-        return [str(model.name) for model in pages]
+        found = list(all_pages(lambda token: client.search_registered_models(max_results=1000, page_token=token)))
+    champions = {str(model.name): model.aliases.get(CHAMPION) for model in found}
+    tagged = {str(model.name): model.tags.get(f"{ALIAS_TAG}{CHAMPION}") for model in found}
+    if any(tagged.values()) and not registry.connection.aliases:
+        champions = tagged
+    return {name: int(version) if version else None for name, version in champions.items()}
 
 
 def _sizes(files: ArtifactRepository, folder: str) -> Iterator[int]:

@@ -7,7 +7,6 @@ from fxhelpers.errors import VersionNotFoundError
 from fxhelpers.ledger import Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.processes import utc_now
-from fxhelpers.records import PORTFOLIO
 from fxhelpers.registry import ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledgers import read_ledger, read_ledgers
 from fxhelpers.registry.storage import registered_models
@@ -84,7 +83,7 @@ def known_models(registry: RegistryClient, name: str | None = None) -> list[str]
     known |= {
         f"{MODEL_PREFIX}{folder.name}"
         for folder in registry.params.paths.records.glob("*")
-        if folder.is_dir() and folder.name != PORTFOLIO
+        if folder.is_dir() and not folder.name.startswith("_")
     }
     return sorted(known | set(read_ledgers(registry)))
 
