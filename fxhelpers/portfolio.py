@@ -12,7 +12,8 @@ from fxhelpers.files import sha256
 from fxhelpers.params import load_params
 from fxhelpers.policy import Family
 from fxhelpers.records import PORTFOLIO
-from fxhelpers.results import Keyed, left_aligned, rows_html, shown, shown_as
+from fxhelpers.results import Keyed, rows_html, shown, shown_as
+from fxhelpers.tables import Table
 
 _COLUMNS = (
     "version",
@@ -29,6 +30,7 @@ _COLUMNS = (
 """Of what the notebooks' summaries say, what a row shows where it is there."""
 
 _LONG = 100
+_NONE_YET = "No batch was run yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and this notebook after it."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,6 +93,8 @@ class Portfolio(Keyed):
 
     def _repr_html_(self) -> str:
         about = self.about
+        if not self.batch:
+            return f"<p>{_NONE_YET}</p>"
         rows = {
             "notebook": about["notebook"],
             "parameters": ", ".join(f"{key} = {value}" for key, value in about["parameters"].items()) or "-",
@@ -153,6 +157,7 @@ def read_portfolio(batch: str = "") -> Portfolio:
     Returns
     -------
     Portfolio
+        Without runs where no batch was run yet.
 
     Raises
     ------
@@ -161,7 +166,10 @@ def read_portfolio(batch: str = "") -> Portfolio:
     """
     records = load_params().paths.records
     known = sorted(path.stem for path in (records / PORTFOLIO).glob("*.jsonl"))
-    if batch not in known and (batch or not known):
+    if not batch and not known:
+        columns = ["status", "error", "record", "sha256", "intact"]
+        return Portfolio(batch="", about={"notebook": None, "seconds": 0.0}, runs=pd.DataFrame(columns=columns))
+    if batch and batch not in known:
         msg = f"batch {batch!r}: there is none in {records / PORTFOLIO}; fx run NOTEBOOK --symbols … makes one"
         raise ParamsError(msg)
     lines = _lines(records / PORTFOLIO / f"{batch or known[-1]}.jsonl")
@@ -212,8 +220,7 @@ def _row(records: Path, line: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_table(table: pd.DataFrame) -> str:
-    with pd.option_context("display.max_colwidth", None):
-        return left_aligned(table.rename_axis(index=None, columns="symbol").to_html())
+    return Table(table.rename_axis(index=None, columns="symbol"))._repr_html_()
 
 
 def _whole(value: object) -> str:

@@ -2,18 +2,24 @@
 
 import ast
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from conftest import NAME, PAPERMILL, ROOT, Project
+from nbclient import NotebookClient
+from nbconvert.filters import strip_ansi
+from nbformat.v4 import new_code_cell, new_notebook
 from papermill.iorw import load_notebook_node
 
 from fxhelpers import ModelRegistry, errors
-from fxhelpers.engine import notebook_parameters
+from fxhelpers.engine import notebook_parameters, run_notebook
+from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.records import read_summary
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -26,8 +32,9 @@ def test_the_form(path: Path) -> None:
     nbformat.validate(nb)
     mark = dict(nb.metadata["fxhelpers"])
     assert mark.pop("notebook") == path.stem
-    about = {"folder": "_portfolio"} if path.stem == "portfolio" else {"reads": mark.get("reads")}
-    assert mark == about
+    folders = {"portfolio": "_portfolio", "index": "_index"}
+    assert mark.pop("folder", None) == folders.get(path.stem)
+    assert set(mark) == (set() if path.stem == "portfolio" else {"reads"})
     assert set(mark.get("reads", [])) <= {"prices", "bundle", "evaluation", "versions"}
     first, parameters, imports = nb.cells[:3]
     assert first.source.startswith("# ")
@@ -82,34 +89,81 @@ def test_from_the_folder_of_the_notebooks_the_project_above_applies(project: Pro
     assert len(list((project.folder / "outputs" / "models").iterdir())) == 2
 
 
-def test_run_all_in_jupyterlab_changes_nothing_in_production_and_apply_is_refused(
+def run_all(nb: Any, folder: Path) -> Any:
+    """What JupyterLab's *Run All* does, in a kernel that has its imports already: cells as they are, and no record."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FX_")}
+    options = {"resources": {"metadata": {"path": str(folder)}}, "kernel_manager_class": PreloadedKernelManager}
+    NotebookClient(nb, kernel_name="python3", **options).execute(env=env)
+    return nb
+
+
+def outputs(nb: Any) -> list[Any]:
+    return [output for cell in nb.cells for output in cell.get("outputs", [])]
+
+
+def test_run_all_in_jupyterlab_works_with_all_defaults_and_changes_nothing_in_production(
     project: Project, registered: Callable[..., int]
 ) -> None:
-    """What JupyterLab does: a kernel of its own, and nobody who keeps the record."""
+    folder = project.folder / "notebooks"
+    folder.unlink()  # a real folder: from a link the settings of the repository would apply
+    folder.mkdir()
+    champion = registered("original", stage="Production")
+    order = ["index", "train", "evaluate", "register", "compare", "promote", "rollback", "retain", "history", "portfolio"]
+    assert sorted(order) == [path.stem for path in NOTEBOOKS]
+    seen = {}
+    for name in order:
+        nb = run_all(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4), folder)
+        seen[name] = read_summary(nb)
+        assert seen[name] is not None, name
+        assert seen[name]["record"] is None
+        assert not any("application/json" in output.get("data", {}) for output in outputs(nb)), "JupyterLab would show that"
+        frames = [output for output in outputs(nb) if 'class="dataframe"' in json.dumps(output)]
+        assert frames == [], "a frame as pandas shows it; table(frame) shows it well"
+    assert (seen["index"]["champions"], seen["register"]["version"], seen["promote"]["applied"]) == (1, 2, False)
+    assert (seen["compare"]["gates_tried"], seen["history"]["in_production"], seen["portfolio"]["runs"]) == (None, [champion], 0)
+    found = ModelRegistry().get_production_model(NAME)
+    assert found is not None
+    assert found.version == champion
+    assert not (project.folder / "outputs" / "records").exists()
+
+
+def test_apply_is_refused_in_jupyterlab(project: Project, registered: Callable[..., int]) -> None:
+    """In an ordinary kernel, whose record nobody keeps; papermill ends with the same line as ever."""
     registered("regularised")
-    plain = [*PAPERMILL, "--engine", "nbclient", "notebooks/promote.ipynb", "seen.ipynb"]
-    subprocess.run(plain, check=True, capture_output=True)
-    summary = read_summary(json.loads(Path("seen.ipynb").read_text()))
-    assert summary is not None
-    assert (summary["verdict"], summary["applied"], summary["record"]) == ("promote", False, None)
-    refused = subprocess.run([*plain, "-p", "apply", "True"], check=False, capture_output=True, text=True)
+    command = [*PAPERMILL, "--engine", "nbclient", "notebooks/promote.ipynb", "seen.ipynb", "-p", "apply", "True"]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 1
-    assert errors.NoRecordError.__name__ in refused.stderr
-    assert "fx run promote -p symbol AAPL -p version 1 -p apply true" in refused.stderr
+    last = refused.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"{errors.NoRecordError.__name__}: ")
+    assert "fx run promote -p symbol AAPL -p version 1 -p apply true" in last
     assert ModelRegistry().get_production_model(NAME) is None
+
+
+def test_an_error_of_ours_is_its_message_and_any_other_has_its_traceback(project: Project) -> None:
+    compare = 'from fxhelpers import ModelRegistry\nModelRegistry().compare("APPL")'
+    cells = [new_code_cell(source) for source in (compare, "1 / 0", compare.replace(".compare", ".compere"))]
+    nb = new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    for cell in nb.cells:
+        cell.metadata["tags"] = ["raises-exception"]
+    ours, *bugs = outputs(run_all(nb, project.folder))
+    assert ours.ename == "VersionNotFoundError"
+    assert ours.evalue.startswith("MLP_Stock_Predictor_APPL has no version to compare at sqlite:///")
+    assert [strip_ansi(line) for line in ours.traceback] == [f"{ours.ename}: {ours.evalue}"]
+    assert [bug.ename for bug in bugs] == ["ZeroDivisionError", "AttributeError"]
+    assert all("Traceback (most recent call last)" in strip_ansi("\n".join(bug.traceback)) for bug in bugs)
 
 
 def test_promote_shows_that_nothing_was_compared(project: Project, registered: Callable[..., int]) -> None:
     registered("original")
     project.write(model_registry={"compare_metrics": False})
-    subprocess.run([*PAPERMILL, "notebooks/promote.ipynb", "seen.ipynb", "-p", "apply", "True"], check=True, capture_output=True)
-    assert "Not compared: model_registry.compare_metrics is false" in Path("seen.ipynb").read_text()
+    result = run_notebook(ROOT / "notebooks" / "promote.ipynb", {"apply": True}, preloaded=True)
+    assert "Not compared: model_registry.compare_metrics is false" in result.record.read_text()
     assert ModelRegistry().get_production_model(NAME) is not None
 
 
 def test_evaluate_says_so_where_mlflow_is_off(project: Project) -> None:
     project.bundle()
     project.write(mlflow={"enabled": False})
-    subprocess.run([*PAPERMILL, "notebooks/evaluate.ipynb", "seen.ipynb"], check=True, capture_output=True)
-    assert "MLflow run: none, mlflow.enabled is false in params.yaml" in Path("seen.ipynb").read_text()
+    result = run_notebook(ROOT / "notebooks" / "evaluate.ipynb", {}, preloaded=True)
+    assert "MLflow run: none, mlflow.enabled is false in params.yaml" in result.record.read_text()
     assert len(list((project.folder / "outputs" / "results").iterdir())) == 2
