@@ -15,7 +15,7 @@ export DO_NOT_TRACK := true
 help:
 	@echo "make demo   AAPL through the whole lifecycle, on real prices (under two minutes after the installation)"
 	@echo "make test   all tests, linters, types and layers"
-	@echo "make lab    JupyterLab on notebooks/"
+	@echo "make lab    JupyterLab, on the start page notebooks/index.ipynb"
 	@echo "make ui     MLflow's own pages on the registry"
 	@echo "make server a registry for a team: MLflow's server over PostgreSQL, on this machine's loopback (PORT=5000)"
 	@echo "make test-servers  servers and clusters in full, and against an older MLflow server (2.7.1, in $(OLDER))"
@@ -68,8 +68,13 @@ QUICK ?=
 bench: $(READY)
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
+# Opens the start page, and asks nobody for news or updates: overrides.json answers the question whether it may, the options
+# below hold even for users who said yes. What is open is remembered in .venv; the settings in the home folder are read, not written.
+LAB := --LabApp.default_url=/lab/tree/notebooks/index.ipynb --LabApp.app_settings_dir=$(CURDIR)/.jupyter \
+  --LabApp.workspaces_dir=$(CURDIR)/$(VENV)/share/jupyter/lab/workspaces --LabApp.extension_manager=readonly --LabApp.news_url=None \
+  --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate
 lab: $(READY)
-	$(BIN)/jupyter lab notebooks
+	@$(BIN)/jupyter lab $(LAB) --ServerApp.root_dir=$(CURDIR)
 
 ui: $(READY)
 	@$(BIN)/fx ui
