@@ -128,7 +128,7 @@ class Overview:
 
     def _named(self, name: str) -> str:
         """Return the symbol, or the registered model where that has a name of somebody's own."""
-        symbol = symbol_of(self.ledgers[name])
+        symbol = self.ledgers[name].symbol
         return symbol if name == f"{MODEL_PREFIX}{symbol}" else name
 
 
