@@ -107,6 +107,8 @@ def test_every_notebook_by_the_uri_alone_and_no_secret_stays_anywhere(
         result = run_notebook(ROOT / "notebooks" / f"{name}.ipynb", values, preloaded=True)
         assert result.error is None, (name, result.error)
     assert "Basic " in proxy.headers["Authorization"]
+    champion = ModelRegistry().get_production_model(name_of("MSFT"))
+    assert ModelRegistry().overview().serving[name_of("MSFT")] == (champion.version if champion else None)
     with monkeypatch.context() as embedded:  # these records are of decisions elsewhere: no ledger was truncated
         embedded.delenv("MLFLOW_TRACKING_URI")
         ModelRegistry().run_registration_pipeline("MSFT")
@@ -229,8 +231,10 @@ def test_a_server_without_aliases_and_stages_takes_the_older_route(
     registry.transition_stage(name_of("GOOG"), 1, "Archived")
     assert [v.stage for v in remote().get_model_versions(name_of("GOOG"))] == ["Production", "Archived"]
     assert not remote().verify("GOOG").problems
+    assert remote().overview().serving[name_of("GOOG")] == 2
     registry.transition_stage(name_of("GOOG"), 2, "Archived")
     assert remote().get_production_model(name_of("GOOG")) is None
+    assert remote().overview().serving[name_of("GOOG")] is None
 
 
 def test_what_the_server_can_do_is_asked_once(remote: Callable[[], ModelRegistry], proxy: Proxy, older: bool) -> None:
