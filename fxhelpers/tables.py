@@ -55,6 +55,8 @@ class Table:
             for value, side, is_html in zip(values, sides, whole, strict=True):
                 cells.append(_cell("td", value if is_html else html.escape(value), side))
             lines.append(f"<tr>{''.join(cells)}</tr>")
+        if not lines:
+            lines = [f"<tr><td colspan='{len(corner) + len(columns)}' style='text-align:left'>none</td></tr>"]
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 

@@ -31,6 +31,10 @@ def test_rows_that_are_only_counted_show_no_numbers_and_names_head_their_column(
     assert re.findall(r">([^<]+)</th>", table(named)._repr_html_()) == ["version", "a", "2", "1"]
 
 
+def test_a_table_without_rows_says_so() -> None:
+    assert "<td colspan='2' style='text-align:left'>none</td>" in table(pd.DataFrame(columns=["a", "b"]))._repr_html_()
+
+
 def test_what_is_text_stays_text() -> None:
     frame = pd.DataFrame({"<b>": ["<script>"], "html": [badge("✓ pass", "#00604d")]})
     told = Table(frame, ("html",))._repr_html_()
