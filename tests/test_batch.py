@@ -18,7 +18,7 @@ from nbformat.v4 import new_notebook
 
 from fxhelpers import ModelRegistry, load_params, read_portfolio
 from fxhelpers.batch import Batch, Outcome, read_symbols, run_family
-from fxhelpers.batch.running import stop_batch
+from fxhelpers.engine import run_notebook, stop_batch
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.records import read_summary
@@ -260,6 +260,16 @@ def test_a_batch_that_is_stopped_between_two_runs_begins_nothing_more(notebook: 
     batch.begin(list(SYMBOLS), {})
     outcomes = batch.run({symbol: {} for symbol in SYMBOLS}, lambda _: stop_batch(batch.id))
     assert [outcome.status for outcome in outcomes] == ["completed", "stopped", "stopped"]
+
+
+def test_a_run_that_is_about_to_begin_when_its_batch_is_stopped_does_not(notebook: Path, project: Project) -> None:
+    """Between the last look and its kernel lie seconds, in which a Ctrl-C was lost."""
+    stop_batch("stopped-before")
+    start = time.monotonic()
+    words = {"handles_signals": False, "told": {"batch": "stopped-before"}}
+    result = run_notebook(notebook, {"symbol": "A", "seconds": 60}, preloaded=True, **words)
+    assert result.status == "interrupted"
+    assert time.monotonic() - start < 30
 
 
 def prepared(project: Project, symbols: tuple[str, ...] = SYMBOLS) -> ModelRegistry:

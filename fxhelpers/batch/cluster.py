@@ -10,7 +10,8 @@ from typing import Any
 from distributed import Client
 from joblib._dask import DaskDistributedBackend
 
-from fxhelpers.batch.one import lost, stop_batch
+from fxhelpers.batch.one import lost
+from fxhelpers.engine import stop_batch
 from fxhelpers.errors import ParamsError
 
 _PATIENCE = "10s"

@@ -5,16 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.engine import run_notebook, stop_runs
+from fxhelpers.engine import is_stopped, run_notebook
 from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import sha256
 from fxhelpers.params import NO_TELEMETRY, load_params
 from fxhelpers.processes import actor
 from fxhelpers.records import record_name
 from fxhelpers.results import Keyed
-
-_STOPPED: set[str] = set()
-"""Batches of which this process starts nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +70,6 @@ class Run:
     folder: Path
 
 
-def stop_batch(batch: str) -> None:
-    """End the runs of a batch in this process, and let none begin."""
-    _STOPPED.add(batch)
-    stop_runs(batch)
-
-
 def not_begun(run: Run) -> Outcome:
     """Return the outcome of a run whose batch was stopped first."""
     return Outcome(symbol=run.symbol, status="stopped", error="the batch was stopped before it began")
@@ -86,13 +77,13 @@ def not_begun(run: Run) -> Outcome:
 
 def lost(run: Run, error: str) -> Outcome:
     """Return the outcome of a run whose workers died, again and again, or were given up."""
-    status = "interrupted" if run.batch in _STOPPED else "failed"
+    status = "interrupted" if is_stopped(run.batch) else "failed"
     return Outcome(symbol=run.symbol, status=status, error=f"{error}; what its record tells is in {run.symbol}/")
 
 
 def run_one(run: Run) -> Outcome:
     """Run one notebook for one symbol."""
-    if run.batch in _STOPPED:
+    if is_stopped(run.batch):
         return not_begun(run)
     os.environ.update(NO_TELEMETRY)
     try:
@@ -107,7 +98,7 @@ def run_one(run: Run) -> Outcome:
             told={"batch": run.batch, "inputs_sha256": run.inputs},
         )
     except Exception as error:  # noqa: BLE001 (whatever happens to one symbol is its outcome, and stops no other)
-        status = "interrupted" if run.batch in _STOPPED else "refused" if isinstance(error, FxError) else "failed"
+        status = "interrupted" if is_stopped(run.batch) else "refused" if isinstance(error, FxError) else "failed"
         return Outcome(symbol=run.symbol, status=status, error=f"{type(error).__name__}: {error}"[:2000])
     return Outcome(
         symbol=run.symbol,

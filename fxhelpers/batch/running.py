@@ -20,8 +20,8 @@ import joblib
 from papermill.iorw import load_notebook_node, local_file_io_cwd
 
 from fxhelpers.batch.inputs import Inputs
-from fxhelpers.batch.one import Outcome, Run, not_begun, run_one, stop_batch
-from fxhelpers.engine import MARK, RunResult, as_declared, check_parameters, notebook_parameters, run_notebook
+from fxhelpers.batch.one import Outcome, Run, not_begun, run_one
+from fxhelpers.engine import MARK, RunResult, as_declared, check_parameters, notebook_parameters, run_notebook, stop_batch
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.kernels.starting import start_preloading

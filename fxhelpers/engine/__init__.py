@@ -9,7 +9,7 @@ however the run ends. Any other notebook goes to papermill's own engine.
 from papermill.engines import papermill_engines
 
 from fxhelpers.engine.checking import as_declared, check_parameters, notebook_parameters
-from fxhelpers.engine.recording import MARK, RecordEngine, stop_runs
+from fxhelpers.engine.recording import MARK, RecordEngine, is_stopped, stop_batch
 from fxhelpers.engine.running import RunResult, run_notebook
 
 __all__ = [
@@ -18,9 +18,10 @@ __all__ = [
     "RunResult",
     "as_declared",
     "check_parameters",
+    "is_stopped",
     "notebook_parameters",
     "run_notebook",
-    "stop_runs",
+    "stop_batch",
 ]
 
 papermill_engines.register("fxhelpers", RecordEngine)

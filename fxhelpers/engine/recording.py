@@ -310,11 +310,25 @@ _RUNNING: dict[RecordManager, _Client] = {}
 """Runs of this process that have a kernel, or are about to."""
 
 
-def stop_runs(batch: str | None = None) -> None:
-    """End the runs of this process, or those of a batch: kill their kernels, so that their records get closed."""
+_STOPPED: set[str] = set()
+"""Batches that were stopped: what of them is about to begin has to know, too."""
+
+
+def stop_batch(batch: str) -> None:
+    """End the runs of a batch in this process by killing their kernels, so that their records get closed; let none begin."""
+    _STOPPED.add(batch)
     for manager, client in list(_RUNNING.items()):
-        if batch is None or manager.nb.metadata[MARK]["record"].get("batch") == batch:
+        if _batch_of(manager) == batch:
             _stop(manager, client)
+
+
+def is_stopped(batch: str) -> bool:
+    """Tell whether a batch was stopped in this process."""
+    return batch in _STOPPED
+
+
+def _batch_of(manager: RecordManager) -> str:
+    return str(manager.nb.metadata[MARK]["record"].get("batch"))
 
 
 def _stop(manager: RecordManager, client: _Client) -> None:
@@ -327,7 +341,7 @@ def _stop(manager: RecordManager, client: _Client) -> None:
 
 @contextmanager
 def _stoppable(manager: RecordManager, client: _Client, *, by_signals: bool) -> Iterator[None]:
-    """Let :func:`stop_runs` end the run with a closed record, and, which only the main thread can, Ctrl-C and SIGTERM.
+    """Let :func:`stop_batch` end the run with a closed record, and, which only the main thread can, Ctrl-C and SIGTERM.
 
     The kernel is killed first: an exception that is raised in a signal
     handler can get lost in somebody's clean-up, a dead kernel cannot.
@@ -338,6 +352,8 @@ def _stoppable(manager: RecordManager, client: _Client, *, by_signals: bool) -> 
         raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
 
     _RUNNING[manager] = client
+    if is_stopped(_batch_of(manager)):  # whoever stops it looks for runs only afterwards, so one of the two sees the other
+        _stop(manager, client)
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if by_signals else {}
     try:
         yield
