@@ -4,12 +4,14 @@ import json
 import os
 import pickle
 import secrets
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import mlflow
 import nbformat
 import numpy as np
 import pytest
+import requests
 import servers
 import yaml
 from filelock import FileLock
@@ -31,6 +34,7 @@ from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.registry import RegistryClient, create_version, store_bundle
 from fxhelpers.registry.creating import StoredBundle
 from fxhelpers.registry.lock import ModelLock
+from fxhelpers.server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")
@@ -213,6 +217,30 @@ def team_server(team_folder: Path, older: str) -> str:
                 time.sleep(0.1)  # it says so once it answers
             (team_folder / "uri").write_text(server.uri)
     return (team_folder / "uri").read_text()
+
+
+@contextmanager
+def jupyterlab(home: Path, root: Path) -> Iterator[str]:
+    """Run the command of `make lab` on a folder, in a home of its own, and give its address."""
+    port = free_port()
+    make = ["make", "--no-print-directory", "--dry-run", "lab", f"BIN={Path(sys.executable).parent}"]
+    told = subprocess.run(make, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    theirs = [
+        word for word in shlex.split(told.strip().splitlines()[-1]) if "root_dir" not in word and "workspaces_dir" not in word
+    ]
+    ours = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={home}", f"--port={port}", "--ServerApp.token="]
+    command = [*theirs, *ours, "--no-browser", "--allow-root"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "MPL"))} | {"HOME": str(home)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as lab:
+        try:
+            for _ in range(300):
+                with suppress(requests.ConnectionError):
+                    requests.get(f"http://127.0.0.1:{port}/api", timeout=30).raise_for_status()
+                    break
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            lab.terminate()
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_a_lock_is_released_and_leaves_nothing(client: RegistryClient) -> None:
         with ModelLock(client, "M") as lock:
             assert "fx-lock.M" in registered_models(client)
             lock.confirm()
-    assert registered_models(client) == []
+    assert registered_models(client) == {}
 
 
 def test_who_waits_too_long_is_told_who_holds_it(client: RegistryClient) -> None:
@@ -122,7 +122,7 @@ def test_a_stolen_lock_is_remembered_so_that_a_late_thief_steals_nothing(client:
 def test_a_very_long_name_has_a_lock_too(client: RegistryClient) -> None:
     with ModelLock(client, "M" * 250) as lock:
         lock.confirm()
-    assert registered_models(client) == []
+    assert registered_models(client) == {}
 
 
 def test_one_at_a_time_among_processes(project: Project, client: RegistryClient, rounds: int) -> None:

@@ -3,25 +3,20 @@
 import ast
 import json
 import os
-import shlex
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 import requests
-from conftest import NAME, PAPERMILL, ROOT, Project
+from conftest import NAME, PAPERMILL, ROOT, Project, jupyterlab
 from nbclient import NotebookClient
 from nbconvert.filters import strip_ansi
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.iorw import load_notebook_node
-from servers import free_port
 
 from fxhelpers import ModelRegistry, errors
 from fxhelpers.engine import notebook_parameters, run_notebook
@@ -176,30 +171,12 @@ def test_evaluate_says_so_where_mlflow_is_off(project: Project) -> None:
 
 
 def test_make_lab_opens_the_start_page_and_asks_nobody_for_news(tmp_path: Path) -> None:
-    """Its own command, as make has it, in a home that is empty and stays so, but for what any server leaves there."""
-    binaries, port = Path(sys.executable).parent, free_port()
-    make = ["make", "--no-print-directory", "--dry-run", "lab", f"BIN={binaries}"]
-    told = subprocess.run(make, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    command = shlex.split(told.strip().splitlines()[-1])
-    here = [f"--LabApp.workspaces_dir={tmp_path}", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.token="]
-    env = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")} | {"HOME": str(tmp_path)}
-    with subprocess.Popen([*command, *here], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as lab:
-        try:
-            settings = f"http://127.0.0.1:{port}/lab/api/settings/@jupyterlab/apputils-extension:notification"
-            asked = answer(settings).json()["schema"]["properties"]
-            assert (asked["fetchNews"]["default"], asked["checkForUpdates"]["default"]) == ("false", False)
-            assert answer(f"http://127.0.0.1:{port}/").url.endswith("/lab/tree/notebooks/index.ipynb")
-            assert answer(f"http://127.0.0.1:{port}/lab/api/news").json() == {"news": []}
-            assert answer(f"http://127.0.0.1:{port}/lab/api/update").json() == {"notification": None}
-        finally:
-            lab.terminate()
+    """In a home that is empty and stays so, but for what any server leaves there."""
+    with jupyterlab(tmp_path, ROOT) as uri:
+        settings = requests.get(f"{uri}/lab/api/settings/@jupyterlab/apputils-extension:notification", timeout=30)
+        asked = settings.json()["schema"]["properties"]
+        assert (asked["fetchNews"]["default"], asked["checkForUpdates"]["default"]) == ("false", False)
+        assert requests.get(f"{uri}/", timeout=30).url.endswith("/lab/tree/notebooks/index.ipynb")
+        assert requests.get(f"{uri}/lab/api/news", timeout=30).json() == {"news": []}
+        assert requests.get(f"{uri}/lab/api/update", timeout=30).json() == {"notification": None}
     assert not (tmp_path / ".jupyter").exists()
-
-
-def answer(uri: str) -> requests.Response:
-    """Ask a server that may only be starting."""
-    for _ in range(300):
-        with suppress(requests.ConnectionError):
-            return requests.get(uri, timeout=30)
-        time.sleep(0.1)
-    pytest.fail(f"no answer from {uri}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import ROOT, Project
+from conftest import ROOT, Project, jupyterlab
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from fxhelpers.engine import run_notebook
@@ -109,3 +109,32 @@ def test_the_gallery_filters_ten_thousand_records(project: Project, registered: 
     page.get_by_label("To (UTC)").fill("2019-12-31")
     page.get_by_label("Kind").select_option("promote")
     assert page.locator("#count").text_content() == "998 of 10,000 records, newest first"
+
+
+def test_jupyterlab_runs_promote_and_shows_a_verdict(project: Project, registered: Callable[..., int], browser: Browser) -> None:
+    registered("regularised", stage="Production")
+    registered("lighter")
+    notebooks = project.folder / "notebooks"
+    notebooks.unlink()
+    shutil.copytree(ROOT / "notebooks", notebooks)  # JupyterLab saves what it runs
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url.partition("://")[2].partition(":")[0]))
+    with jupyterlab(project.folder / "home", project.folder) as uri:
+        page.goto(uri)
+        page.get_by_role("heading", name="Start: what is here").wait_for(timeout=60_000)
+        assert not page.get_by_text("Jupyter news").is_visible()
+        page.get_by_role("link", name="promote", exact=True).click()
+        page.get_by_role("heading", name="Promote: shall the challenger serve?").wait_for()
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.locator(".jp-OutputArea-output", has_text="KEEP").first.wait_for(timeout=90_000, state="attached")
+        summary = page.locator(".jp-OutputArea-output", has_text="champion after").last
+        summary.wait_for(timeout=60_000, state="attached")
+        assert "only shown" in str(summary.text_content())
+        figure = page.locator(".jp-RenderedImage img")
+        figure.scroll_into_view_if_needed()
+        assert figure.evaluate("image => image.naturalWidth / image.width") >= 2  # sharp on any screen
+        page.close()
+    assert asked <= {"127.0.0.1", ""}

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import threading
+from base64 import b64decode
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -72,6 +73,9 @@ def test_a_promotion_is_understood_from_its_report_alone(project: Project, regis
     images = [attributes for tag, attributes in told.tags if tag == "img"]
     assert images
     assert all("version 2" in str(image["alt"]) for image in images)
+    assert all(
+        struct.unpack(">I", b64decode(str(image["src"])[22:])[16:20]) == (2 * int(str(image["width"])),) for image in images
+    )
     assert len(page) < 1_000_000
     assert "script" not in {tag for tag, _ in told.tags}
     assert not [value for _, attributes in told.tags for value in attributes.values() if str(value).startswith("http")]

@@ -129,7 +129,7 @@ def _with_anchors(body: str) -> tuple[str, list[dict[str, str]]]:
         return f'<h2 id="{contents[-1]["id"]}">{heading[1]}</h2>'
 
     body = _HEADING.sub(anchored, body)
-    body = body.replace("<th></th>", "<td></td>")  # pandas heads the column of its index with nothing
+    body = re.sub("<th([^>]*)></th>", r"<td\1></td>", body)  # pandas heads the column of its index with nothing
     more = [{"id": "provenance", "name": "Provenance"}, {"id": "verify", "name": "How to verify it"}]
     return body, contents + more
 
