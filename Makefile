@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help demo test test-servers lint pytest stress bench lab ui server lock clean
+.PHONY: help demo test test-servers lint pytest stress bench examples lab ui server lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test-servers  servers and clusters in full, and against an older MLflow server (2.7.1, in $(OLDER))"
 	@echo "make stress hundreds of races, kills and simulated forecasters (ROUNDS=100 of each kind; more than an hour)"
 	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about 20 minutes)"
+	@echo "make examples  outputs/examples/ anew: an executed promotion, its report and a picture of it (needs Chromium)"
 	@echo "make lint   linters, types and layers only"
 	@echo "make lock   resolve requirements.lock anew"
 	@echo "make clean  remove .venv and caches; outputs/ stays"
@@ -73,6 +74,16 @@ bench: $(READY)
 LAB := --LabApp.default_url=/lab/tree/notebooks/index.ipynb --LabApp.app_settings_dir=$(CURDIR)/.jupyter \
   --LabApp.workspaces_dir=$(CURDIR)/$(VENV)/share/jupyter/lab/workspaces --LabApp.extension_manager=readonly --LabApp.news_url=None \
   --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate
+CHROMIUM ?= chromium
+# the demo's second promotion, in a folder of its own, and a picture of its report
+examples: $(READY)
+	@folder=$$(mktemp -d) && cp -R params.yaml notebooks $$folder && (cd $$folder && $(CURDIR)/$(BIN)/fx demo) \
+	  && record=$$(ls $$folder/outputs/records/AAPL/*-promote-*.ipynb | sed -n 2p) && mkdir -p outputs/examples \
+	  && cp $$record outputs/examples/promotion.ipynb && cp $${record%.ipynb}.html outputs/examples/promotion.html \
+	  && $(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=940,1180 \
+	    --screenshot=outputs/examples/promotion.png "file://$(CURDIR)/outputs/examples/promotion.html" 2> $$folder/chromium.log \
+	  && rm -rf $$folder
+
 lab: $(READY)
 	@$(BIN)/jupyter lab $(LAB) --ServerApp.root_dir=$(CURDIR)
 

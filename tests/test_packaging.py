@@ -1,5 +1,6 @@
 """What a user installs is what was declared."""
 
+import json
 import re
 import tomllib
 
@@ -9,6 +10,8 @@ from packaging.requirements import Requirement
 
 import fxhelpers
 from fxhelpers import ModelRegistry
+from fxhelpers.files import sha256
+from fxhelpers.reports.report import report_of
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 USERS_NINE = {"jupyterlab", "papermill", "mlflow", "scikit-learn", "joblib", "pandas", "matplotlib", "pyyaml", "nbval"}
@@ -55,6 +58,16 @@ def test_the_readmes_python_runs_as_written(project: Project) -> None:
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)  # noqa: S102 (our own page)
     assert hasattr(names["model"], "predict")
+
+
+def test_the_example_is_what_the_notebook_gives_today() -> None:
+    folder = ROOT / "outputs" / "examples"
+    content = (folder / "promotion.ipynb").read_bytes()
+    told = json.loads(content)["metadata"]["fxhelpers"]["record"]
+    stale = "make examples: the example is of another notebook than that in notebooks/, or of another kind of page"
+    assert told["source_sha256"] == sha256((ROOT / "notebooks" / "promote.ipynb").read_bytes()), stale
+    assert report_of(told["name"], content) == (folder / "promotion.html").read_text(), stale
+    assert told["status"] == "completed"
 
 
 def test_all_is_the_public_surface() -> None:

@@ -14,6 +14,7 @@ from fxhelpers.errors import ParamsError, PromotionRefusedError, StaleComparison
 from fxhelpers.ledger import AGAINST, Decision, Entry, named
 from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.policy import Family, Verdict
+from fxhelpers.policy.words import digits
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
 from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded
@@ -90,13 +91,12 @@ class Proposal:
         told = [f"{len(found.frame.days)} days, {found.first_day[:10]} to {found.last_day[:10]}"]
         gains = found.gains()
         for _, row in gains[gains["forecast"] == found.challenger].iterrows():
-            told.append(
-                f"against {row['versus']} the RMSE is {_sided(row['gain'])} (95 % interval: {_sided(row['low'])} to "
-                f"{_sided(row['high'])}; p = {row['p']:.2g}), and a true gain of {row['detectable']:.2%} would be found four "
-                "times out of five"
-                if math.isfinite(row["gain"])
-                else f"against {row['versus']} nothing could be tested: {row['why']}"
-            )
+            if not math.isfinite(row["gain"]):
+                told.append(f"against {row['versus']} nothing could be tested: {row['why']}")
+                continue
+            interval = f"95 % interval: {_sided(row['low'])} to {_sided(row['high'])}; p = {digits(row['p'])}"
+            found_gain = f"a true gain of {100 * row['detectable']:.3g} % would be found four times out of five"
+            told.append(f"against {row['versus']} the RMSE is {_sided(row['gain'])} ({interval}), and {found_gain}")
         return f"{'; '.join(told)}."
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
@@ -283,7 +283,7 @@ def _challenger(registry: RegistryClient, name: str, symbol: str, champion: Mode
 
 def _sided(gain: float) -> str:
     """Return a gain, a fraction, as where an RMSE lies."""
-    return f"{abs(gain):.2%} {'lower' if gain >= 0 else 'higher'}"
+    return f"{100 * abs(gain):.3g} % {'lower' if gain >= 0 else 'higher'}"
 
 
 def _facts(proposal: Proposal) -> dict[str, Any]:

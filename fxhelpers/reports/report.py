@@ -136,12 +136,17 @@ def _with_anchors(body: str) -> tuple[str, list[dict[str, str]]]:
 
 def _badges(told: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str]]:
     """Return what came of the run, the most important first."""
+    result, verdict = summary.get("result"), summary.get("verdict")
     if told["status"] != "completed":
-        words = [told["status"]]
-    else:
-        words = [summary[key] for key in ("result", "verdict") if summary.get(key)] or ["completed"]
-    against = ["against the verdict"] if summary.get("override") else []
-    return [{"text": word.upper(), "look": word.split()[0]} for word in dict.fromkeys(words + against)]
+        return [_badge(told["status"])]
+    badges = [_badge(result)] if result else []
+    badges += [_badge(verdict, f"verdict: {verdict}" if result else verdict)] if verdict else []
+    badges += [_badge("against", "against the verdict")] if summary.get("override") else []
+    return badges or [_badge("completed")]
+
+
+def _badge(look: str, text: str | None = None) -> dict[str, str]:
+    return {"text": (text or look).upper(), "look": look.split(maxsplit=1)[0]}
 
 
 def _glance(told: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:
