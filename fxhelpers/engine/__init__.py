@@ -9,8 +9,9 @@ however the run ends. Any other notebook goes to papermill's own engine.
 from papermill.engines import papermill_engines
 
 from fxhelpers.engine.checking import as_declared, check_parameters, notebook_parameters
-from fxhelpers.engine.recording import MARK, RecordEngine, is_stopped, stop_batch
+from fxhelpers.engine.recording import MARK, RecordEngine
 from fxhelpers.engine.running import RunResult, run_notebook
+from fxhelpers.engine.stopping import is_stopped, stop_batch
 
 __all__ = [
     "MARK",

@@ -3,17 +3,15 @@
 import json
 import os
 import secrets
-import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import nbformat
@@ -26,6 +24,7 @@ from traitlets.config import Config
 
 from fxhelpers.engine.checking import check_run
 from fxhelpers.engine.provenance import provenance
+from fxhelpers.engine.stopping import stoppable
 from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
@@ -264,7 +263,8 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         )
         threading.Thread(target=import_module, args=("fxhelpers.reports.report",)).start()  # while the kernel starts
         main = threading.current_thread() is threading.main_thread()
-        with _stoppable(nb_man, client, by_signals=main if handles_signals is None else handles_signals):
+        batch = nb_man.nb.metadata[MARK]["record"].get("batch")
+        with stoppable(nb_man, client, batch, by_signals=main if handles_signals is None else handles_signals):
             client.execute(env={**os.environ, **_kernel_environment(nb_man)})
 
 
@@ -304,63 +304,6 @@ def _kernel_environment(manager: RecordManager) -> dict[str, str]:
         "FX_JOURNAL": str(manager.journal),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # another one would leave a record without figures
     }
-
-
-_RUNNING: dict[RecordManager, _Client] = {}
-"""Runs of this process that have a kernel, or are about to."""
-
-
-_STOPPED: set[str] = set()
-"""Batches that were stopped: what of them is about to begin has to know, too."""
-
-
-def stop_batch(batch: str) -> None:
-    """End the runs of a batch in this process by killing their kernels, so that their records get closed; let none begin."""
-    _STOPPED.add(batch)
-    for manager, client in list(_RUNNING.items()):
-        if _batch_of(manager) == batch:
-            _stop(manager, client)
-
-
-def is_stopped(batch: str) -> bool:
-    """Tell whether a batch was stopped in this process."""
-    return batch in _STOPPED
-
-
-def _batch_of(manager: RecordManager) -> str:
-    return str(manager.nb.metadata[MARK]["record"].get("batch"))
-
-
-def _stop(manager: RecordManager, client: _Client) -> None:
-    manager.stopped = True
-    pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
-    if pid:
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)  # it leads a group of its own, with all that it started
-
-
-@contextmanager
-def _stoppable(manager: RecordManager, client: _Client, *, by_signals: bool) -> Iterator[None]:
-    """Let :func:`stop_batch` end the run with a closed record, and, which only the main thread can, Ctrl-C and SIGTERM.
-
-    The kernel is killed first: an exception that is raised in a signal
-    handler can get lost in somebody's clean-up, a dead kernel cannot.
-    """
-
-    def stop(signum: int, _frame: FrameType | None) -> NoReturn:
-        _stop(manager, client)
-        raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(128 + signum)
-
-    _RUNNING[manager] = client
-    if is_stopped(_batch_of(manager)):  # whoever stops it looks for runs only afterwards, so one of the two sees the other
-        _stop(manager, client)
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if by_signals else {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        del _RUNNING[manager]
 
 
 def _now() -> datetime:

@@ -1,7 +1,8 @@
 """Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
 
 from fxhelpers.promotion.deciding import DECISION_TAG
-from fxhelpers.promotion.proposals import Proposal, look, promote, propose
+from fxhelpers.promotion.proposal import Proposal
+from fxhelpers.promotion.proposals import look, promote, propose
 from fxhelpers.promotion.registration import Registration, register, transition
 from fxhelpers.promotion.retention import Retention, retain
 from fxhelpers.promotion.rollback import roll_back
