@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,9 +225,9 @@ def _run_batch(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Run a notebook for many symbols, keep the record of all of it, and say how it ended."""
-    if not (options["no_preload"] or options["cluster"]):
-        start_preloading()  # while this process imports, too
     with _quick_imports():
+        if not (options["no_preload"] or options["cluster"]):
+            start_preloading()  # while this process imports, too
         from rich.console import Console
 
         from fxhelpers.batch import Batch, Display, keep_portfolio, read_symbols, run_family
@@ -264,12 +265,23 @@ def _run_batch(
 
 @contextmanager
 def _quick_imports() -> Iterator[None]:
-    """Import without a grammar of addresses that jsonschema takes a second to build, for a check that no notebook needs."""
+    """Import without a grammar of addresses that jsonschema takes a second to build, for a check that no notebook needs.
+
+    A Ctrl-C waits until that is done: an exception in the middle of an import
+    can get lost.
+    """
     from fxhelpers.processes import uncollected
 
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # this is how Python is told that it is not there
-    with uncollected():
-        yield
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
+    try:
+        with uncollected():
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str, Any]:

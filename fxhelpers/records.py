@@ -14,6 +14,9 @@ from fxhelpers.results import rows_html, shown
 PORTFOLIO = "_portfolio"
 """Folder of the records that are of no symbol, but of a whole batch; no ticker is called so."""
 
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a file raises that is no record, or a torn one."""
+
 _FOLDER_ID = ".folder"
 SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
 

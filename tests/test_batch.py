@@ -246,11 +246,11 @@ def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
 
 @pytest.mark.parametrize("seconds", [0.7, 3.0])
 def test_ctrl_c_at_any_moment_of_the_start_is_no_traceback(notebook: Path, project: Project, seconds: float) -> None:
-    command = [FX, "run", "probe.ipynb", "--symbols", "A,B,C,D", "-p", "seconds", "60"]
+    command = [FX, "run", "probe.ipynb", "--symbols", "A,B,C,D", "-p", "seconds", "600"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(seconds)
     os.killpg(running.pid, signal.SIGINT)
-    _, errors = running.communicate(timeout=20)
+    _, errors = running.communicate(timeout=60)  # far less than the notebook takes; other tests have the processor too
     assert running.returncode in {1, 130}
     assert "Traceback" not in errors
 

@@ -19,8 +19,9 @@ from PIL import Image
 
 from fxhelpers import ModelRegistry
 from fxhelpers.engine import RunResult, run_notebook
+from fxhelpers.records import SUMMARY_MIME
 from fxhelpers.registry.ledgers import fetch
-from fxhelpers.reports import add_record, rebuild_gallery
+from fxhelpers.reports import add_decision, add_record, note_models, rebuild_gallery, standing
 from fxhelpers.reports.report import report_of, write_missing_reports
 
 
@@ -111,8 +112,14 @@ def test_a_failed_run_shows_its_error_first_and_the_traceback_behind_it(project:
     assert "has no version to compare" in str(card["text"])
 
 
-def make_record(project: Project, name: str, *outputs: nbformat.NotebookNode, symbol: str = "AAPL") -> Path:
-    told = {"name": name, "symbol": symbol, "status": "completed", "started": "2026-11-23T10:00:00.000+00:00"}
+def make_record(project: Project, name: str, *outputs: nbformat.NotebookNode, symbol: str = "AAPL", **more: object) -> Path:
+    told: dict[str, object] = {
+        "name": name,
+        "symbol": symbol,
+        "status": "completed",
+        "started": "2026-11-23T10:00:00.000+00:00",
+        **more,
+    }
     cells = [
         new_markdown_cell("# A title: what?\n\ntext"),
         new_markdown_cell("## One"),
@@ -139,10 +146,61 @@ def test_what_a_notebook_prints_cannot_become_a_part_of_the_page(project: Projec
     assert "script" not in {tag for tag, _ in told.tags}
     assert "<script>alert(1)</script>" in told.seen
     policy = next(a["content"] for tag, a in told.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # also what cells show as HTML runs nothing
+    safe = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+    assert policy == safe  # also what cells show as HTML runs nothing
     add_record(record)
     (card,) = lines(project, "records")
     assert card["name"] == f"AAPL/{record.name}"
+
+
+def test_what_is_no_summary_of_ours_ends_no_run(project: Project) -> None:
+    odd = {"result": 42, "verdict": float("nan"), "reason": 5, "version": [1]}
+    record = make_record(
+        project, "20261123T100000Z-probe-1.ipynb", new_output("display_data", {"text/plain": "odd", SUMMARY_MIME: odd})
+    )
+    assert "42" in Text(report_of(record.name, record.read_bytes())).seen
+    for foreign in ("[]", "5", '{"metadata": []}', "{"):
+        (record.parent / f"{len(foreign)}.ipynb").write_text(foreign)
+    rebuild_gallery(record.parent.parent)
+    assert [card["verdict"] for card in lines(project, "records")] == ["nan"]
+    assert write_missing_reports(record.parent.parent) == 1
+
+
+def test_a_run_that_failed_after_its_decision_says_so(project: Project) -> None:
+    told = {"status": "failed", "error": "boom", "decisions": [[NAME, "run"]]}
+    record = make_record(project, "20261123T100000Z-probe-1.ipynb", **told)
+    assert "may have moved the champion. fx history AAPL tells" in Text(report_of(record.name, record.read_bytes())).seen
+    add_record(record)
+    assert "had begun a decision" in str(lines(project, "records")[0]["text"])
+
+
+def test_the_report_of_a_run_that_is_at_work_is_left_to_it(project: Project) -> None:
+    record = make_record(project, "20261123T100000Z-probe-1.ipynb", status="running")
+    assert write_missing_reports(record.parent.parent) == 0
+
+
+def test_a_decision_that_comes_late_does_not_turn_the_gallery_back(project: Project, registered: Callable[..., int]) -> None:
+    registered("regularised", stage="Production")
+    registered("lighter", stage="Production")
+    registry, folder = ModelRegistry(), project.folder / "outputs" / "records"
+    ledger = registry.history("AAPL").ledger
+    first, *_, last = ledger.decisions
+    for decision in (last, first):
+        add_decision(folder, decision)
+    old = {**standing(ledger, 1), "decided": first.time, "verified": {"time": "now", "problems": []}}
+    note_models(folder, [old])
+    (model,) = lines(project, "models")
+    assert (model["champion"], model["verified"]) == (2, {"time": "now", "problems": []})
+
+
+def test_a_page_of_somebody_else_is_left_alone(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    record = make_record(project, "20261123T100000Z-probe-1.ipynb")
+    page = record.parent.parent / "index.html"
+    page.write_text("my own")
+    with caplog.at_level(logging.WARNING):
+        add_record(record)
+    assert page.read_text() == "my own"
+    assert "somebody else" in caplog.text
 
 
 def test_the_same_record_gives_the_same_report_and_missing_ones_are_made(project: Project) -> None:

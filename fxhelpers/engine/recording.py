@@ -134,8 +134,10 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
             try:
                 self._report()
             finally:
-                self._seal(client)
-                add_record(self.record)
+                try:
+                    self._seal(client)
+                finally:
+                    add_record(self.record)
 
     def _report(self) -> None:
         """Write the page for people; all that it says is in the record."""

@@ -149,6 +149,8 @@ class Decision(Keyed):
             told = f"{named(self.to_version)} serves now, {named(self.from_version)} did before{against}"
         elif not self.run_id:
             told = f"nothing; this only shows that {f'version {self.version} would serve' if self._would_move else stays}"
+        elif self.outcome is None:
+            told = f"the {self.kind} is open: it is at work, or was interrupted"
         elif self.result in {"refused", "registered"}:
             told = f"version {self.version} was {self.result}: {stays}"
         else:
@@ -168,6 +170,8 @@ class Decision(Keyed):
             return "Nothing is to be undone: no champion was moved."
         if self.from_version is None:
             return f'ModelRegistry().transition_stage("{self.model_name}", {self.to_version}, "Archived"), as none served before.'
+        if self.model_name != f"{MODEL_PREFIX}{self.symbol}":  # fx rollback takes a symbol
+            return f'ModelRegistry().transition_stage("{self.model_name}", {self.from_version}, "Production")'
         return f"fx rollback {self.symbol} --version {self.from_version} --reason TEXT"
 
     def _repr_html_(self) -> str:

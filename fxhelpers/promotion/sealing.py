@@ -43,11 +43,11 @@ def seal_record(
             if file.exists():
                 attach(registry, name, run_id, file, RECORD_FOLDER)
         sealed = _seal(registry, name, run_id, facts, why=error or "The run ended without an outcome.")
-        if sealed:
-            add_decision(record.parent.parent, sealed)
         if sealed and sealed.version is not None:
             tags = {RECORD_TAG: str(facts["record"]), RECORD_DIGEST_TAG: str(facts["sha256"])}
             registry.annotate(name, sealed.version, tags=tags)
+        if sealed:
+            add_decision(record.parent.parent, sealed)
 
 
 def seal_run(status: str, error: str | None) -> None:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from filelock import FileLock
 from fxhelpers.files import write_atomic
 from fxhelpers.ledger import AGAINST, Decision, Ledger
 from fxhelpers.processes import utc_now
-from fxhelpers.records import read_summary, record_name, report_path
+from fxhelpers.records import UNREADABLE, read_summary, record_name, report_path
 from fxhelpers.reports.templates import page_template
 
 logger = logging.getLogger(__name__)
@@ -29,10 +30,11 @@ PAGE = "index.html"
 
 _LOCK, _LOCK_SECONDS = ".index.lock", 60
 _LONGEST = 240  # characters of a reason
-_TOLD = ("verdict", "result", "version", "override", "champion_before", "champion_after")
+_TOLD = ("verdict", "result", "version", "override")
 _MOST_REIGNS = 50
 _MARKS = {"override": AGAINST.lower(), None: "without a decision"}
 _BLOCKS = ("records", "models")
+_NAME = re.compile(r'\{"(?:name|model)":"((?:[^"\\]|\\.)*)"')
 _Lines = dict[str, dict[str, str]]  # of each block: lines of JSON by what they are about
 
 
@@ -48,7 +50,7 @@ def add_record(record: Path) -> None:
 
     def add(held: _Lines) -> None:
         if held["records"]:
-            held["records"][record_name(record)] = _line(_card(record))
+            held["records"][_key(record_name(record))] = _line(_card(record))
         else:
             held["records"] = _all_cards(folder)
 
@@ -67,14 +69,18 @@ def add_decision(folder: Path, decision: Decision) -> None:
     """
 
     def add(held: _Lines) -> None:
-        told = _told(held["models"].get(decision.model_name, "{},"))
+        told = _told(held["models"].get(_key(decision.model_name), "{},"))
+        if decision.outcome is None or told.get("decided", "") > decision.time:
+            return  # a later one is known already
         told |= {"model": decision.model_name, "symbol": decision.symbol, "decided": decision.time, "asof": utc_now()}
+        if not decision.moved_at and told.get("champion") != decision.to_version:
+            told |= {"champion": decision.to_version, "since": None, "record": None}
         if decision.moved_at:
             reigns = [[*reign[:2], reign[2] or decision.moved_at, *reign[3:]] for reign in told.get("reigns", [])]
             reigns.append([decision.to_version, decision.moved_at, None, _MARKS.get(decision.rests_on, "")])
             told |= {"champion": decision.to_version, "since": decision.moved_at, "record": decision.record}
             told["reigns"] = reigns[-_MOST_REIGNS:]
-        held["models"][decision.model_name] = _line(told)
+        held["models"][_key(decision.model_name)] = _line({"model": decision.model_name, **told})
 
     _change(folder, add)
 
@@ -93,8 +99,10 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
 
     def note(held: _Lines) -> None:
         for told in models:
-            before = _told(held["models"].get(told["model"], "{},"))
-            held["models"][told["model"]] = _line({**before, **told})
+            before = _told(held["models"].get(_key(told["model"]), "{},"))
+            older = before.get("decided", "") > (told.get("decided") or "")  # decided since it was looked at
+            whole = {**told, **before, "verified": told.get("verified")} if older else {**before, **told}
+            held["models"][_key(told["model"])] = _line({"model": told["model"], **whole})
 
     _change(folder, note)
 
@@ -158,21 +166,29 @@ def _change(folder: Path, change: Callable[[_Lines], None], *, heal: bool = Fals
             held = _read(page, heal=heal)
             change(held)
             write_atomic(page, _page(held).encode())
-    except (OSError, ValueError, LookupError) as error:
+    except UNREADABLE as error:
         logger.warning("the gallery %s cannot be brought up to date: %s (fx records makes it anew)", page, error)
 
 
 def _read(page: Path, *, heal: bool) -> _Lines:
     """Return what the page holds; nothing where there is none, or none of ours; ``heal`` leaves out what is damaged."""
     text = page.read_text(encoding="utf-8", errors="replace") if page.exists() else ""
+    if text and _marks(_BLOCKS[0])[0] not in text:
+        msg = "it is a page of somebody else's; move it away"
+        raise ValueError(msg)
     lines = {block: _between(text, *_marks(block)).splitlines() for block in _BLOCKS}
     if heal:
         lines = {block: [line for line in found if _is_whole(line)] for block, found in lines.items()}
-    damaged = [line for found in lines.values() for line in found if not (line.startswith('{"') and line.endswith("},"))]
+    damaged = [line for found in lines.values() for line in found if not (_NAME.match(line) and line.endswith("},"))]
     if damaged:
         msg = f"a line of it is damaged: {damaged[0][:60]}"
         raise ValueError(msg)
-    return {block: {line.split('"', 4)[3]: line for line in found} for block, found in lines.items()}
+    return {block: {_NAME.match(line)[1]: line for line in found} for block, found in lines.items()}  # type: ignore[index]
+
+
+def _key(name: str) -> str:
+    """Return a name as it stands in a line."""
+    return json.dumps(name)[1:-1].replace("<", "\\u003c")
 
 
 def _told(line: str) -> dict[str, Any]:
@@ -181,8 +197,8 @@ def _told(line: str) -> dict[str, Any]:
 
 def _is_whole(line: str) -> bool:
     try:
-        return bool(_told(line))
-    except ValueError:
+        return bool(_NAME.match(line) and _told(line))
+    except UNREADABLE:
         return False
 
 
@@ -216,7 +232,9 @@ def _frame() -> str:
 
 def _line(told: Mapping[str, Any]) -> str:
     """Return one line of JSON that begins with its name, holds no end of a script, and leaves out what is not known."""
-    text = json.dumps({key: value for key, value in told.items() if value not in (None, "", False)}, separators=(",", ":"))
+    text = json.dumps(
+        {key: value for key, value in told.items() if value not in (None, "", False)}, separators=(",", ":"), allow_nan=False
+    )
     return text.replace("<", "\\u003c") + ","
 
 
@@ -224,8 +242,8 @@ def _all_cards(folder: Path) -> dict[str, str]:
     cards: dict[str, str] = {}
     for record in sorted(folder.glob("*/*.ipynb")):
         try:
-            cards[record_name(record)] = _line(_card(record))
-        except (ValueError, LookupError, OSError) as error:
+            cards[_key(record_name(record))] = _line(_card(record))
+        except UNREADABLE as error:
             logger.warning("%s is left out of the gallery, it cannot be read: %s", record, error)
     return cards
 
@@ -235,7 +253,9 @@ def _card(record: Path) -> dict[str, Any]:
     nb = json.loads(record.read_bytes())
     about = nb["metadata"]["fxhelpers"]
     told, summary = about["record"], read_summary(nb) or {}
-    text = told.get("error") or summary.get("reason") or summary.get("decided") or ""
+    text = str(told.get("error") or summary.get("reason") or summary.get("decided") or "")
+    if told.get("decisions") and not summary:
+        text = f"It had begun a decision (fx history). {text}"
     return {
         "name": record_name(record),
         "symbol": told.get("symbol"),
@@ -243,8 +263,7 @@ def _card(record: Path) -> dict[str, Any]:
         "status": told["status"],
         "started": told["started"][:19],
         "actor": told.get("actor"),
-        **{key: summary.get(key) for key in _TOLD},
-        "decides": bool(told.get("decisions")),
+        **{key: str(summary[key]) for key in _TOLD if summary.get(key)},
         "report": report_path(record).exists(),
         "text": f"{text[: _LONGEST - 1]}…" if len(text) > _LONGEST else text,
     }

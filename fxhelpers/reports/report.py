@@ -1,5 +1,6 @@
 """The report of a record: one page without code, for people who decide."""
 
+import html
 import json
 import logging
 import re
@@ -13,7 +14,7 @@ import nbformat
 from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.files import sha256, write_atomic
-from fxhelpers.records import read_summary, report_path
+from fxhelpers.records import UNREADABLE, read_summary, report_path
 from fxhelpers.reports.templates import page_template
 from fxhelpers.results import shown
 
@@ -44,7 +45,7 @@ def write_report(record: Path) -> Path:
 
 
 def write_missing_reports(folder: Path) -> int:
-    """Write the reports of records that have none: those of earlier releases, and of runs that were killed.
+    """Write the reports of records that have none, as those of earlier releases; what runs has its own written when it ends.
 
     Parameters
     ----------
@@ -59,9 +60,10 @@ def write_missing_reports(folder: Path) -> int:
     made = 0
     for record in (record for record in sorted(folder.glob("*/*.ipynb")) if not report_path(record).exists()):
         try:
-            write_report(record)
-            made += 1
-        except (ValueError, LookupError, OSError) as error:
+            if json.loads(record.read_bytes())["metadata"]["fxhelpers"]["record"]["status"] != "running":
+                write_report(record)
+                made += 1
+        except (*UNREADABLE, nbformat.ValidationError) as error:
             logger.warning("%s gets no report, it cannot be read: %s", record, error)
     return made
 
@@ -125,7 +127,7 @@ def _with_anchors(body: str) -> tuple[str, list[dict[str, str]]]:
     contents: list[dict[str, str]] = []
 
     def anchored(heading: re.Match[str]) -> str:
-        contents.append({"id": f"section-{len(contents) + 1}", "name": re.sub("<.*?>", "", heading[1])})
+        contents.append({"id": f"section-{len(contents) + 1}", "name": html.unescape(re.sub("<.*?>", "", heading[1]))})
         return f'<h2 id="{contents[-1]["id"]}">{heading[1]}</h2>'
 
     body = _HEADING.sub(anchored, body)
@@ -136,7 +138,7 @@ def _with_anchors(body: str) -> tuple[str, list[dict[str, str]]]:
 
 def _badges(told: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str]]:
     """Return what came of the run, the most important first."""
-    result, verdict = summary.get("result"), summary.get("verdict")
+    result, verdict = (str(summary.get(key) or "").strip() for key in ("result", "verdict"))
     if told["status"] != "completed":
         return [_badge(told["status"])]
     badges = [_badge(result)] if result else []
@@ -152,11 +154,19 @@ def _badge(look: str, text: str | None = None) -> dict[str, str]:
 def _glance(told: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:
     """Return what a reader wants to know first."""
     rows = {"It ended in an error": told["error"]} if told.get("error") else {}
+    if told.get("decisions") and not summary:
+        rows["Decided"] = (
+            f"Not known from here: the run had begun a decision, which may have moved the champion. {_ask(told)} tells."
+        )
     rows |= {label: shown(summary[key]) for key, label in _GLANCE.items() if summary.get(key)}
     agreed = f", approved by {summary['approved_by']}" if summary.get("approved_by") else ""
     by = {"By": f"{told.get('actor', 'unknown')}{agreed}, on {told['started'][:10]} at {told['started'][11:16]} UTC"}
     before = {key: rows.pop(key) for key in ("It ended in an error", "Decided", "Why") if key in rows}
     return before | by | rows
+
+
+def _ask(told: dict[str, Any]) -> str:
+    return f"fx history {told['symbol']}" if told.get("symbol") else "fx verify"
 
 
 def _provenance(nb: Any, told: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:  # noqa: ANN401
