@@ -21,7 +21,7 @@ from fxhelpers.files import write_atomic
 from fxhelpers.ledger import AGAINST, Decision, Ledger
 from fxhelpers.processes import utc_now
 from fxhelpers.records import UNREADABLE, read_summary, record_name, report_path
-from fxhelpers.reports.templates import page_template
+from fxhelpers.reports.pages import page_template
 
 logger = logging.getLogger(__name__)
 

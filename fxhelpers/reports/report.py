@@ -15,7 +15,7 @@ from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.files import sha256, write_atomic
 from fxhelpers.records import UNREADABLE, read_summary, report_path
-from fxhelpers.reports.templates import page_template
+from fxhelpers.reports.pages import page_template
 from fxhelpers.results import shown
 
 logger = logging.getLogger(__name__)
