@@ -18,7 +18,7 @@ help:
 	@echo "make lab    JupyterLab, on the start page notebooks/index.ipynb"
 	@echo "make ui     MLflow's own pages on the registry"
 	@echo "make server a registry for a team: MLflow's server over PostgreSQL, on this machine's loopback (PORT=5000)"
-	@echo "make test-servers  servers, clusters and the README's commands in full, and against an older MLflow server (2.7.1, in $(OLDER))"
+	@echo "make test-servers  what takes minutes: servers, clusters, the README's commands; then against an older MLflow server (2.7.1, in $(OLDER))"
 	@echo "make stress hundreds of races, kills and simulated forecasters (ROUNDS=100 of each kind; more than an hour)"
 	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about 20 minutes)"
 	@echo "make examples  outputs/examples/ anew: an executed promotion, its report and a picture of it (needs Chromium)"
@@ -57,7 +57,7 @@ $(OLDER)/.ready: tests/mlflow-2.7.1.lock
 	@touch $@
 
 test-servers: $(READY) $(OLDER)/.ready
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_servers.py tests/test_cluster.py tests/test_readme.py --servers
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests --servers
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_servers.py tests/test_faults.py --older-mlflow $(CURDIR)/$(OLDER)/bin/mlflow
 
 ROUNDS ?= 100

@@ -48,12 +48,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--older-mlflow", default="", help="the mlflow command of an older server's environment; make test-servers")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes its time, or with --servers all else; `make test-servers` and `make stress` do it."""
+    slow = [item for item in items if "thorough" in getattr(item, "fixturenames", ())]
+    if config.getoption("--servers"):
+        config.hook.pytest_deselected(items=[item for item in items if item not in slow])
+        items[:] = slow
+    elif not (config.getoption("--older-mlflow") or config.getoption("--rounds") > 2):
+        for item in slow:
+            item.add_marker(pytest.mark.skip(reason="make test-servers"))
+
+
 @pytest.fixture
-def thorough(request: pytest.FixtureRequest) -> None:
+def thorough() -> None:
     """For what takes its time: only `make test-servers` and `make stress` do it."""
-    option = request.config.getoption
-    if not (option("--servers") or option("--older-mlflow") or option("--rounds") > 2):
-        pytest.skip("make test-servers")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

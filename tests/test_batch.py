@@ -180,6 +180,7 @@ def test_a_kernel_that_dies_while_it_starts_stops_no_other(
     assert sorted(outcome.status for outcome in run(notebook)) == ["completed", "completed", "failed"]
 
 
+@pytest.mark.usefixtures("thorough")
 def test_promotions_are_run_again_once_something_else_was_decided(project: Project) -> None:
     registry = prepared(project, ("IBM",))
     look = {"symbols": ("IBM",), "resume": True}

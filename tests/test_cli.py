@@ -40,6 +40,7 @@ def test_a_refused_promotion_is_a_completed_run_unless_promotion_is_required(
     assert "verdict  promote" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")
 
 
+@pytest.mark.usefixtures("thorough")
 def test_runs_side_by_side_do_not_meet(project: Project) -> None:
     """Kernels of one folder once shared their sockets: one run's answers came to the other."""
     command = [FX, "run", "train", "--quiet", "-p", "overrides", "{max_iter: 5}", "-p", "symbol"]

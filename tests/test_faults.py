@@ -89,6 +89,7 @@ def test_registering_the_same_bundle_at_once_makes_one_version(arena: Project, r
     assert problems() == []
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_first_start_of_six_processes_on_an_empty_registry_works(
     project: Project, trained: dict[str, Path], request: pytest.FixtureRequest, database: str

@@ -91,6 +91,7 @@ def test_figures_are_drawn_whatever_backend_the_caller_has(
     assert len(images) == 2
 
 
+@pytest.mark.usefixtures("thorough")
 def test_both_ways_give_the_same_outputs_to_the_last_pixel(project: Project, registered: Callable[..., int]) -> None:
     registered("original")
     registered("regularised", stage="Production")
@@ -115,6 +116,7 @@ print(result.status, flush=True)
 """
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_script_without_a_guard_is_not_run_again(probe: Callable[..., Path], project: Project) -> None:
     (project.folder / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py", str(probe("print(__name__)"))]
@@ -123,6 +125,7 @@ def test_a_script_without_a_guard_is_not_run_again(probe: Callable[..., Path], p
     assert done.stderr == ""
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_kernel_ends_with_a_runner_that_was_killed(
     probe: Callable[..., Path], project: Project, number: signal.Signals

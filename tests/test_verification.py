@@ -408,6 +408,7 @@ def test_the_history_tells_who_was_in_production_on_a_day(story: Path) -> None:
         assert message in fx("history", "AAPL", "--at", wrong, code=1)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_rollback_and_its_undoing_take_one_command_each(story: Path) -> None:
     registry = ModelRegistry()
     assert registry.rollback("AAPL").reason.startswith(f"{NAME}: no version was in Production before version 1")
