@@ -26,6 +26,10 @@ from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+IS_PROMPT = "mlflow.prompt.is_prompt"
+ANY_MODEL = f"name != '{IS_PROMPT}'"
+"""A search that names MLflow's mark of prompts: to any other it adds one for that tag, by which older servers find nothing."""
+
 ALIAS_TAG = "fx.alias."
 """Begins the tag of a registered model that is its alias, where a server knows none."""
 

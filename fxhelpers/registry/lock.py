@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 
 from fxhelpers.errors import LockedError, LockLostError, RegistryError
 from fxhelpers.processes import actor, has_ended, process_identity
-from fxhelpers.registry.client import RegistryClient, quoted
+from fxhelpers.registry.client import ANY_MODEL, RegistryClient, quoted
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class ModelLock:
     def _steal(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
         if _rename(client, self.name, self._tomb(tags.get("fx.token", "unknown"))):
             logger.warning("%s: took the lock of %s, who did not release it", self._model, self._owner)
-        for old in client.search_registered_models(f"name LIKE {quoted(self.name + '.%')}"):
+        for old in client.search_registered_models(f"name LIKE {quoted(self.name + '.%')} AND {ANY_MODEL}"):
             buried = float(old.last_updated_timestamp or old.creation_timestamp) / 1000  # a rename counts as an update
             if old.name.startswith(f"{self.name}.") and time.time() - buried > _KEPT_SECONDS:
                 _delete(client, old.name)

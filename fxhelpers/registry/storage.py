@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from fxhelpers.registry.calls import all_pages
-from fxhelpers.registry.client import ALIAS_TAG, CHAMPION, RegistryClient
+from fxhelpers.registry.client import ALIAS_TAG, ANY_MODEL, CHAMPION, IS_PROMPT, RegistryClient
 from fxhelpers.registry.creating import FILES
 from fxhelpers.registry.models import PIPELINE
 from fxhelpers.registry.version import ModelVersion
@@ -31,7 +31,8 @@ def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
 def registered_models(registry: RegistryClient) -> dict[str, int | None]:
     """Return the version in Production of every registered model, None where there is none; locks are among the models."""
     with registry.session("list the registered models") as client:
-        found = list(all_pages(lambda token: client.search_registered_models(max_results=1000, page_token=token)))
+        whole = all_pages(lambda token: client.search_registered_models(ANY_MODEL, max_results=1000, page_token=token))
+        found = [model for model in whole if model.tags.get(IS_PROMPT) != "true"]
     champions = {str(model.name): model.aliases.get(CHAMPION) for model in found}
     tagged = {str(model.name): model.tags.get(f"{ALIAS_TAG}{CHAMPION}") for model in found}
     if any(tagged.values()) and not registry.connection.aliases:
