@@ -6,6 +6,7 @@ import pickle
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background, and so its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKEND="agg")
 
 from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
