@@ -14,10 +14,8 @@ from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledgers
 from fxhelpers.registry.storage import registered_models
+from fxhelpers.reports import PAGE
 from fxhelpers.tables import Table, link, paragraphs
-
-GALLERY = "index.html"
-"""The page in the folder of records that shows them all."""
 
 _LONG = 140
 """Characters of a reason; its record has all of it."""
@@ -91,7 +89,7 @@ class Overview:
     @property
     def gallery(self) -> "Gallery":
         """The page that shows all records."""
-        return Gallery(self.records / GALLERY)
+        return Gallery(self.records / PAGE)
 
     def summary(self) -> dict[str, Any]:
         """Return what there is, in single values."""

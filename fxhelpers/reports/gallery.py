@@ -72,7 +72,7 @@ def add_decision(folder: Path, decision: Decision) -> None:
         told = _told(held["models"].get(_key(decision.model_name), "{},"))
         if decision.outcome is None or told.get("decided", "") > decision.time:
             return  # a later one is known already
-        told |= {"model": decision.model_name, "symbol": decision.symbol, "decided": decision.time, "asof": utc_now()}
+        told |= {"symbol": decision.symbol, "decided": decision.time, "asof": utc_now()}
         if not decision.moved_at and told.get("champion") != decision.to_version:
             told |= {"champion": decision.to_version, "since": None, "record": None}
         if decision.moved_at:
