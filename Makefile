@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help demo test test-servers lint pytest stress bench examples lab ui server lock clean
+.PHONY: help ours demo test test-servers lint pytest stress bench examples lab ui server lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,10 +26,22 @@ help:
 	@echo "make lock   resolve requirements.lock anew"
 	@echo "make clean  remove .venv and caches; outputs/ stays"
 
-$(LOCKED): requirements.lock
+# Only what is marked as made here is filled, emptied or removed: an environment gets its mark, with an old date, as soon as
+# there is one, and today's date when it is whole.
+named = $($(1):%/=%)
+foreign = [ -L "$(named)" ] || { [ -e "$(named)" ] && [ ! -e "$(named)/$(2)" ] && [ -n "$$(ls -A "$(named)")" ]; }
+refuse = if $(foreign); then echo "$(named) is a link, or holds what this Makefile did not make, and would be emptied: \
+  move it away, or name another folder, such as make $(1)=$(named)-fx" >&2; exit 1; fi
+create = $(PYTHON) -m venv --clear $(@D) && touch -t 200001010000 $@
+
+ours:
+	@$(call refuse,VENV,$(notdir $(LOCKED)))
+	@$(call refuse,OLDER,.ready)
+
+$(LOCKED): requirements.lock | ours
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found %s (choose one: make PYTHON=python3.12 …)" % sys.version.split()[0])'
 	@echo "Setting up $(VENV) (once; a few minutes)"
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(create)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
@@ -50,9 +62,9 @@ pytest: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 OLDER := .venv-mlflow-2.7.1
-$(OLDER)/.ready: tests/mlflow-2.7.1.lock
+$(OLDER)/.ready: tests/mlflow-2.7.1.lock | ours
 	@echo "Setting up $(OLDER): the older server that DagsHub runs"
-	@$(PYTHON) -m venv --clear $(OLDER)
+	@$(create)
 	@$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
@@ -100,5 +112,5 @@ lock: $(READY)
 	printf 'mlflow==2.7.1\nsqlalchemy<2.1\nsetuptools<81\n' | $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet - -o tests/mlflow-2.7.1.lock
 
-clean:
+clean: ours
 	rm -rf $(VENV) $(OLDER) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,9 +1,15 @@
 """What a user installs is what was declared."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
+import pytest
 import yaml
 from conftest import ROOT, Project
 from packaging.requirements import Requirement
@@ -68,6 +74,51 @@ def test_the_example_is_what_the_notebook_gives_today() -> None:
     assert told["source_sha256"] == sha256((ROOT / "notebooks" / "promote.ipynb").read_bytes()), stale
     assert report_of(told["name"], content) == (folder / "promotion.html").read_text(), stale
     assert told["status"] == "completed"
+
+
+def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run make in a copy of what it reads, where pip finds no package."""
+    (folder / "tests").mkdir(exist_ok=True)
+    for name in ("Makefile", "requirements.lock", "pyproject.toml", "tests/mlflow-2.7.1.lock"):
+        shutil.copy(ROOT / name, folder / name)
+    command = ["make", *words, f"PYTHON={sys.executable}"]
+    env = {**os.environ, "PIP_NO_INDEX": "1"}
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, env=env, timeout=120)
+
+
+@pytest.mark.parametrize("words", [("demo",), ("test-servers",), ("clean",), ("demo", "VENV=.venv/")])
+@pytest.mark.parametrize("kind", ["link", "link to one of ours", "folder", "file"])
+def test_make_refuses_an_environment_that_it_did_not_make(tmp_path: Path, words: tuple[str, ...], kind: str) -> None:
+    folder = tmp_path / "project"
+    environment = folder / (".venv-mlflow-2.7.1" if "servers" in words[0] else ".venv")
+    theirs = tmp_path / "theirs" if "link" in kind else environment
+    folder.mkdir()
+    if kind == "file":
+        theirs.write_text("precious")
+    else:
+        theirs.mkdir()
+        for name in ("precious", *((".locked", ".ready") if "ours" in kind else ())):
+            (theirs / name).write_text("precious")
+    if theirs != environment:
+        environment.symlink_to(theirs)
+    done = make(folder, *words)
+    assert done.returncode
+    assert "did not make, and would be emptied: move it away, or name another folder, such as make " in done.stderr
+    assert (theirs if kind == "file" else theirs / "precious").read_text() == "precious"
+    assert environment.is_symlink() == ("link" in kind)
+
+
+@pytest.mark.usefixtures("thorough")
+def test_make_empties_and_removes_what_it_made(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in (".locked", "left"):
+        (tmp_path / "mine" / name).touch()
+    os.utime(tmp_path / "mine" / ".locked", (0, 0))
+    assert "No matching distribution found" in make(tmp_path, "demo", "VENV=mine").stderr
+    assert not (tmp_path / "mine" / "left").exists()
+    assert (tmp_path / "mine" / ".locked").stat().st_mtime < (tmp_path / "requirements.lock").stat().st_mtime  # so it goes on
+    assert make(tmp_path, "clean", "VENV=mine").returncode == 0
+    assert not (tmp_path / "mine").exists()
 
 
 def test_all_is_the_public_surface() -> None:
