@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from fxhelpers.engine import RunResult
     from fxhelpers.ledger import Reign
+    from fxhelpers.params import Params
 
 REFUSED = 3
 """Exit status of ``fx run --require-promotion`` where the verdict is another."""
@@ -114,7 +115,9 @@ def history(symbol: str, at: str | None, form: str | None) -> None:
     """Tell which version of SYMBOL was in Production when, who decided it and why."""
     from fxhelpers.model_registry import ModelRegistry
 
-    told = ModelRegistry().history(symbol)
+    registry = ModelRegistry()
+    told = registry.history(symbol)
+    _say_registry(registry.params)
     for doubt in told.doubts:
         click.echo(f"Warning: {doubt}", err=True)
     if at is not None:
@@ -137,7 +140,9 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
     from fxhelpers.model_registry import ModelRegistry
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    found = ModelRegistry().verify(symbol, deep=deep, repair=repair)
+    registry = ModelRegistry()
+    found = registry.verify(symbol, deep=deep, repair=repair)
+    _say_registry(registry.params)
     if as_json:
         click.echo(found.to_json())
     else:
@@ -196,7 +201,7 @@ def ui(port: int) -> None:
     from fxhelpers.registry import RegistryClient
 
     _ = RegistryClient(params).experiment_id  # makes the database, so that the first look is not an error
-    click.echo(f"MLflow on http://127.0.0.1:{port} (Ctrl-C ends it)", err=True)
+    click.echo(f"MLflow on http://127.0.0.1:{port}, over {params.mlflow.tracking_uri} (Ctrl-C ends it)", err=True)
     os.environ["MLFLOW_BACKEND_STORE_URI"] = params.registry_uri  # an argument would show a password to whoever types ps
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 (no shell, our own interpreter)
@@ -297,9 +302,15 @@ def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str,
 
 
 def _tell(result: "RunResult") -> None:
-    """Print what a notebook's summary says, and where its record is."""
-    for key, value in {**(result.summary or {}), "saved as": shown_path(result.record)}.items():
+    """Print what a notebook's summary says, for which registry it ran, and where its record is."""
+    where = {"registry": result.registry or "none (mlflow.enabled is false)", "saved as": shown_path(result.record)}
+    for key, value in {**(result.summary or {}), **where}.items():
         click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
+
+
+def _say_registry(params: "Params") -> None:
+    """Say which registry was asked, where it disturbs no program that reads the answer."""
+    click.echo(f"Registry: {params.mlflow.tracking_uri}", err=True)
 
 
 def _tell_reigns(reigns: list["Reign"], at: str, form: str | None) -> None:

@@ -35,12 +35,15 @@ class History:
         Folder of records.
     doubts : tuple of str
         Why the ledger may not tell all; empty where nothing speaks against it.
+    uri : str
+        Where the registry is, without credentials.
     """
 
     symbol: str
     ledger: Ledger
     records: Path
     doubts: tuple[str, ...]
+    uri: str
 
     def at(self, when: str) -> list[Reign]:
         """Return who was in Production on a day, or at a moment.
@@ -83,7 +86,7 @@ class History:
     def to_json(self) -> str:
         """Return all of it as JSON: reigns, decisions with all their entries, and doubts."""
         decisions = [{"run_id": d.run_id, **{e.entry: json.loads(e.to_json()) for e in d.entries}} for d in self.ledger.decisions]
-        whole = {"symbol": self.symbol, "model": self.ledger.name, "doubts": self.doubts}
+        whole = {"symbol": self.symbol, "model": self.ledger.name, "registry": self.uri, "doubts": self.doubts}
         return json.dumps({**whole, "reigns": [dict(r) for r in self.ledger.reigns()], "decisions": decisions}, indent=2)
 
     def to_csv(self) -> str:
@@ -110,7 +113,8 @@ def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
     if now != ledger.champion:
         told = f"In Production is {now or 'no version'}, the last decision says {ledger.champion or 'none'}"
         doubts.append(f"{told}: it was changed without a decision, or one was interrupted: fx verify {symbol}")
-    return History(symbol=symbol, ledger=ledger, records=registry.params.paths.records, doubts=tuple(doubts))
+    records = registry.params.paths.records
+    return History(symbol=symbol, ledger=ledger, records=records, doubts=tuple(doubts), uri=registry.uri)
 
 
 def record_link(records: Path, record: str | None) -> str:

@@ -99,6 +99,7 @@ class Portfolio(Keyed):
             "notebook": about["notebook"],
             "parameters": ", ".join(f"{key} = {value}" for key, value in about["parameters"].items()) or "-",
             "begun": f"{about['time']} by {about['actor']}",
+            **({"registry": about["registry"]} if about.get("registry") else {}),
             "ran": f"on {about['cluster'] or 'this machine'}, {shown(self.seconds)} s",
             "came to": ", ".join(f"{count} {what}" for what, count in self.counts.items()),
         }

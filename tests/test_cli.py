@@ -28,6 +28,7 @@ def test_a_run_prints_its_summary_and_where_it_was_saved(project: Project) -> No
     (record,) = project.records("IBM")
     assert "version  1" in printed
     assert "created  yes" in printed
+    assert f"registry  sqlite:///{project.folder}/outputs/registry/mlflow.db" in printed
     assert f"saved as  outputs/records/IBM/{record.name}" in printed
 
 
@@ -63,6 +64,22 @@ def test_settings_elsewhere_still_find_the_projects_notebooks(
     assert len(list((elsewhere.parent / "outputs" / "models").iterdir())) == 2
 
 
+def test_every_run_says_which_registry_it_was_for(project: Project) -> None:
+    """The users' document names a repository on DagsHub and no URI; a run that needs no registry runs without a token."""
+    project.settings["mlflow"] = {"enabled": True, "dagshub_username": "TheAditya-10", "dagshub_repo": "ForesightX"}
+    project.write()
+    uri = "https://dagshub.com/TheAditya-10/ForesightX.mlflow"
+    assert f"registry  {uri}" in fx("run", "train", "-p", "overrides", "{max_iter: 2}")
+    printed = fx("run", "register", code=1)
+    assert f"registry  {uri}" in printed
+    assert "DAGSHUB_TOKEN not found in environment variables" in printed
+    for record in project.records():
+        assert json.loads(record.read_text())["metadata"]["fxhelpers"]["record"]["registry"] == uri
+        assert uri in record.with_suffix(".html").read_text()
+    project.write(mlflow={"enabled": False})
+    assert "registry  none (mlflow.enabled is false)" in fx("run", "evaluate")
+
+
 def test_a_password_in_the_registrys_uri_is_in_no_record(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:s3cret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -92,6 +109,13 @@ def test_a_killed_kernel_is_one_line_and_leaves_its_record(project: Project) -> 
         (["run", "promte"], "no notebook 'promte' (did you mean 'promote'?)"),
         (["run", "train", "-p", "symbol", "FB"], "PriceDataError: FB (sample): 196 days"),
         (["run", "train", "-p", "symbl", "IBM"], "unknown parameter 'symbl' (did you mean 'symbol'?)"),
+        (["run", "train", "-p", "overrides", "{alpha: 1, alpha: 2}"], "the key 'alpha' is there twice, on line 1 twice"),
+        (
+            ["run", "compare", "-p", "gates", "[{id: g, min: 1, min: 2}]"],
+            "parameter gates: '[{id: g, min: 1, min: 2}]': the key 'min'",
+        ),
+        (["run", "compare", "-p", "challengers", "[3"], "parameter challengers: '[3': cannot be read as YAML"),
+        (["run", "train", "--symbols", "IBM", "-p", "overrides", "{a: 1, a: 2}"], "the key 'a' is there twice"),
     ],
 )
 def test_errors_are_one_line_and_exit_with_one(project: Project, arguments: list[str], message: str) -> None:

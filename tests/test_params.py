@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project
 
-from fxhelpers import load_params
-from fxhelpers.errors import ParamsError
+from fxhelpers import ModelRegistry, load_params
+from fxhelpers.errors import ParamsError, RegistryUnavailableError
 from fxhelpers.params import check_symbol, safe_uri
 
 
@@ -45,6 +45,19 @@ def test_no_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytes
         ("mlflow: {tracking_uri: dagshub}", "needs mlflow.dagshub_username and mlflow.dagshub_repo"),
         ("- a list", "found list"),
         ("a: [", "cannot be read as YAML"),
+        ("prices: {start: 2005-02-30}", "cannot be read as YAML: day is out of range"),
+        (
+            "mlflow: {dagshub_username: someone}",
+            "dagshub_username is that of a repository on DagsHub, which needs mlflow.dagshub_repo",
+        ),
+        (
+            "mlflow: {dagshub_repo: models}",
+            "dagshub_repo is that of a repository on DagsHub, which needs mlflow.dagshub_username",
+        ),
+        ("prices: {source: csv}\n\nmlflow: {}\nprices:\n  source: sample", "the key 'prices' is there twice, on lines 1 and 4"),
+        ("training:\n  models:\n    a:\n      alpha: 1\n      'alpha': 2", "the key 'alpha' is there twice, on lines 4 and 5"),
+        ("promotion: {gates: [{id: g, id: h}]}", "the key 'id' is there twice, on line 1 twice"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a", "the key '<<' is there twice, on lines 3 and 4"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_place_and_the_remedy(project: Project, text: str, message: str) -> None:
@@ -55,9 +68,24 @@ def test_a_wrong_file_is_refused_with_the_place_and_the_remedy(project: Project,
     assert str(path) in str(caught.value)
 
 
-def test_the_users_own_sections_are_understood_as_written(project: Project) -> None:
-    path = project.folder / "documented.yaml"
+def test_merged_keys_are_given_once(project: Project) -> None:
+    """Those of another mapping give way to a mapping's own, in every order of reading."""
+    path = project.folder / "merged.yaml"
     path.write_text("""
+training:
+  model: c
+  models:
+    a: &a {hidden_layer_sizes: [4], alpha: 1}
+    b: &b {<<: *a, alpha: 2}
+    c: {<<: *b, alpha: 3}
+    d: {<<: [*a, *b], max_iter: 7}
+""")
+    models = load_params(path).training.models
+    assert [models[name].alpha for name in "abcd"] == [1, 2, 3, 1]
+    assert {tuple(model.hidden_layer_sizes) for model in models.values()} == {(4,)}
+
+
+DOCUMENTED = """
 model_registry:
   track_experiments: true
   save_artifacts: true
@@ -70,10 +98,45 @@ mlflow:
   dagshub_username: 'TheAditya-10'
   dagshub_repo: 'ForesightX'
   experiment_name: 'MLP_Stock_Prediction'
-""")
-    params = load_params(path)
-    assert params.model_registry.default_stage == "Staging"
-    assert params.mlflow.tracking_uri == f"sqlite:///{project.folder}/outputs/registry/mlflow.db"
+"""
+"""The configuration of the users' own document, to the letter."""
+
+
+def test_the_users_own_sections_are_understood_as_written(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    path = project.folder / "documented.yaml"
+    path.write_text(DOCUMENTED)
+    registry = ModelRegistry(path)
+    assert registry.params.model_registry.default_stage == "Staging"
+    assert registry.params.mlflow.tracking_uri == "https://dagshub.com/TheAditya-10/ForesightX.mlflow"
+    assert "DAGSHUB_TOKEN not found in environment variables" in caplog.text
+    assert "Model registry will not be available" in caplog.text
+    with pytest.raises(RegistryUnavailableError, match="DAGSHUB_TOKEN not found"):
+        registry.get_model_versions("MLP_Stock_Predictor_AAPL")
+
+
+@pytest.mark.parametrize(
+    ("mlflow", "uri"),
+    [
+        ("", "sqlite:///{folder}/outputs/registry/mlflow.db"),
+        ("{dagshub_username: '', dagshub_repo: ''}", "sqlite:///{folder}/outputs/registry/mlflow.db"),
+        ("{dagshub_username: a, dagshub_repo: b}", "https://dagshub.com/a/b.mlflow"),
+        ("{tracking_uri: '', dagshub_username: a, dagshub_repo: b}", "https://dagshub.com/a/b.mlflow"),
+        ("{tracking_uri: dagshub, dagshub_username: a, dagshub_repo: b}", "https://dagshub.com/a/b.mlflow"),
+        ("{tracking_uri: 'sqlite:///my.db', dagshub_username: a, dagshub_repo: b}", "sqlite:///{folder}/my.db"),
+        ("{tracking_uri: 'http://host:5000', dagshub_username: a}", "http://host:5000"),
+    ],
+)
+def test_what_is_written_says_which_registry_it_is(project: Project, mlflow: str, uri: str) -> None:
+    path = project.folder / "some.yaml"
+    path.write_text(f"mlflow: {mlflow or '{}'}\n")
+    assert load_params(path).mlflow.tracking_uri == uri.format(folder=project.folder)
+
+
+def test_a_given_uri_wins_over_names_that_are_not_whole(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = project.folder / "some.yaml"
+    path.write_text("mlflow: {dagshub_username: a}\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://registry.example:5000")
+    assert load_params(path).mlflow.tracking_uri == "https://registry.example:5000"
 
 
 def test_paths_start_at_the_file_not_at_the_current_folder(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

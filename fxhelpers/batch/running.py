@@ -90,7 +90,7 @@ class Batch:
         given = as_declared(known, parameters)
         check_parameters(known, given, self.params)
         about = {"batch": self.id, "notebook": self.kind, "symbols": symbols, "actor": actor()}
-        where = {"registry": self.params.mlflow.tracking_uri, "cluster": self._cluster}
+        where = {"registry": self.params.mlflow.tracking_uri if self.params.mlflow.enabled else None, "cluster": self._cluster}
         self.note(**about, **where, parameters=given, jobs=None if self._cluster else self._jobs, **facts)
         return given
 

@@ -9,7 +9,7 @@ from typing import Any
 from papermill.translators import papermill_translators
 from papermill.utils import find_first_tagged_cell_index
 
-from fxhelpers.errors import FxError, ParamsError, RunRefusedError
+from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.params import (
     Params,
     check_symbol,
@@ -110,13 +110,16 @@ def _params_for(source: Path) -> Path:
 
 def as_declared(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Read text from a command line as the types that a notebook declares; leave what cannot be for the check."""
-    return {name: _typed(value, known[name].inferred_type_name) if name in known else value for name, value in given.items()}
+    return {k: _typed(k, value, known[k].inferred_type_name) if k in known else value for k, value in given.items()}
 
 
-def _typed(value: object, expected: str) -> object:
+def _typed(name: str, value: object, expected: str) -> object:
     if not isinstance(value, str) or expected not in _TYPES or expected == "str":
         return value
     try:
         return float(value) if expected == "float" else yaml_value(value)
-    except (ParamsError, ValueError):
-        return value
+    except ValueError as error:
+        if expected not in {"list", "dict"}:
+            return value
+        msg = f"parameter {name}: {error}. Nothing was run."
+        raise RunRefusedError(msg) from error

@@ -289,7 +289,7 @@ def _begin(nb: Any, params: Params, folder: str, told: Mapping[str, Any]) -> Pat
     nb.metadata[MARK]["record"] = {
         "name": name,
         "symbol": None if "folder" in nb.metadata[MARK] else folder,
-        "registry": params.mlflow.tracking_uri,
+        "registry": params.mlflow.tracking_uri if params.mlflow.enabled else None,
         "status": "running",
         "started": now.isoformat(timespec="milliseconds"),
         **told,

@@ -34,6 +34,9 @@ class RunResult:
         The error that ended it.
     seconds : float
         From start to end.
+    registry : str or None
+        URI of the registry that the run was for, without credentials; None
+        where MLflow is switched off.
     """
 
     record: Path
@@ -41,6 +44,7 @@ class RunResult:
     summary: dict[str, Any] | None
     error: str | None
     seconds: float
+    registry: str | None
 
 
 def run_notebook(
@@ -114,6 +118,7 @@ def run_notebook(
         summary=read_summary(nb),
         error=nb.metadata[MARK]["record"].get("error"),
         seconds=float(nb.metadata.papermill["duration"]),
+        registry=nb.metadata[MARK]["record"]["registry"],
     )
 
 

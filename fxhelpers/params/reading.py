@@ -16,8 +16,43 @@ from fxhelpers.params.promotion import PromotionParams, TriedGates
 from fxhelpers.params.sections import FILE_NAME, Params, PathsParams, secrets_in
 from fxhelpers.params.words import looks_secret, unknown_key
 
+_EMBEDDED = "sqlite:///outputs/registry/mlflow.db"
+"""The registry of a file that names none."""
+
 _FOLDERS = ("PWD", "OLDPWD")  # of the shell; elsewhere the word means a password
 _SHORTEST_SECRET = 8  # characters; a shorter one may stand in any text
+
+
+_NO_VALUES = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")  # the keys << and =
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's reader, which refuses a key that a mapping has twice; by itself it takes the last one, silently."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode | None:
+        """Compose a mapping and look at its own keys, before those of others are merged into it."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[object, int] = {}
+        for key in (key for key, _ in (node.value if node else ()) if isinstance(key, yaml.ScalarNode)):
+            name = key.value if key.tag in _NO_VALUES else self.construct_object(key)  # type: ignore[no-untyped-call]
+            line = key.start_mark.line + 1
+            if name in lines:
+                where = f"on line {line} twice" if lines[name] == line else f"on lines {lines[name]} and {line}"
+                msg = f"the key {key.value!r} is there twice, {where}; keep one of them"
+                raise ParamsError(msg)
+            lines[name] = line
+        return node
+
+
+def _read_yaml(text: str) -> object:
+    """Return what YAML says; :class:`ParamsError` in one line where it is none, or a mapping has a key twice."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 (a safe one)
+    except ParamsError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 30th of February
+        msg = f"cannot be read as YAML: {' '.join(str(error).split())}"
+        raise ParamsError(msg) from error
 
 
 def load_params(path: str | Path | None = None) -> Params:
@@ -34,24 +69,28 @@ def load_params(path: str | Path | None = None) -> Params:
     -------
     Params
         With absolute paths. ``MLFLOW_TRACKING_URI`` in the environment wins
-        over ``mlflow.tracking_uri``; ``DAGSHUB_TOKEN`` comes from the
+        over ``mlflow.tracking_uri``, and that over the two names of a
+        repository on DagsHub; without any of these the registry is a SQLite
+        file. ``DAGSHUB_TOKEN`` comes from the
         environment or from a ``.env`` file beside ``params.yaml``.
 
     Raises
     ------
     ParamsError
         No such file, not YAML, an unknown key (the nearest known one is
-        named) or a value that does not fit.
+        named), a key that is there twice, or a value that does not fit.
     """
     file = Path(path).resolve() if path else find_params_file()
     try:
-        text = file.read_text(encoding="utf-8")
-        raw = yaml.safe_load(text)
+        raw = _read_yaml(file.read_text(encoding="utf-8"))
+    except ParamsError as error:
+        msg = f"{file}: {error}"
+        raise ParamsError(msg) from error
     except FileNotFoundError as error:
         msg = f"{file}: no such file; FX_PARAMS or the path given has to name a params.yaml"
         raise ParamsError(msg) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        msg = f"{file}: cannot be read as YAML: {error}"
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{file}: cannot be read: {error}"
         raise ParamsError(msg) from error
     if raw is not None and not isinstance(raw, dict):
         msg = f"{file}: sections such as `mlflow:` are expected at the top, found {type(raw).__name__}"
@@ -138,9 +177,9 @@ def _password_in(value: str) -> str:
 def yaml_value(text: str) -> object:
     """Read one value as ``params.yaml`` would: ``3``, ``true``, ``{alpha: 10}``; :class:`ParamsError` where it is none."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        msg = f"{text!r} is not a value: {error}"
+        return _read_yaml(text)
+    except ParamsError as error:
+        msg = f"{text!r:.80}: {error}"
         raise ParamsError(msg) from error
 
 
@@ -157,18 +196,21 @@ def _resolve(params: Params, file: Path) -> Params:
     base = file.parent
     paths = PathsParams(**{name: base / value for name, value in params.paths})
     prices = params.prices.model_copy(update={"folder": base / params.prices.folder})
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.mlflow.tracking_uri
+    names = {name: getattr(params.mlflow, name) for name in ("dagshub_username", "dagshub_repo")}
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.mlflow.tracking_uri or ("dagshub" if any(names.values()) else _EMBEDDED)
     try:
         urlsplit(uri)
     except ValueError as error:
         msg = f"{file}: mlflow.tracking_uri, or MLFLOW_TRACKING_URI in the environment, is no address: {error}"
         raise ParamsError(msg) from None  # it may hold a password
     if uri == "dagshub":
-        missing = [k for k in ("dagshub_username", "dagshub_repo") if not getattr(params.mlflow, k)]
+        missing = " and ".join(f"mlflow.{name}" for name, value in names.items() if not value)
         if missing:
-            msg = f"{file}: mlflow.tracking_uri is dagshub, which needs mlflow.{' and mlflow.'.join(missing)} too"
+            given = next((f"mlflow.{name} is that of a repository on DagsHub" for name, value in names.items() if value), "")
+            why = given or "mlflow.tracking_uri is dagshub"
+            msg = f"{file}: {why}, which needs {missing} too; or let mlflow.tracking_uri name another registry"
             raise ParamsError(msg)
-        uri = f"https://dagshub.com/{params.mlflow.dagshub_username}/{params.mlflow.dagshub_repo}.mlflow"
+        uri = "https://dagshub.com/{dagshub_username}/{dagshub_repo}.mlflow".format(**names)
     elif uri.startswith("sqlite:///") and not os.environ.get("MLFLOW_TRACKING_URI"):
         uri = f"sqlite:///{base / uri.removeprefix('sqlite:///')}"
     mlflow = params.mlflow.model_copy(update={"tracking_uri": safe_uri(uri)})

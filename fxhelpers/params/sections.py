@@ -129,7 +129,7 @@ class MlflowParams(Section):
     """Where the registry is."""
 
     enabled: bool = True
-    tracking_uri: str = "sqlite:///outputs/registry/mlflow.db"
+    tracking_uri: str = ""
     dagshub_username: str = ""
     dagshub_repo: str = ""
     experiment_name: str = Field(default="MLP_Stock_Prediction", min_length=1)
@@ -249,6 +249,8 @@ class Params(Section):
         """The setting that says where the registry is."""
         if os.environ.get("MLFLOW_TRACKING_URI"):
             return f"MLFLOW_TRACKING_URI in the environment (it wins over mlflow.tracking_uri in {self.file})"
+        if self.is_dagshub:
+            return f"mlflow.tracking_uri, dagshub_username and dagshub_repo in {self.file}"
         return f"mlflow.tracking_uri in {self.file}"
 
     @property

@@ -64,7 +64,7 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
         standings.append({**standing(ledger, champion.version if champion else None), "verified": looked})
     note_models(registry.params.paths.records, standings)
     findings.sort(key=lambda finding: finding.level == "note")
-    return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings))
+    return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings), uri=registry.uri)
 
 
 def known_models(registry: RegistryClient, name: str | None = None) -> list[str]:

@@ -49,12 +49,15 @@ class Verification(Keyed):
         checked too.
     findings : tuple of Finding
         Problems first.
+    uri : str
+        Where the registry is, without credentials.
     """
 
     models: tuple[str, ...]
     decisions: int
     deep: bool
     findings: tuple[Finding, ...]
+    uri: str
 
     @property
     def problems(self) -> list[Finding]:
@@ -75,5 +78,5 @@ class Verification(Keyed):
 
     def to_json(self) -> str:
         """Return all of it as JSON."""
-        whole = {"models": self.models, "decisions": self.decisions, "deep": self.deep}
+        whole = {"registry": self.uri, "models": self.models, "decisions": self.decisions, "deep": self.deep}
         return json.dumps({**whole, "findings": [dict(finding) for finding in self.findings]}, indent=2)
