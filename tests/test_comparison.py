@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -195,6 +196,22 @@ def test_so_few_resamples_are_drawn_as_the_level_needs() -> None:
     assert good.p < 0.0001
     (bad,) = bootstrap_test(target, champion, forecaster(target, 0, 2).to_frame("a"), level)
     assert bad.resamples == 1_000
+    assert level.stages(1) == [1_000, 10_000, 50_000]  # as many as leave it open, no more
+    assert level.stages(20) == [1_000, 10_000, 50_000]
+    assert level.stages(21) == replace(level, alpha=4e-6).stages(1) == [1_000]  # a million could not show it: the tail does
+
+
+def test_p_at_a_level_that_resamples_cannot_show_is_that_of_diebold_and_mariano() -> None:
+    target = returns(500)
+    champion = forecaster(target, 0, 1)
+    crowd = pd.DataFrame({"a": forecaster(target, 0.5, 2), "b": forecaster(target, 0, 3)})
+    question = Question(test="stationary_bootstrap", versus="champion", alpha=1e-6, margin=0.01)
+    scaled = target - 1.01 * (target - champion)
+    expected = max(diebold_mariano_test(target, scaled, crowd["a"], lags=lags, harvey_adj=True).pvalue / 2 for lags in (0, 8))
+    good, bad = bootstrap_test(target, champion, crowd, question)
+    assert (good.tail, good.p_alone, good.p) == (True, expected, 2 * expected)
+    assert (bad.tail, bad.resamples) == (False, 10_000)
+    assert bad.p > 0.01
 
 
 def test_a_margin_asks_whether_a_forecast_is_not_worse_by_more() -> None:

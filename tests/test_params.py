@@ -56,7 +56,7 @@ def test_no_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytes
         ),
         ("prices: {source: csv}\n\nmlflow: {}\nprices:\n  source: sample", "the key 'prices' is there twice, on lines 1 and 4"),
         ("training:\n  models:\n    a:\n      alpha: 1\n      'alpha': 2", "the key 'alpha' is there twice, on lines 4 and 5"),
-        ("promotion: {gates: [{id: g, id: h}]}", "the key 'id' is there twice, on line 1 twice"),
+        ("promotion: {gates: [{id: g, id: h}]}", "the key 'id' is there twice, on line 1;"),
         ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a", "the key '<<' is there twice, on lines 3 and 4"),
     ],
 )

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from statsmodels.tsa.stattools import diebold_mariano_test
 
 from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, Question, compare
+from fxhelpers.comparison.bootstrap import tail
 from fxhelpers.errors import ParamsError
 from fxhelpers.params import EvaluationParams, GateParams, PromotionParams
 from fxhelpers.params.promotion import GATE_KEYS
@@ -237,14 +238,55 @@ def test_later_attempts_are_judged_by_what_is_left_of_alpha() -> None:
     )
 
 
-def test_a_level_that_no_bootstrap_can_reach_is_not_evaluated() -> None:
+def test_p_far_above_the_level_is_a_refusal_however_fine_the_level_is() -> None:
     target = returns(300)
-    gate = {"id": "superior", "test": "stationary_bootstrap", "versus": "champion", "alpha": 1e-9}
     frame = frame_of(forecaster(target, 0, 1), forecaster(target, 0, 2), target)
-    policy = PromotionParams.model_validate({"gates": [gate], "attempts": "ignore"})
-    verdict = judge(compare(frame, questions(policy, 1)), policy)
-    assert results(verdict)["superior"] == "not evaluated"
-    assert "finer than 10,000 resamples can tell" in verdict.reason
+    for attempt in (22, 60, 224, 3_000):
+        verdict = verdict_on(frame, attempt=attempt)
+        assert (verdict.outcome, results(verdict)["superior"], results(verdict)["skill"]) == ("keep", "fail", "warn")
+        assert "it is not significantly better than the champion, version 1 (p = " in verdict.reason
+    assert next(a for a in compare(frame, questions(QUICK, 3_000)).answers if a.resamples).resamples == 1_000
+
+
+@pytest.mark.parametrize("others", [0, 4])
+def test_a_strong_gain_is_promoted_at_any_attempt(others: int) -> None:
+    target = returns(800)
+    crowd = [forecaster(target, 0, seed) for seed in range(10, 10 + others)]
+    frame = frame_of(forecaster(target, 0.4, 1), forecaster(target, 0, 2), target, *crowd)
+    more = [{"id": test[:3], "test": test, "alpha": 0.05} for test in ("diebold_mariano", "pesaran_timmermann")]
+    more[0]["versus"] = "champion"
+    for attempt in (224, 300):
+        verdict = verdict_on(frame, with_gates(*more), attempt)
+        assert verdict.outcome == "promote", (attempt, verdict.reason)
+    comparison = compare(frame, questions(with_gates(), 300))
+    answer = comparison.answer("stationary_bootstrap", "champion")
+    assert answer is not None
+    assert (answer.tail, answer.resamples) == (True, 1_000)
+    assert answer.p < 0.05 / 300 / 301
+    assert "too few for the level: p from Student's tail" in comparison.tests_frame()["resamples"].iloc[0]
+
+
+def test_too_few_resamples_for_a_level_are_not_evaluated_only_where_p_may_lie_below_it() -> None:
+    """As where a comparison that was made for one level is held against another."""
+    target = returns(600)
+    asked = [Question(test="stationary_bootstrap", versus="champion", resamples=1_000)]
+    policy = with_gates()
+    for skill, result in ((0.4, "not evaluated"), (0.0, "fail")):
+        verdict = judge(
+            compare(frame_of(forecaster(target, skill, 1), forecaster(target, 0, 2), target), asked), policy, attempt=300
+        )
+        assert results(verdict)["superior"] == result
+    assert "p may lie below" not in verdict.reason
+
+
+def test_no_p_is_zero_however_great_the_gain() -> None:
+    """A family of symbols, adjusted together, takes p above zero only."""
+    target = returns(4_000)
+    frame = frame_of(target * 0.999, forecaster(target, 0, 2) * 10, target)
+    gates = [{"id": "dm", "test": "diebold_mariano", "versus": "champion", "alpha": 0.05}]
+    verdict = in_family(frame, Family(fdr=0.1, symbols=2), with_gates(*gates), attempt=300)
+    assert all(answer.p > 0 for answer in compare(frame, questions(with_gates(*gates), 300)).answers if not answer.why)
+    Family.read({"fdr": 0.1, "symbols": 2, "p": {"XYZ": verdict.p_attempt}})
 
 
 @pytest.mark.parametrize(
@@ -309,6 +351,7 @@ def test_a_level_that_no_bootstrap_can_reach_is_not_evaluated() -> None:
         ({"policy": "best"}, "promotion.policy"),
         ({"attempts": "forget"}, "promotion.attempts"),
         ({"evaluation": {"min_days": 0}}, r"promotion\.evaluation\.min_days"),
+        ({"evaluation": {"min_days": 119}}, r"30 days reject 10 % at a level of 5 %\); at least 120 are needed, found 119"),
         ({"evaluation": {"min_day": 9}}, "the nearest known one is 'min_days'"),
     ],
 )
@@ -382,6 +425,20 @@ def test_twenty_five_looks_at_an_equal_forecaster_rarely_promote_it(rounds: int)
             for k, n in enumerate(range(260, 860, 24), 1)
         )
     assert promoted / times <= most(times)
+
+
+def test_at_levels_of_late_attempts_equal_forecasters_are_promoted_no_more_often_than_those_say(rounds: int) -> None:
+    """p from the tail, on as few days as a policy may ask for; `make stress` draws tens of thousands."""
+    times, p = 250 * rounds, []
+    for seed in range(times):
+        target = returns(120, seed)
+        p.append(tail(target, forecaster(target, 0.1, seed + 10**6), forecaster(target, 0.1, seed)))
+    for level in (0.01, 0.001, 0.0001):
+        assert np.mean(np.array(p) < level) <= most(times, level)
+    for seed in range(10 * rounds):
+        target = returns(260, seed)
+        frame = frame_of(forecaster(target, 0.1, seed), forecaster(target, 0.1, seed + 10**6), target)
+        assert not is_promoted(frame, with_gates(), attempt=224)
 
 
 def test_a_real_gain_is_found_about_as_often_as_by_diebold_and_mariano(rounds: int) -> None:

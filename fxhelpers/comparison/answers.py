@@ -9,7 +9,10 @@ SEED = 0
 
 RESAMPLES = 10_000
 MOST_RESAMPLES = 1_000_000
-"""Beyond these a bootstrap takes too long: a level that needs more cannot be reached."""
+"""Beyond these a bootstrap takes too long: p at a level that needs more comes from the tail of a distribution."""
+
+EXPECTED = 5
+"""Resamples that have to be expected beyond a level for p to be held against it."""
 
 MINIMUM_DAYS = 30
 """With fewer days no test is made."""
@@ -48,17 +51,25 @@ class Question:
     resamples: int = RESAMPLES
 
     def stages(self, family: int) -> list[int]:
-        """Return how many resamples to draw, and how many more if those leave it open whether p lies below alpha.
+        """Return how many resamples to draw, and how many more as long as those leave it open whether p lies below alpha.
 
         Earlier attempts may have left so little of alpha that the first ones
-        cannot show it; five of the most extreme resamples have to be expected.
+        cannot show it. Where all that can be drawn could not either, the first
+        ones are enough.
         """
-        needed = min(MOST_RESAMPLES // family, math.ceil(5 / self.alpha))
-        return [self.resamples] if needed <= self.resamples else [self.resamples, needed]
+        needed = math.ceil(EXPECTED / self.alpha)
+        if not self.resamples < needed <= MOST_RESAMPLES // family:
+            return [self.resamples]
+        powers = range(math.ceil(math.log10(needed / self.resamples)))
+        return [*(self.resamples * 10**power for power in powers), needed]
 
     def open_after(self, p: float, resamples: int) -> bool:
-        """Tell whether more resamples could still bring p below alpha."""
-        return p * (resamples + 1) <= max(5, 10 * self.alpha * resamples)
+        """Tell whether so few of so many resamples exceeded that more could still bring p below alpha."""
+        return p * (resamples + 1) <= max(EXPECTED, 10 * self.alpha * resamples)
+
+    def unresolved(self, p: float, resamples: int) -> bool:
+        """Tell whether that is still so, since the resamples are too few for alpha."""
+        return self.open_after(p, resamples) and resamples * self.alpha < EXPECTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +100,9 @@ class Answer:
         Mean length of the bootstrap's blocks, in days.
     resamples : int
         0 for a test that draws none.
+    tail : bool
+        Whether these were too few for the level, so that p comes from the
+        tail of Student's distribution.
     family : int
         How many challengers were tested at once.
     """
@@ -105,6 +119,7 @@ class Answer:
     detectable: float = math.nan
     block: int = 0
     resamples: int = 0
+    tail: bool = False
     family: int = 1
 
     def to_json(self) -> dict[str, Any]:

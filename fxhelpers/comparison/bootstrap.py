@@ -1,6 +1,7 @@
 """The stationary bootstrap of differences of losses, by arch, for one forecast or several at once."""
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,10 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
     then the steps of Romano and Wolf, both from arch; ``p`` is then adjusted
     for having looked at all of them.
 
+    Where hardly any resample exceeds, and the level is finer than
+    ``MOST_RESAMPLES`` can show, ``p`` is that of :func:`tail`, times the
+    number of forecasts.
+
     Parameters
     ----------
     target, rival : Series of shape (n_days,)
@@ -102,6 +107,11 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
         p = _stepwise(rivals, losses[tested.columns], block, count) if len(reasons) > 1 else alone
         if not left or not question.open_after(float(p.min()), count):
             break
+    by_tail = [question.unresolved(value, count) for value in map(float, p)]
+    for place, name in enumerate(map(str, tested)):
+        if by_tail[place]:
+            alone[place] = tail(target, rival, forecasts[name], question.margin)
+            p[place] = min(1.0, alone[place] * len(reasons))
     error = float(((target - rival) ** 2).mean())
     margin = error * ((1 + question.margin) ** 2 - 1)
     power = float(norm.ppf(1 - question.alpha / len(reasons)) + norm.ppf(POWER))
@@ -117,8 +127,35 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
             detectable=0.5 * power * float(means[:, place].std(ddof=1)) / error if error else math.nan,
             block=block,
             resamples=count,
+            tail=by_tail[place],
         )
     return list(answers.values())
+
+
+def tail(target: pd.Series, rival: pd.Series, forecast: pd.Series, margin: float = 0.0) -> float:
+    """Return p by the tail of Student's distribution: the larger one of Diebold and Mariano's test with lags and without.
+
+    Over a few hundred days the variance with statsmodels' lags is so noisy
+    that p of 1e-5 comes several times too often; without lags nothing is seen
+    of days that depend on each other.
+    """
+    worse = target - (1 + margin) * (target - rival)
+    return max(diebold_mariano_p(target, worse, forecast, lags=lags)[1] for lags in (None, 0))
+
+
+def diebold_mariano_p(
+    target: pd.Series, rival: pd.Series, forecast: pd.Series, *, lags: int | None = None
+) -> tuple[float, float]:
+    """Return statistic and p of Diebold and Mariano's test, by statsmodels, with Harvey, Leybourne and Newbold's correction.
+
+    statsmodels' two-sided p is halved towards the better forecast. What is
+    too small for a float is the smallest one, as p is never zero.
+    """
+    from statsmodels.tsa.stattools import diebold_mariano_test
+
+    found = diebold_mariano_test(target, rival, forecast, lags=lags, harvey_adj=True)
+    half = float(found.pvalue) / 2
+    return float(found.statistic), max(half if found.statistic > 0 else 1 - half, sys.float_info.min)
 
 
 def _stepwise(rivals: pd.Series, losses: pd.DataFrame, block: int, resamples: int) -> np.ndarray:

@@ -228,7 +228,7 @@ class Comparison:
                     "95 % interval": f"{answer.low:+.2%} to {answer.high:+.2%}" if math.isfinite(answer.low) else "-",
                     "detectable": shown_as(answer.detectable, "{:.2%}"),
                     "p": shown_as(answer.p, "{:.4f}") if not answer.why else f"not made: {answer.why}",
-                    "resamples": f"{answer.resamples:,}, blocks of {answer.block}" if answer.resamples else "-",
+                    "resamples": _drawn(answer) if answer.resamples else "-",
                 }
             )
         columns = ["test", "of", "against", "gain", "95 % interval", "detectable", "p", "resamples"]
@@ -284,6 +284,11 @@ class Comparison:
             for key, (label, form) in _REGISTERED.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="metric")
+
+
+def _drawn(answer: Answer) -> str:
+    drawn = f"{answer.resamples:,}, blocks of {answer.block}"
+    return f"{drawn}; too few for the level: p from Student's tail" if answer.tail else drawn
 
 
 def measures_json(table: pd.DataFrame) -> dict[str, dict[str, float | None]]:

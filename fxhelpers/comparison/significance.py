@@ -6,29 +6,23 @@ are identical or not finite; so each is guarded, and says why where it was not
 made. Seeds are fixed: the same days give the same p.
 """
 
+import sys
 from dataclasses import replace
 
 import pandas as pd
 
 from fxhelpers.comparison.answers import MINIMUM_DAYS, RESAMPLES, SEED, Answer, Question
-from fxhelpers.comparison.bootstrap import block_length, untestable
+from fxhelpers.comparison.bootstrap import block_length, diebold_mariano_p, untestable
 
 
 def diebold_mariano(target: pd.Series, rival: pd.Series, forecast: pd.Series, question: Question) -> Answer:
-    """Test equal squared errors: Diebold and Mariano's test with the correction of Harvey, Leybourne and Newbold.
-
-    statsmodels' two-sided p is halved towards the better forecast.
-    """
+    """Test equal squared errors: Diebold and Mariano's test with the correction of Harvey, Leybourne and Newbold."""
     answer = Answer(question=question, forecast=str(forecast.name))
     why = untestable((target - rival) ** 2 - (target - forecast) ** 2)
     if why:
         return replace(answer, why=why)
-    from statsmodels.tsa.stattools import diebold_mariano_test
-
-    found = diebold_mariano_test(target, rival, forecast, harvey_adj=True)
-    half = float(found.pvalue) / 2
-    p = half if found.statistic > 0 else 1 - half
-    return replace(answer, p=p, p_alone=p, statistic=float(found.statistic))
+    statistic, p = diebold_mariano_p(target, rival, forecast)
+    return replace(answer, p=p, p_alone=p, statistic=statistic)
 
 
 def pesaran_timmermann(target: pd.Series, forecast: pd.Series, question: Question) -> Answer:
@@ -42,7 +36,8 @@ def pesaran_timmermann(target: pd.Series, forecast: pd.Series, question: Questio
     from statsmodels.stats.diagnostic import pesaran_timmermann as tested
 
     found = tested(target, forecast, "larger")
-    return replace(answer, p=float(found.pvalue), p_alone=float(found.pvalue), statistic=float(found.statistic))
+    p = max(float(found.pvalue), sys.float_info.min)
+    return replace(answer, p=p, p_alone=p, statistic=float(found.statistic))
 
 
 def for_family(answer: Answer, family: int) -> Answer:

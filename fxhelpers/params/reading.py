@@ -29,16 +29,16 @@ _NO_VALUES = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")  # the keys 
 class _Loader(yaml.SafeLoader):
     """PyYAML's reader, which refuses a key that a mapping has twice; by itself it takes the last one, silently."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode | None:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:  # noqa: ANN401 (the stubs have another type than PyYAML)
         """Compose a mapping and look at its own keys, before those of others are merged into it."""
         node = super().compose_mapping_node(anchor)
         lines: dict[object, int] = {}
-        for key in (key for key, _ in (node.value if node else ()) if isinstance(key, yaml.ScalarNode)):
-            name = key.value if key.tag in _NO_VALUES else self.construct_object(key)  # type: ignore[no-untyped-call]
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            name = key.value if key.tag in _NO_VALUES else self.construct_object(key)
             line = key.start_mark.line + 1
             if name in lines:
-                where = f"on line {line} twice" if lines[name] == line else f"on lines {lines[name]} and {line}"
-                msg = f"the key {key.value!r} is there twice, {where}; keep one of them"
+                where = f"line {line}" if lines[name] == line else f"lines {lines[name]} and {line}"
+                msg = f"the key {key.value!r} is there twice, on {where}; keep one of them"
                 raise ParamsError(msg)
             lines[name] = line
         return node

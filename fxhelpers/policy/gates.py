@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
 import numpy as np
 
-from fxhelpers.comparison import ZERO, Comparison
+from fxhelpers.comparison import ZERO, Answer, Comparison
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy.family import Family
@@ -110,8 +111,8 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     if not why and answer is not None and family is not None and not family.p and answer.p < level:
         adjusted = digits(for_attempt(answer.p, policy, attempt))
         why = f"{_OTHERS_FIRST} (p = {digits(answer.p)}, {adjusted} at attempt {attempt})"
-    if not why and answer is not None and answer.resamples and 1 / (answer.resamples + 1) >= level:
-        why = f"{level:.2g} is finer than {answer.resamples:,} resamples can tell"
+    if not why and answer is not None and _may_lie_below(answer, level):
+        why = f"p may lie below {level:.2g}, which {answer.resamples:,} resamples are too few to show"
     if why or answer is None:
         said = f"{gate.id} was not evaluated: {why}"
         return _severe(gate, rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", said=said)
@@ -127,6 +128,12 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
         shown = f"{shown}, adjusted {digits(for_attempt(answer.p, policy, attempt))}, in the family {digits(value)}"
     said = f"{claim} ({shown}; asked: {bound})"
     return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, said=said)
+
+
+def _may_lie_below(answer: Answer, level: float) -> bool:
+    """Tell whether so few resamples exceeded, of too few for this level, that nobody knows on which side of it p lies."""
+    drawn = answer.resamples and not answer.tail
+    return bool(drawn) and answer.p >= level and replace(answer.question, alpha=level).unresolved(answer.p, answer.resamples)
 
 
 def bounded(comparison: Comparison, gate: GateParams) -> GateResult:
