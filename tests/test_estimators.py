@@ -37,7 +37,7 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 from fxhelpers import ModelRegistry
 from fxhelpers.bundles import load_bundle
 from fxhelpers.errors import BundleError, ParamsError, UntrustedBundleError
-from fxhelpers.estimators import child, convert, dump_estimator, foreign, load_estimator
+from fxhelpers.estimators import child, convert, dump_estimator, foreign, load_estimator, select_by_name
 from fxhelpers.params import BundlesParams, PathsParams
 
 ROWS = np.random.default_rng(0).normal(size=(60, 3))
@@ -290,6 +290,17 @@ def test_a_skops_bomb_and_another_estimator_are_refused() -> None:
         load_estimator(out.getvalue(), "x.skops")
     with pytest.raises(UntrustedBundleError, match="LinearRegression"):
         load_estimator(skops.io.dumps(LinearRegression().fit(ROWS, ROWS[:, 0])), "x.skops")
+
+
+def test_a_version_of_thousands_of_features_is_not_too_big_for_its_own_reader() -> None:
+    names = [f"feature_{number}" for number in range(3000)]
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(3, len(names))), columns=names)
+    scaler = StandardScaler().fit(rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MLPRegressor(hidden_layer_sizes=(1,), max_iter=1).fit(scaler.transform(rows), rows["feature_0"])
+    pipeline = select_by_name(make_pipeline(scaler, model), names)
+    assert load_estimator(dump_estimator(pipeline), "wide").predict(rows).tolist() == pipeline.predict(rows).tolist()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """The six documented methods, against a real registry, and what plain MLflow makes of it."""
 
+import io
 import logging
 import os
 import shutil
 import traceback
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import NAME, Project, half_registered
+from mlflow.exceptions import MlflowException
+from sklearn.pipeline import Pipeline
 
 from fxhelpers import ModelRegistry, evaluate_bundle, load_params, load_prices, write_evaluation
-from fxhelpers.bundles import load_bundle
+from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import (
     BundleNotFoundError,
     ModelTamperedError,
@@ -102,8 +106,61 @@ def test_plain_mlflow_loads_every_documented_uri_and_predicts_from_raw_features(
     np.testing.assert_array_equal(served.predict(features), expected)
     assert [column.name for column in served.metadata.signature.inputs] == bundle.feature_names
     assert served.input_example.shape == (2, bundle.features_count)
-    with pytest.raises(ValueError, match="feature names should match"):  # columns in another order are no silent nonsense
-        mlflow.sklearn.load_model(f"models:/{NAME}@champion").predict(features.iloc[:, ::-1])
+
+
+def test_a_version_takes_its_features_by_name_and_nothing_else(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code written for the user's document scales first, and hands over an array: 235 % a day, once."""
+    bundle = project.bundle()
+    registry = ModelRegistry()
+    registry.register_model(bundle, stage="Production")
+    features = supervised(load_prices("AAPL", registry.params.prices))[0].tail(3)
+    scaled = bundle.scaler_object.transform(features)
+    expected = bundle.model_object.predict(scaled)
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    mlflow.set_tracking_uri(registry.params.mlflow.tracking_uri)
+    plain, served = (flavor.load_model(f"models:/{NAME}/Production") for flavor in (mlflow.sklearn, mlflow.pyfunc))
+    champion = registry.load_champion("AAPL")
+    assert champion is not None
+    for model in (plain, champion.pipeline, champion.load_again(), bundle.pipeline()):
+        for unnamed in (scaled, scaled.tolist(), scaled[:1], features.to_numpy()):
+            with pytest.raises(ValueError, match="columns using strings is only supported for dataframes"):
+                model.predict(unnamed)
+        shuffled = features.iloc[:, ::-1].assign(Close=1.0, Date="2013-01-01")
+        np.testing.assert_array_equal(model.predict(shuffled), expected)
+        np.testing.assert_array_equal(model.predict(features[features.columns].tail(1)), expected[-1:])
+        with pytest.raises(ValueError, match=r"columns are missing: \{'roc_5'\}"):
+            model.predict(features.drop(columns="roc_5"))
+        with pytest.raises(ValueError, match="X has 44 features, but ColumnTransformer is expecting 45 features"):
+            model.predict(scaled[:, 1:])
+        assert list(model.feature_names_in_) == bundle.feature_names
+    np.testing.assert_array_equal(served.predict(features.iloc[:, ::-1].assign(Close=1.0)), expected)
+    for unnamed in (scaled, scaled.tolist(), pd.DataFrame(scaled)):
+        with pytest.raises(MlflowException, match="Model is missing inputs"):
+            served.predict(unnamed)
+    with zipfile.ZipFile(io.BytesIO(champion.content)) as file:
+        assert b"fxhelpers" not in file.read("schema.json")  # scikit-learn alone does it
+
+
+def test_a_version_of_an_earlier_release_loads_replays_compares_and_takes_names_only(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, registry = project.bundle(), ModelRegistry()
+    with monkeypatch.context() as yesterday:
+        yesterday.setattr(Bundle, "pipeline", lambda b: Pipeline([("scaler", b.scaler_object), ("model", b.model_object)]))
+        registry.register_model(bundle, stage="Production")
+    champion = registry.load_champion("AAPL")
+    assert champion is not None
+    with zipfile.ZipFile(io.BytesIO(champion.content)) as file:
+        assert b"ColumnTransformer" not in file.read("schema.json")
+    assert champion.replay() == 256
+    features = supervised(load_prices("AAPL", registry.params.prices))[0].tail(3)
+    np.testing.assert_array_equal(champion.pipeline.predict(features.iloc[:, ::-1]), champion.pipeline.predict(features))
+    with pytest.raises(ValueError, match="only supported for dataframes"):
+        champion.pipeline.predict(features.to_numpy())
+    assert registry.register_model(bundle).version == 1  # the same bundle is the same version, whatever its pipeline looks like
+    assert registry.register_model(project.bundle(alpha=10.0)).version == 2
+    assert registry.compare("AAPL", version=2).comparison is not None
+    assert registry.verify("AAPL", deep=True).problems == []
 
 
 def test_what_the_document_lists_is_logged(project: Project) -> None:

@@ -1,6 +1,5 @@
 """What one trained model is made of."""
 
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from fxhelpers.estimators import select_by_name
 from fxhelpers.results import Keyed, rows_html
 
 _LARGEST = 1e300
@@ -120,10 +120,8 @@ class Bundle(Keyed):
         return pd.DataFrame(np.asarray([mean, mean + scale], dtype=float), columns=self.feature_names)
 
     def pipeline(self) -> Pipeline:
-        """Return scaler and model as one estimator that predicts from raw features, named and in order."""
-        scaler = copy.copy(self.scaler_object)
-        scaler.feature_names_in_ = np.asarray(self.feature_names, dtype=object)
-        return Pipeline([("scaler", scaler), ("model", self.model_object)])
+        """Return scaler and model as one estimator that predicts from raw features, which it takes by name."""
+        return select_by_name(Pipeline([("scaler", self.scaler_object), ("model", self.model_object)]), self.feature_names)
 
     def _repr_html_(self) -> str:
         return rows_html(

@@ -1,12 +1,17 @@
 """Our own estimator files: skops, read by our list of what a model is made of and by nothing that the file says."""
 
+import copy
 import io
 import json
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import skops.io
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
 
 from fxhelpers.errors import BundleError, UntrustedBundleError
 
@@ -17,13 +22,15 @@ TRUSTED_TYPES = (
 """Types beyond skops' own defaults that our models are made of."""
 
 _UNPACKED_BYTES = 64 * 2**20
-_SCHEMA_BYTES = 4 * 2**20  # of an MLP it has some thousands; parsed it takes thirty times as much memory
+_SCHEMA_BYTES = 16 * 2**20  # of a version it has 1.5 kB a feature; parsed it takes thirty times as much memory
 _OBJECTS = {
     *TRUSTED_TYPES,
+    "sklearn.compose._column_transformer.ColumnTransformer",
     "sklearn.compose._target.TransformedTargetRegressor",
     "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",  # of a ColumnTransformer that passes columns on
 }
 _NODES = {
     *(("ObjectNode", name) for name in _OBJECTS),
@@ -32,10 +39,28 @@ _NODES = {
     ("JsonNode", "builtins.str"),
     ("TypeNode", "builtins.str"),  # the type of a dict's keys
     ("DictNode", "builtins.dict"),
+    ("SliceNode", "builtins.slice"),
     ("ListNode", "builtins.list"),
     ("TupleNode", "builtins.tuple"),
 }
 """How skops may build what: everything else is refused, also where skops itself would trust it."""
+
+
+def select_by_name(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
+    """Return a pipeline of scaler and model that takes its features by name, as :class:`ColumnTransformer` does.
+
+    The order of the columns and further ones do not matter. What has no
+    names, such as an array of scaled features, raises :class:`ValueError`
+    under plain scikit-learn too. A pipeline that selects is left as it is.
+    """
+    if isinstance(pipeline[0], ColumnTransformer):
+        return pipeline
+    columns = ColumnTransformer([("features", "passthrough", np.asarray(names))])
+    columns.fit(pd.DataFrame(np.zeros((1, len(names))), columns=list(names)))
+    scaler, model = (copy.copy(step) for _, step in pipeline.steps)
+    for step in (scaler, model):
+        vars(step).pop("feature_names_in_", None)  # it gets an array, in this order, and would warn of that
+    return Pipeline([("columns", columns), ("scaler", scaler), ("model", model)])
 
 
 def dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)

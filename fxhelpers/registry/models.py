@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from mlflow.models import Model
+from sklearn.pipeline import Pipeline
 
 from fxhelpers.errors import ModelTamperedError, NotComparableError, PredictionsChangedError, VersionNotFoundError
-from fxhelpers.estimators import load_estimator
+from fxhelpers.estimators import load_estimator, select_by_name
 from fxhelpers.files import folder_digest
 from fxhelpers.params import BundlesParams
 from fxhelpers.registry.client import RegistryClient
@@ -38,7 +39,7 @@ class RegisteredModel:
     version : ModelVersion
         What the registry says of it.
     pipeline : estimator
-        Predicts from raw features.
+        Predicts from a DataFrame of raw features, which it takes by name.
     facts : dict
         The bundle's metadata when it was registered, with all its metrics:
         symbol, feature_names, target, windows, prices, ….
@@ -64,7 +65,7 @@ class RegisteredModel:
 
     def load_again(self) -> Any:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
         """Return the pipeline, read from its bytes once more."""
-        return _estimator(self.content, self.who, self.rules)
+        return _pipeline(self.content, self.facts, self.who, self.rules)
 
     def replay(self) -> int:
         """Forecast again what was forecast when this was registered, and return how many forecasts came out the same.
@@ -131,12 +132,14 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
         facts = dict(Model.load(str(local)).metadata or {})
         probe = read_probe(local)
     rules = registry.params.bundles
-    pipeline = _estimator(content, f"version {version} of {name}", rules)
+    pipeline = _pipeline(content, facts, f"version {version} of {name}", rules)
     return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe, content=content, rules=rules)
 
 
-def _estimator(content: bytes, who: str, rules: BundlesParams) -> Any:  # noqa: ANN401 (scikit-learn's estimators have no common base)
-    return load_estimator(content, f"{who}: model.skops", trusted=rules.trusted_types, unpacked=rules.max_bytes)
+def _pipeline(content: bytes, facts: dict[str, Any], who: str, rules: BundlesParams) -> Pipeline:
+    """Read a stored pipeline; those of earlier releases took arrays too, and are given the selection by name here."""
+    stored = load_estimator(content, f"{who}: model.skops", trusted=rules.trusted_types, unpacked=rules.max_bytes)
+    return select_by_name(stored, facts["feature_names"])
 
 
 def stored_digest(registry: RegistryClient, version: ModelVersion) -> str | None:
