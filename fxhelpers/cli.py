@@ -95,13 +95,13 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promo
 @cli.command()
 @click.argument("symbol")
 @click.option("--reason", required=True, help="Why; it stays in the ledger.")
-@click.option("--version", default=0, help="Another version than the previous champion.")
+@click.option("--version", type=click.IntRange(1), help="Another version than the previous champion.")
 @click.option("--approved-by", default="", help="Who agreed.")
 @click.option("--quiet", is_flag=True, help="No progress display.")
-def rollback(symbol: str, reason: str, version: int, approved_by: str, *, quiet: bool) -> None:
+def rollback(symbol: str, reason: str, version: int | None, approved_by: str, *, quiet: bool) -> None:
     """Make the previous champion of SYMBOL the champion again, and keep the record; the same again undoes it."""
     words = {"reason": reason, "approved_by": approved_by}
-    _run("rollback", {"symbol": symbol, "version": version, "apply": True, **words}, quiet=quiet)
+    _run("rollback", {"symbol": symbol, "version": version or 0, "apply": True, **words}, quiet=quiet)
 
 
 @cli.command()

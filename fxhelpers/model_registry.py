@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxhelpers.bundles import Bundle, load_bundle
-from fxhelpers.errors import StageError
-from fxhelpers.params import STAGES, Params, check_model_name, load_params, model_name
+from fxhelpers.errors import ParamsError, StageError
+from fxhelpers.params import STAGES, Params, check_model_name, check_version, load_params, model_name
 from fxhelpers.processes import uncollected
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class ModelRegistry:
         model_name : str
             Registered model.
         version : int or str
-            Its number.
+            Its number; MLflow itself writes it as text.
         stage : {"Staging", "Production", "Archived"}
             Where to.
 
@@ -144,10 +144,13 @@ class ModelRegistry:
         if stage not in STAGES[1:]:
             msg = f"Invalid stage {stage!r}. Valid stages: {', '.join(STAGES[1:])}"
             raise StageError(msg)
-        if not re.fullmatch(r"[0-9]{1,9}", str(version)):
-            msg = f"version: a number is expected, found {version!r}"
-            raise StageError(msg)
-        return transition(self.client, model_name, int(version), stage)
+        try:
+            text = isinstance(version, str) and re.fullmatch(r"[0-9]{1,9}", version)
+            number = check_version("version", int(version) if text else version)
+        except ParamsError as error:
+            msg = f"version: a number is expected, 1 or more, found {version!r:.60}"
+            raise StageError(msg) from error
+        return transition(self.client, model_name, number, stage)
 
     def get_production_model(self, model_name: str) -> "ModelVersion | None":
         """Return the champion, in one call to the registry; None where there is none.
@@ -339,7 +342,7 @@ class ModelRegistry:
         """
         from fxhelpers.promotion import roll_back
 
-        name = self.model_name(symbol)
+        name, version = self.model_name(symbol), None if version is None else check_version("version", version)
         return roll_back(self.client, name, symbol, version, apply=apply, reason=reason, approved_by=approved_by)
 
     def retain(self, symbol: str, *, apply: bool = False, prune: bool = False, reason: str = "") -> "Retention":
@@ -490,8 +493,8 @@ class ModelRegistry:
 
 
 def _selection(version: int | None, champion: int | None, challengers: Sequence[int], **days: str) -> "Selection":
-    """Return what is to be compared; a notebook's 0 means that it was left out."""
+    """Return what is to be compared."""
     from fxhelpers.scoring import Selection
 
     given = tuple(challengers) if isinstance(challengers, Sequence) else (challengers,)
-    return Selection(version=version or None, champion=champion or None, challengers=given, **days)
+    return Selection(version=version, champion=champion, challengers=given, **days)

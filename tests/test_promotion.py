@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import NAME, Project
+from conftest import NAME, ROOT, Project
 
 from fxhelpers import ModelRegistry
+from fxhelpers.engine import run_notebook
 from fxhelpers.errors import NoRecordError, ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.params import PromotionParams, try_gates
@@ -315,16 +317,41 @@ def test_several_challengers_are_tested_at_once_and_the_best_is_judged(registere
     assert (decision.result, decision.to_version, decision.challengers) == ("promoted", third, [third, second])
     with pytest.raises(ParamsError, match="version 3 is the champion, which all others are compared with"):
         registry.compare("AAPL", challengers=[second, third])
-    for words in ({"version": "x"}, {"champion": -1}, {"challengers": 5.5}, {"version": True}):
-        with pytest.raises(ParamsError, match="version numbers are expected, found"):
-            registry.compare("AAPL", **words)  # type: ignore[arg-type]
     with pytest.raises(ParamsError, match="at most 50 at once, found 51"):
         registry.compare("AAPL", challengers=range(1, 52))
     with pytest.raises(ParamsError, match="version 1 would be compared with itself"):
         registry.compare("AAPL", 1, champion=1)
-    with pytest.raises(ParamsError, match="version numbers are expected, found 'two'"):
+    with pytest.raises(ParamsError, match="version numbers are expected, 1 or more, found 'two'"):
         registry.compare("AAPL", challengers=["two"])  # type: ignore[list-item]
     assert registry.verify("AAPL", deep=True).findings == ()
+
+
+def test_what_is_no_version_number_is_refused_and_never_taken_for_the_newest(project: Project) -> None:
+    registry = ModelRegistry()
+    acts: list[Callable[[Any], object]] = [
+        lambda wrong: registry.compare("AAPL", wrong),
+        lambda wrong: registry.propose("AAPL", wrong, apply=True),
+        lambda wrong: registry.propose("AAPL", champion=wrong, apply=True),
+        lambda wrong: registry.propose("AAPL", challengers=[2, wrong], apply=True),
+        lambda wrong: registry.propose("AAPL", challengers=wrong, apply=True),
+        lambda wrong: registry.rollback("AAPL", wrong, reason="now", apply=True),
+        lambda wrong: registry.rollback("AAPL", wrong),
+    ]
+    for act in acts:
+        for wrong in (0, -1, True, False, 1.0, "1", "x", float("nan"), 10**12):
+            with pytest.raises(ParamsError, match=r"(version|champion|challengers): version numbers are expected, 1 or more"):
+                act(wrong)
+
+
+def test_a_notebooks_zero_and_numpys_integers_are_numbers_as_before(registered: Register, project: Project) -> None:
+    registered("regularised", stage="Production")
+    registered("lighter")
+    registry = ModelRegistry()
+    chosen = registry.compare("AAPL", np.int64(2), champion=np.int32(1))  # type: ignore[arg-type]
+    assert (chosen.challenger.version, type(chosen.challenger.version)) == (2, int)
+    zeros = {"symbol": "AAPL", "version": 0, "champion": 0, "challengers": []}
+    result = run_notebook(ROOT / "notebooks" / "compare.ipynb", zeros, preloaded=True)
+    assert (result.summary or {})["version"] == 2
 
 
 def test_distinct_attempts_are_counted_and_the_same_one_again_is_none(registered: Register, project: Project) -> None:

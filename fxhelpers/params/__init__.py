@@ -25,7 +25,16 @@ from fxhelpers.params.sections import (
     PricesParams,
     TrainingParams,
 )
-from fxhelpers.params.words import MODEL_PREFIX, check_model_name, check_symbol, is_symbol, looks_secret, model_name, nearest
+from fxhelpers.params.words import (
+    MODEL_PREFIX,
+    check_model_name,
+    check_symbol,
+    check_version,
+    is_symbol,
+    looks_secret,
+    model_name,
+    nearest,
+)
 
 __all__ = [
     "HIDDEN",
@@ -43,6 +52,7 @@ __all__ = [
     "TrainingParams",
     "check_model_name",
     "check_symbol",
+    "check_version",
     "current_journal",
     "current_record",
     "find_params_file",

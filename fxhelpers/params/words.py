@@ -2,9 +2,11 @@
 
 import difflib
 import importlib
+import operator
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 
 from fxhelpers.errors import ParamsError
 
@@ -17,6 +19,8 @@ MODEL_PREFIX = "MLP_Stock_Predictor_"
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}(?<!_\d{8}_\d{6})")  # which would be a time in a file's name
 _OWN_MODELS = "fx-"
 _LONGEST_NAME = 200
+_NO_VERSION = 10**9
+"""More than any registry counts to; a database would say so in its own words."""
 
 
 def check_symbol(symbol: object) -> str:
@@ -36,6 +40,16 @@ def is_symbol(text: str) -> bool:
 def model_name(symbol: str) -> str:
     """Return the registered model of a symbol."""
     return f"{MODEL_PREFIX}{check_symbol(symbol)}"
+
+
+def check_version(name: str, value: object) -> int:
+    """Return a version number; :class:`ParamsError` for what is none, such as 0, ``True``, 1.5 or ``"3"``."""
+    with suppress(TypeError):
+        number = 0 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]  # NumPy's integers too
+        if 0 < number < _NO_VERSION:
+            return number
+    msg = f"{name}: version numbers are expected, 1 or more, found {value!r:.60}"
+    raise ParamsError(msg)
 
 
 def check_model_name(name: str) -> str:

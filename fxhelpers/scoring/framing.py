@@ -8,6 +8,7 @@ import pandas as pd
 from fxhelpers.comparison import MEAN, TARGET, ZERO, EvaluationFrame, column, population_stability
 from fxhelpers.errors import NotComparableError, ParamsError
 from fxhelpers.features import HORIZON_DAYS
+from fxhelpers.params import check_version
 from fxhelpers.registry import RegistryClient, load_version
 from fxhelpers.scoring.footprint import footprint
 from fxhelpers.scoring.inputs import Inputs, Scored, day_of
@@ -54,15 +55,10 @@ class Selection:
         if len(self.challengers) > MOST_CHALLENGERS:
             msg = f"challengers: at most {MOST_CHALLENGERS} at once, found {len(self.challengers)}"
             raise ParamsError(msg)
-        for name, numbers in {
-            "version": [self.version],
-            "champion": [self.champion],
-            "challengers": self.challengers,
-        }.items():
-            wrong = [n for n in numbers if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1)]
-            if wrong:
-                msg = f"{name}: version numbers are expected, found {wrong[0]!r}"
-                raise ParamsError(msg)
+        for name in ("version", "champion"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, check_version(name, getattr(self, name)))
+        object.__setattr__(self, "challengers", tuple(check_version("challengers", number) for number in self.challengers))
 
     def told(self) -> dict[str, object]:
         """Return what was chosen by hand, as JSON can hold it."""
