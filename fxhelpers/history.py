@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from fxhelpers.errors import ParamsError, VersionNotFoundError
-from fxhelpers.ledger import AGAINST, Decision, Ledger, Reign
+from fxhelpers.ledger import Decision, Ledger, Reign
 from fxhelpers.params import current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -77,10 +77,7 @@ class History:
 
     def reigns(self) -> pd.DataFrame:
         """Return one row a time during which one version, or none, was in Production, oldest first."""
-        rows = [
-            [_named(r), _clock(r.since), _clock(r.until), AGAINST if r.rests_on == "override" else r.rests_on or "", r.decision]
-            for r in self.ledger.reigns()
-        ]
+        rows = [[_named(r), _clock(r.since), _clock(r.until), r.standing, r.decision] for r in self.ledger.reigns()]
         return pd.DataFrame(rows, columns=["in Production", "since (UTC)", "until (UTC)", "rests on", "decision"])
 
     def to_json(self) -> str:
@@ -151,7 +148,7 @@ def _row(decision: Decision) -> list[Any]:
         _clock(decision.time),
         decision.kind,
         decision.version or "",
-        f"{decision.result}, {AGAINST}" if decision.overridden else decision.result or "open",
+        decision.came_to,
         moved if decision.outcome else "",
         decision.actor,
         decision.approved_by or "",

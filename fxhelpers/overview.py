@@ -9,7 +9,7 @@ import pandas as pd
 
 from fxhelpers.errors import ParamsError
 from fxhelpers.history import path_from_here, record_link
-from fxhelpers.ledger import AGAINST, Decision, Ledger
+from fxhelpers.ledger import Decision, Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledgers
@@ -76,7 +76,7 @@ class Overview:
                 self._named(decision.model_name),
                 decision.kind,
                 decision.version or "-",
-                f"{decision.result}, {AGAINST}" if decision.overridden else decision.result or "open",
+                decision.came_to,
                 decision.verdict or "-",
                 decision.reason if len(decision.reason) <= _LONG else f"{decision.reason[: _LONG - 1]}…",
                 record_link(self.records, decision.record),
@@ -118,8 +118,7 @@ class Overview:
             return [*told, "", "", "", "", doubt]
         by = next((decision for decision in ledger.decisions if decision.id == reign.decision), None)
         record = record_link(self.records, by.record) if by else "none"
-        rests_on = AGAINST if reign.rests_on == "override" else reign.rests_on or ""
-        return [*told, reign.since[:19].replace("T", " "), rests_on, by.actor if by else "nobody's decision", record, doubt]
+        return [*told, reign.since[:19].replace("T", " "), reign.standing, by.actor if by else "nobody's decision", record, doubt]
 
     def _is_doubtful(self, name: str) -> bool:
         return bool(self.ledgers[name].faults) or self.serving[name] != self.ledgers[name].champion

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fxhelpers.errors import LedgerError
-from fxhelpers.ledger import LONGEST_ENTRY, Entry, Ledger
+from fxhelpers.ledger import AGAINST, LONGEST_ENTRY, NO_SKILL, NOT_COMPARED, Entry, Ledger
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 Runs = list[tuple[str, dict[str, str]]]
@@ -148,3 +148,33 @@ def _meaning(text: str) -> object:
         return json.loads(text)
     except ValueError:
         return text
+
+
+@pytest.mark.parametrize(
+    ("facts", "mark"),
+    [
+        ({"skill": False}, NO_SKILL),
+        ({"skill": True}, ""),
+        ({"skill": False, "rests_on": "override", "verdict": "keep"}, f"{AGAINST}, {NO_SKILL}"),
+        ({"rests_on": "not compared"}, NOT_COMPARED),
+        ({"gates": [{"id": "skill", "result": "warn"}]}, NO_SKILL),  # as earlier releases wrote it
+        ({"gates": [{"id": "skill", "result": "pass"}]}, ""),
+        (
+            {"gates": [{"id": "mine", "result": "warn"}], "reason": "It passes. Beside that: there is no evidence of skill."},
+            NO_SKILL,
+        ),
+        ({}, ""),
+        ({"result": "refused", "skill": False}, ""),
+    ],
+)
+def test_a_promotion_without_skill_is_marked_also_in_outcomes_that_do_not_say_so(facts: dict[str, Any], mark: str) -> None:
+    (run,) = story([1])
+    intent = Entry.read(run[1]["intent"])
+    told = {"result": "promoted", "from": None, "to": 1, "moved": intent.time, "rests_on": "compared", **facts}
+    outcome = Entry.after(intent, ledger="M", entry="outcome", decision=intent.decision, now=intent.time, facts=told)
+    ledger = Ledger.read("M", [("run", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
+    (decision,), (reign,) = ledger.decisions, ledger.reigns()
+    assert (decision.mark, reign.mark) == (mark, mark)
+    assert decision.came_to == ", ".join(filter(None, [told["result"], mark]))
+    assert mark.rpartition(", ")[2] in decision.said
+    assert mark in reign.standing

@@ -30,6 +30,8 @@ class Reign(Keyed):
         before ``since``.
     rests_on : str or None
         ``compared``, ``override``, …, as that decision has it.
+    mark : str
+        What to say with it, as that there is no evidence of skill.
     """
 
     version: int | None
@@ -37,6 +39,13 @@ class Reign(Keyed):
     until: str | None
     decision: str | None
     rests_on: str | None = None
+    mark: str = ""
+
+    @property
+    def standing(self) -> str:
+        """What it rests on, with its mark."""
+        words = (self.rests_on, self.mark) if self.rests_on == "compared" else (self.mark or self.rests_on,)
+        return ", ".join(filter(None, words))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +203,7 @@ class Ledger:
                 until=end,
                 decision=by.id if by is not None else None,
                 rests_on=by.rests_on if by is not None else None,
+                mark=by.mark if by is not None else "",
             )
             for (version, since, by), end in zip_longest(changes, ends)
         ]

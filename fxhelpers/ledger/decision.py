@@ -10,6 +10,9 @@ from fxhelpers.results import Keyed, rows_html
 AGAINST = "AGAINST THE VERDICT"
 """How a promotion by override is marked, wherever it is shown."""
 
+NO_SKILL, NOT_COMPARED = "no evidence of skill", "not compared"
+"""How a promotion is marked whose forecasts are not significantly better than no model, or that rests on no comparison."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Keyed):
@@ -85,6 +88,30 @@ class Decision(Keyed):
         return self.rests_on == "override" and self.result == "promoted"
 
     @property
+    def skill(self) -> bool | None:
+        """Whether the forecasts were significantly better than no model at all; None where that is not known.
+
+        Outcomes of earlier releases have it in the default policy's gate of
+        that name, or in the words for a first champion.
+        """
+        told, gates = self._told("skill"), self._told("gates")
+        if isinstance(told, bool):
+            return told
+        missed = [g for g in gates if g.get("id") == "skill" and g.get("result") != "pass"] if isinstance(gates, list) else []
+        return False if missed or (self.kind == "promotion" and NO_SKILL in str(self._told("reason"))) else None
+
+    @property
+    def mark(self) -> str:
+        """What to say with a promotion, wherever it is shown; "" where it has nothing against it."""
+        marks = {AGAINST: self.overridden, NO_SKILL: self.skill is False, NOT_COMPARED: self.rests_on == NOT_COMPARED}
+        return ", ".join(mark for mark, there in marks.items() if there) if self.result == "promoted" else ""
+
+    @property
+    def came_to(self) -> str:
+        """Its result with its mark; ``open`` without an outcome."""
+        return ", ".join(filter(None, (self.result or "open", self.mark)))
+
+    @property
     def frame_sha256(self) -> str | None:
         """Digest of the evaluation frame that was judged; None where none was."""
         return self._text("frame_sha256")
@@ -126,6 +153,11 @@ class Decision(Keyed):
         return self.intent.facts.get("approved_by") or None
 
     @property
+    def unseen(self) -> bool:
+        """Whether the policy alone decided, and nobody is named who looked at it."""
+        return bool(self.id and self.verdict) and self.rests_on == "compared" and not self.approved_by
+
+    @property
     def outcome_sha256(self) -> str | None:
         """Digest of the outcome: a record that shows it is a witness of the ledger."""
         return self.outcome.digest if self.outcome and self.run_id else None
@@ -145,8 +177,9 @@ class Decision(Keyed):
         """What was decided, in a sentence."""
         stays = f"{named(self.to_version)} stays champion" if self.to_version else "there still is no champion"
         if self.moved_at:
-            against = f", {AGAINST} ({self.verdict})" if self.overridden else ""
-            told = f"{named(self.to_version)} serves now, {named(self.from_version)} did before{against}"
+            mark = f", {self.mark}" if self.mark else ""
+            mark = mark.replace(AGAINST, f"{AGAINST} ({self.verdict})").replace(NO_SKILL, f"with {NO_SKILL}")
+            told = f"{named(self.to_version)} serves now, {named(self.from_version)} did before{mark}"
         elif not self.run_id:
             told = f"nothing; this only shows that {f'version {self.version} would serve' if self._would_move else stays}"
         elif self.outcome is None:
@@ -180,14 +213,14 @@ class Decision(Keyed):
         return rows_html(
             {
                 "decision": self.id or "none: this only shows what would be done",
-                "result": self.result,
+                "result": self.came_to,
                 "verdict": self.verdict,
                 "reason": self.reason,
                 "rests on": rests_on,
                 "champion before": self.from_version or "none",
                 "champion now": self.to_version or "none",
                 "by": self.actor,
-                "approved by": self.approved_by,
+                "approved by": self.approved_by or ("nobody: the policy alone decided" if self.unseen else None),
                 "time (UTC)": self.time,
             }
         )

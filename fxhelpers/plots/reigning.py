@@ -3,8 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter
 
-from fxhelpers.ledger import Reign
-from fxhelpers.plots.style import BLUE, GREY, ORANGE, axes, day, finish
+from fxhelpers.ledger import AGAINST, Reign
+from fxhelpers.plots.style import BLUE, GREY, ORANGE, SKY, axes, day, finish
 
 
 def reigns(history: list[Reign], now: str, ax: Axes | None = None) -> Axes:
@@ -16,9 +16,10 @@ def reigns(history: list[Reign], now: str, ax: Axes | None = None) -> Axes:
             continue
         first, last = day(reign.since), day(reign.until or now)
         row = versions.index(reign.version)
-        override = reign.rests_on == "override"
-        colour = ORANGE if override else BLUE if reign.decision else GREY
-        ax.barh(row, last - first, left=first, height=0.5, color=colour, hatch="//" if override else None, edgecolor="white")
+        against = AGAINST in reign.mark
+        colour = ORANGE if against else SKY if reign.mark else BLUE if reign.decision else GREY
+        hatch = "//" if against else ".." if reign.mark else None
+        ax.barh(row, last - first, left=first, height=0.5, color=colour, hatch=hatch, edgecolor="white")
         ax.plot(first, row, "|", color="black", markersize=14)
     if not versions:
         ax.text(0.5, 0.5, "No version was ever in Production", ha="center", va="center", transform=ax.transAxes)
@@ -27,7 +28,8 @@ def reigns(history: list[Reign], now: str, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
     ax.set_xlabel("UTC")
     told = {"grey: without a decision": any(not r.decision for r in history)}
-    told["hatched: against the verdict"] = any(r.rests_on == "override" for r in history)
+    told["hatched: against the verdict"] = any(AGAINST in r.mark for r in history)
+    told["dotted: no evidence of skill, or not compared"] = any(r.mark and AGAINST not in r.mark for r in history)
     marks = "; ".join(mark for mark, there in told.items() if there)
     ax.set_title("In Production" + (f" ({marks})" if marks else ""))
     return finish(ax)

@@ -261,7 +261,7 @@ def check_by_hand(registry: RegistryClient) -> None:
 def note_on_version(registry: RegistryClient, decision: Decision) -> None:
     """Tag the version that a decision is about with its id and result."""
     if decision.version is not None:
-        how = f"{decision.kind}, {AGAINST}" if decision.overridden else decision.kind
+        how = ", ".join(filter(None, (decision.kind, decision.mark)))
         note = f"{decision.result} ({how}), {decision.time[:16].replace('T', ' ')}; {decision.id}"
         registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: note})
 

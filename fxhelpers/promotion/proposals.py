@@ -207,6 +207,7 @@ def _facts(proposal: Proposal) -> dict[str, Any]:
         facts["challengers"] = [comparison.frame.challenger, *comparison.frame.others]
         facts["gates"] = [gate.to_json() for gate in proposal.verdict.gates]
         facts["attempt"], facts["seed"] = proposal.verdict.attempt, SEED
+        facts["skill"] = proposal.verdict.skill
         if proposal.verdict.family:
             facts["family"] = {**proposal.verdict.family.told(), **proposal.verdict.p_values()}
         facts["policy_sha256"] = policy.policy_digest(proposal.policy)

@@ -37,6 +37,7 @@ _KEPT = (
     "policy_sha256",
     "challengers",
     "attempt",
+    "skill",
 )
 """Facts of an outcome that are known before the champion is moved, and told of a decision that was killed right then."""
 
