@@ -32,10 +32,21 @@ class Keyed(Mapping[str, Any]):
         return tuple(name for name in own + derived if not name.startswith("_"))
 
 
+CARD = re.compile(r"<!--card-->.*?<!--/card-->", re.DOTALL)
+"""What a report leaves out of a notebook's output, since the card at its top says it."""
+
+
+def in_card(text: str) -> str:
+    """Mark HTML as what the card of a report says too."""
+    return f"<!--card-->{text}<!--/card-->"
+
+
 def shown(value: object) -> str:
-    """Return a value as people read it: - for None, yes and no, six digits."""
+    """Return a value as people read it: - for None, yes and no, six digits, none for an empty list."""
     if value is None:
         return "-"
+    if value == []:
+        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -47,9 +58,14 @@ def shown_as(value: float | None, form: str) -> str:
 
 
 def rows_html(rows: Mapping[str, object]) -> str:
-    """Return names and values as an HTML table, left-aligned and whole."""
-    cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(shown(v))}</td></tr>" for k, v in rows.items())
+    """Return names and values as an HTML table, left-aligned and whole; what has no value is left out."""
+    cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(shown(v))}</td></tr>" for k, v in rows.items() if has_value(v))
     return left_aligned(f"<table>{''.join(cells)}</table>")
+
+
+def has_value(value: object) -> bool:
+    """Tell whether there is anything to show: no and 0 are values, and so is an empty list."""
+    return value is not None and value != "" and value == value  # noqa: PLR0124 (NaN)
 
 
 def left_aligned(table: str) -> str:

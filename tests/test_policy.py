@@ -55,11 +55,11 @@ def test_a_refusal_says_what_was_asked_and_what_could_have_been_seen() -> None:
     verdict = verdict_on(frame_of(forecaster(target, 0, 1), forecaster(target, 0.3, 2), target), attempt=3)
     assert verdict.outcome == "keep"
     assert results(verdict) == {
-        **dict.fromkeys(("forecasts", "days", "suspicious"), "pass"),
+        **dict.fromkeys(("forecasts", "days", "mean", "suspicious"), "pass"),
         **dict.fromkeys(("naive", "superior", "gain"), "fail"),
         **dict.fromkeys(("skill", "regimes"), "warn"),
     }
-    assert "asked: p below 0.00417, which is 0.05 at attempt 3" in verdict.reason
+    assert "asked: p below 0.00417, which is 0.05 / (k (k + 1)), attempt k = 3)" in verdict.reason
     assert "(asked: at least 0.5 % better)" in verdict.reason
     assert "% over the champion would be detected on such days four times out of five" in verdict.reason
 
@@ -72,7 +72,91 @@ def test_without_a_champion_the_baselines_decide_and_missing_skill_is_said() -> 
     without_gate = with_gates({"id": "naive", "metric": "rmse", "versus": "zero_return", "max_regression": 0.1})
     noise = verdict_on(frame_of(forecaster(target, 0, 4), None, target), without_gate)
     assert noise.outcome == "promote"
-    assert "there is no evidence of skill: it is not significantly better than forecasting zero" in noise.reason
+    assert noise.headline.startswith("Version 2 passes every gate that decides, with no evidence of skill: it ")
+
+
+UNSKILLED: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
+    "rises only": (lambda t: forecaster(t, 0.3, 1).abs() + 1e-4, "forecasts a rise on every one of 600 days"),
+    "falls only": (lambda t: -forecaster(t, 0.3, 1).abs() - 1e-4, "forecasts a fall on every one of 600 days"),
+    "never a fall": (lambda t: forecaster(t, 0.3, 1).clip(lower=0), "never forecasts a fall in 600 days"),
+    "worse than the mean": (lambda t: forecaster(t, 0, 1) * 3, "is no better than the constant mean training return (gain -"),
+    "as good as the mean": (
+        lambda t: 0.0004 + 0.01 * forecaster(t, 0, 1) * np.sign(t.corr(forecaster(t, 0, 1))),
+        "cannot be told from the constant mean training return (p = ",
+    ),
+}
+
+
+@pytest.mark.parametrize("against", [None, 4.0])
+@pytest.mark.parametrize("case", list(UNSKILLED))
+def test_what_makes_forecasts_worth_little_is_in_the_first_sentence(case: str, against: float | None) -> None:
+    """Whatever the verdict is; and a promotion without skill is called so, in another color."""
+    make, words = UNSKILLED[case]
+    target = returns(600)
+    frame = frame_of(make(target), None if against is None else forecaster(target, 0, 7) * against, target)
+    lenient = with_gates()
+    for verdict in (verdict_on(frame), verdict_on(frame, lenient), verdict_on(frame, lenient.model_copy(update={"gates": ()}))):
+        assert words in verdict.headline
+        assert verdict.reason.startswith(verdict.headline)
+        assert words in verdict._repr_html_().partition("</b>")[0]
+        if verdict.outcome == "promote" and not verdict.skill:
+            assert NO_SKILL in verdict.headline
+            assert "PROMOTE, NO EVIDENCE OF SKILL" in verdict._repr_html_()
+            assert "#00604d" not in verdict._repr_html_().partition("</span>")[0]
+
+
+def test_a_promotion_with_skill_is_green_and_says_which_gates_decided() -> None:
+    target = returns(600)
+    verdict = verdict_on(frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target))
+    assert (verdict.skill, verdict.mark, verdict.weak) == (True, "", ())
+    assert "#00604d" in verdict._repr_html_().partition("</span>")[0]
+    assert (
+        "The gates that decide: forecasts, days, naive, mean, superior, gain, suspicious; skill, regimes only warn."
+        in verdict.reason
+    )
+    decides = verdict.to_frame()["decides"]
+    assert list(decides) == ["yes"] * 7 + ["only warns"] * 2
+
+
+def test_better_than_a_bad_champion_is_no_skill() -> None:
+    target = returns(600)
+    verdict = verdict_on(frame_of(forecaster(target, 0, 1), forecaster(target, 0, 2) * 20, target), with_gates())
+    assert (verdict.outcome, verdict.skill, verdict.mark) == ("promote", False, NO_SKILL)
+
+
+def test_old_days_and_drift_are_said() -> None:
+    target = returns(600)
+    drift = pd.DataFrame({"psi": [1.0] * 9 + [0.0] * 31, "threshold": 0.1}, [f"f{n}" for n in range(40)])
+    frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
+    said = verdict_on(replace(frame, drift=drift), today=date(2026, 1, 2)).reason
+    assert f"Also: the days compared end long ago, on {target.index[-1]:%Y-%m-%d}; 9 of 40 features drifted" in said
+    calm = replace(frame, drift=drift.assign(psi=[1.0] * 4 + [0.0] * 36))
+    assert "Also" not in verdict_on(calm, today=date.fromordinal(target.index[-1].toordinal() + 20)).reason
+    stale = QUICK.model_copy(update={"evaluation": EvaluationParams(max_stale_days=10)})
+    assert "long ago" not in verdict_on(frame, stale, today=date(2026, 1, 2)).reason  # the gate says it
+
+
+def test_gains_have_one_sign_everywhere() -> None:
+    target = returns(600)
+    worse = verdict_on(frame_of(forecaster(target, 0, 1) * 2, forecaster(target, 0.3, 2), target))
+    for gate in worse.gates:
+        if gate.id in {"naive", "mean", "gain"}:
+            assert gate.rule.startswith("gain in RMSE over ")
+            assert gate.shown.startswith("-")
+            assert gate.value > 0  # as it always was in the ledger
+
+
+def test_where_days_can_show_nothing_that_is_said() -> None:
+    target = returns(600)
+    comparison = compare(frame_of(forecaster(target, 0, 1) * 40, forecaster(target, 0, 2), target))
+    answer = comparison.answer("stationary_bootstrap", "champion")
+    assert answer is not None
+    assert answer.detectable > 1
+    verdict = judge(comparison)
+    assert "Such days can show nothing over the champion: not even a forecast without errors would be detected" in verdict.reason
+    tests = comparison.tests_frame()
+    assert list(tests["detectable"])[:3] == ["none", "none", "none"]
+    assert comparison.gains()["detectable"].isna().all()
 
 
 def test_on_no_champion_block_promotes_nobody() -> None:
@@ -161,7 +245,7 @@ def test_under_non_inferiority_a_fresher_model_that_is_as_good_replaces_an_old_o
         ({"metric": "rmse", "versus": "mean_training_return", "min_improvement": 0.9}, "fail", "asked: at least 90 % better"),
         ({"metric": "latency", "max": 0.001}, "not evaluated", "it has no seconds to forecast one day"),
         ({"metric": "latency", "versus": "champion", "max_regression": 0.2}, "not evaluated", "or was not measured"),
-        ({"metric": "rmse", "max": 0.0001, "severity": "warn"}, "warn", "Beside that: its RMSE is"),
+        ({"metric": "rmse", "max": 0.0001, "severity": "warn"}, "warn", "Also: its RMSE is"),
         ({"test": "diebold_mariano", "versus": "champion", "alpha": 0.05}, "pass", ""),
         ({"test": "pesaran_timmermann", "alpha": 0.05}, "pass", ""),
         ({"test": "stationary_bootstrap", "versus": "mean_training_return", "alpha": 0.05}, "pass", ""),

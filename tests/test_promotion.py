@@ -375,5 +375,5 @@ def test_distinct_attempts_are_counted_and_the_same_one_again_is_none(registered
     assert outcome is not None
     assert outcome.facts["attempt"] == 5
     assert next(gate for gate in outcome.facts["gates"] if gate["id"] == "superior")["bound"].endswith(
-        "which is 0.05 at attempt 5"
+        "which is 0.05 / (k (k + 1)), attempt k = 5"
     )

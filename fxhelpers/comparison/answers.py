@@ -122,6 +122,17 @@ class Answer:
     tail: bool = False
     family: int = 1
 
+    @property
+    def shows(self) -> float:
+        """The detectable gain; NaN where it would take more than all of the rival's squared error, so that none can be shown."""
+        return self.detectable if 2 * self.detectable < 1 else math.nan
+
+    def detects(self, rival: str) -> str:
+        """Say which true gain over a rival so many days would show, as a part of a sentence."""
+        if math.isnan(self.shows):
+            return f"such days can show nothing over {rival}: not even a forecast without errors would be detected reliably"
+        return f"a true gain of {100 * self.shows:.3g} % over {rival} would be detected on such days four times out of five"
+
     def to_json(self) -> dict[str, Any]:
         """Return all of it with None where there is no number."""
         whole = asdict(self)

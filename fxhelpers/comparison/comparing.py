@@ -17,6 +17,7 @@ from fxhelpers.measures import MEASURES
 STANDARD = (
     Question(test="stationary_bootstrap", versus="champion"),
     Question(test="stationary_bootstrap", versus="zero_return"),
+    Question(test="stationary_bootstrap", versus="mean_training_return"),
     Question(test="diebold_mariano", versus="champion"),
     Question(test="diebold_mariano", versus="zero_return"),
     Question(test="pesaran_timmermann"),

@@ -99,6 +99,11 @@ class Comparison:
         """Last day compared, YYYY-MM-DD."""
         return f"{self.frame.days.index[-1]:%Y-%m-%d}"
 
+    @property
+    def bootstraps(self) -> list[Answer]:
+        """The answers that measure by how much a forecast is better than a rival."""
+        return [a for a in self.answers if a.question.test == "stationary_bootstrap" and not a.question.margin]
+
     def rivals(self) -> list[str]:
         """Return what the challenger is measured against: the champion where there is one, and zero."""
         return [self.champion, ZERO] if self.champion else [ZERO]
@@ -163,13 +168,14 @@ class Comparison:
         DataFrame
             One row a pair: ``forecast``, ``versus`` (columns of the frame),
             ``gain``, ``low``, ``high`` and ``detectable`` as fractions of the
-            rival's RMSE, and ``p``.
+            rival's RMSE, and ``p``; ``detectable`` is NaN where such days can
+            show nothing.
         """
-        keys = ("gain", "low", "high", "detectable", "p", "why")
+        keys = ("gain", "low", "high", "detectable", "p")
         rows = [
             {"forecast": a.forecast, "versus": self.rival(a.question.versus), **{key: getattr(a, key) for key in keys}}
-            for a in self.answers
-            if a.question.test == "stationary_bootstrap" and not a.question.margin
+            | {"detectable": a.shows}
+            for a in self.bootstraps
         ]
         return pd.DataFrame(rows, columns=["forecast", "versus", *keys])
 
@@ -210,6 +216,7 @@ class Comparison:
             for key, known in MEASURES.items()
             if key in whole
         }
+        rows = {label: values for label, values in rows.items() if any(value != "-" for value in values)}
         heads = [f"{name} ({roles.get(name, 'challenger too')})" for name in names]
         return pd.DataFrame.from_dict(rows, orient="index", columns=heads).rename_axis(columns="measure")
 
@@ -226,7 +233,7 @@ class Comparison:
                     "against": (self.rival(asked.versus) or "chance") + margin,
                     "gain": shown_as(answer.gain, "{:+.3%}"),
                     "95 % interval": f"{answer.low:+.2%} to {answer.high:+.2%}" if math.isfinite(answer.low) else "-",
-                    "detectable": shown_as(answer.detectable, "{:.2%}"),
+                    "detectable": "none" if answer.resamples and math.isnan(answer.shows) else shown_as(answer.shows, "{:.2%}"),
                     "p": shown_as(answer.p, "{:.4f}") if not answer.why else f"not made: {answer.why}",
                     "resamples": _drawn(answer) if answer.resamples else "-",
                 }
@@ -282,6 +289,7 @@ class Comparison:
         rows = {
             label: {name: shown_as(found.get(key), form) for name, found in self.registered.items()}
             for key, (label, form) in _REGISTERED.items()
+            if any(found.get(key) is not None for found in self.registered.values())
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="metric")
 

@@ -149,6 +149,7 @@ class GateParams(Section):
 
 GATES = (
     GateParams(id="naive", metric="rmse", versus="zero_return", max_regression=0.0),
+    GateParams(id="mean", metric="rmse", versus="mean_training_return", max_regression=0.0),
     GateParams(id="skill", test="stationary_bootstrap", versus="zero_return", alpha=0.05, severity="warn"),
     GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05),
     GateParams(id="gain", metric="rmse", versus="champion", min_improvement=0.005),

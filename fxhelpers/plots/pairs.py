@@ -65,20 +65,20 @@ def gains(comparison: Comparison, ax: Axes | None = None) -> Axes:
     table = comparison.gains()
     table = table[table["gain"].notna()].iloc[::-1].reset_index(drop=True)
     ax = axes(ax, 1.5 + 0.38 * max(1, len(table)))
-    for row, found in table.iterrows():
-        place, last = float(str(row)), row == len(table) - 1
-        ax.plot([found["low"], found["high"]], [place, place], color=BLUE, linewidth=2.5, label="95 % interval" if last else None)
-        ax.plot(found["gain"], place, "o", color=ORANGE, markersize=8, label="gain" if last else None)
-        label = "true gain that would be detected four times out of five" if last else None
-        ax.plot(found["detectable"], place, "|", color="black", markersize=18, markeredgewidth=2, label=label)
+    places, shown = np.arange(len(table)), table["detectable"].notna()
+    ax.hlines(places, table["low"], table["high"], color=BLUE, linewidth=2.5, label="95 % interval")
+    ax.plot(table["gain"], places, "o", color=ORANGE, markersize=8, label="gain")
+    if shown.any():
+        label = "true gain that would be detected four times out of five"
+        ax.plot(table["detectable"][shown], places[shown], "|", color="black", markersize=18, markeredgewidth=2, label=label)
     if table.empty:
         ax.text(0.5, 0.5, "Nothing could be tested", ha="center", va="center", transform=ax.transAxes)
     ax.axvline(0, color="black", linewidth=0.8)
-    names = [f"{found['forecast']} against {_rival(comparison, found['versus'])}" for _, found in table.iterrows()]
-    ax.set_yticks(range(len(table)), names)
+    names = table["forecast"] + " over " + table["versus"].map(lambda name: _rival(comparison, name))
+    ax.set_yticks(places, names.where(shown, names + "\n(such days can show nothing)"))
     ax.set_ylim(-0.7, max(0, len(table) - 1) + 0.7)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("RMSE below the rival's: right of the line is better")
+    ax.set_xlabel("gain: RMSE below the rival's; right of the line is better")
     ax.set_title("How large is the gain, and how sure is it?")
     if not table.empty:
         ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.28 - 0.6 / (len(table) + 1)), ncols=3, fontsize=8)
@@ -190,7 +190,8 @@ def drift(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 
 def _rival(comparison: Comparison, name: str) -> str:
-    return "forecasting zero" if name == ZERO else f"the champion ({name})" if name == comparison.champion else name
+    words = {ZERO: "forecasting zero", MEAN: "the constant mean"}
+    return words.get(name, f"the champion ({name})" if name == comparison.champion else name)
 
 
 def _role(comparison: Comparison, name: str) -> str:

@@ -13,7 +13,7 @@ from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy.family import Family
 from fxhelpers.policy.verdict import GateResult, Result
-from fxhelpers.policy.words import claimed, compared, digits, named
+from fxhelpers.policy.words import claimed, compared, digits, named, percent
 from fxhelpers.results import shown_as
 
 _OTHERS_FIRST = "the other symbols are compared first"
@@ -102,7 +102,9 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     rule = f"{str(gate.test).replace('_', ' ')}: {claimed(gate, rival)}"
     if answer is not None and answer.family > 1:
         rule += f"; p is adjusted for {answer.family} challengers"
-    bound = f"p below {level:.3g}" + (f", which is {gate.alpha:g} at attempt {attempt}" if level != gate.alpha else "")
+    bound = f"p below {level:.3g}" + (
+        f", which is {gate.alpha:g} / (k (k + 1)), attempt k = {attempt}" if level != gate.alpha else ""
+    )
     if family is not None:
         bound += f", and at most {family.fdr:g} after adjustment for attempts and {len(family.p) or family.symbols} symbols"
     why = "the test was not made" if answer is None else answer.why
@@ -165,14 +167,14 @@ def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
         if gate.max_regression
         else "not worse"
     )
-    told = {"rule": f"{known.label} against {rival}{where}", "value": change, "bound": bound}
+    told = {"rule": f"gain in {known.label} over {rival}{where}", "value": change, "bound": bound}
     if not math.isfinite(change):
         said = f"{gate.id} was not evaluated: there is no {known.label} to hold it against, or it is 0 or was not measured"
         return _severe(gate, result="not evaluated", shown="-", said=said, **told)
     regression = change if known.better == "lower" else -change
     passed = regression <= (-gate.min_improvement if gate.min_improvement is not None else float(gate.max_regression or 0))
     said = f"{compared(change, known, rival)}{where} (asked: {bound})"
-    shown = f"{100 * change:+.3g} %"
+    shown = percent(-regression)
     return _severe(gate, result=_result(passed=passed), shown=shown, said=said, **told)
 
 

@@ -4,17 +4,17 @@ import hashlib
 import math
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 from fxhelpers.comparison import STANDARD, ZERO, Answer, Comparison, Question
+from fxhelpers.ledger import NO_SKILL
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
+from fxhelpers.policy.doubts import circumstances, weaknesses
 from fxhelpers.policy.family import Family
 from fxhelpers.policy.gates import bounded, built_in, for_attempt, relative_change, spent, tested, waits
-from fxhelpers.policy.verdict import GateResult, Outcome, Verdict
-from fxhelpers.policy.words import compared, digits, named
-
-NO_SKILL = "no evidence of skill"
-"""Words without which nothing becomes the first champion that is not significantly better than forecasting zero."""
+from fxhelpers.policy.verdict import GateResult, Verdict
+from fxhelpers.policy.words import compared, digits, joined, named
 
 
 def policy_digest(policy: PromotionParams) -> str:
@@ -80,7 +80,8 @@ def judge(
         The how-manieth distinct attempt for the symbol this is: every one
         spends a part of what a test may err.
     today : date, optional
-        Needed where the policy has ``max_stale_days``.
+        Needed where the policy has ``max_stale_days``, and to say that the
+        days compared end long ago.
     family : Family, optional
         Symbols decided about together: its rate of false promotions is asked
         of every test that decides, beside its own level.
@@ -97,6 +98,7 @@ def judge(
         together = family if gate.severity == "fail" else None
         gates += (tested(comparison, policy, gate, attempt, together) if gate.test else bounded(comparison, gate),)
     verdict = _verdict(comparison, policy, gates, attempt)
+    verdict = replace(verdict, beside=(*circumstances(comparison, policy, today), *verdict.beside))
     deciding = _deciding(comparison, policy)
     if not deciding:
         beside = ("no test decides here, so the family's rate of false promotions does not cover it",) if family else ()
@@ -125,7 +127,8 @@ def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
     """Return the verdict on a version that is the champion: keep it, and say how it stands."""
     standing = relative_change(comparison, "rmse", ZERO)
     where = compared(standing, MEASURES["rmse"], "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
-    headline = f"Version {comparison.frame.challenger} is the champion already; {where}, on {len(comparison.frame.days)} days"
+    who = f"Version {comparison.frame.challenger} {joined([*verdict.weak, 'is the champion already'])}"
+    headline = f"{who}; {where}, on {len(comparison.frame.days)} days"
     as_it_is = replace(verdict, outcome="keep", headline=headline, because=(), note="", attempt=0, family=None)
     return replace(as_it_is, p=math.nan, p_attempt=math.nan, p_entered=math.nan, p_family=math.nan)
 
@@ -136,43 +139,40 @@ def against_champion(comparison: Comparison) -> float:
 
 
 def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateResult, ...], attempt: int) -> Verdict:
-    who, days = f"Version {comparison.frame.challenger}", len(comparison.frame.days)
+    who = f"Version {comparison.frame.challenger}"
+    weak, skill = weaknesses(comparison, policy, attempt)
     failed = [g.said for g in gates if g.result == "fail"]
     open_ = [g.said for g in gates if g.result == "not evaluated" and g.decides]
-    beside = [g.said for g in gates if g.result == "warn" or (g.result == "not evaluated" and not g.decides)]
-    outcome: Outcome = "keep" if failed else "inconclusive" if open_ else "promote"
-    if outcome == "promote":
-        unskilled = _without_skill(comparison, policy, attempt) if comparison.champion is None else ""
-        if unskilled:
-            beside = [f"there is {NO_SKILL}: {unskilled}", *(said for said in beside if said not in unskilled)]
-        headline = f"{who} passes every gate that decides: {_standing(comparison)}, on the same {days} days"
-        return Verdict(outcome=outcome, headline=headline, beside=tuple(beside), gates=gates, attempt=attempt)
-    return Verdict(
-        outcome=outcome,
-        headline=f"{who} is refused" if failed else f"{who} is not promoted",
-        because=(*failed, *open_),
-        beside=tuple(beside),
-        note=_detectable(comparison) if policy.policy == "superiority" else "",
-        gates=gates,
-        attempt=attempt,
-    )
-
-
-def _without_skill(comparison: Comparison, policy: PromotionParams, attempt: int) -> str:
-    """Return why a challenger cannot be said to be better than forecasting zero; "" where it can."""
-    gates = [gate for gate in policy.gates if gate.test and gate.versus == "zero_return" and not gate.margin]
-    asked = gates or [GateParams(id="skill", test="stationary_bootstrap", versus="zero_return", alpha=0.05)]
-    results = [tested(comparison, policy, gate, attempt, None) for gate in asked]
-    return "; ".join(result.said for result in results if result.result != "pass")
+    told: dict[str, Any] = {
+        "beside": tuple(g.said for g in gates if g.result == "warn" or (g.result == "not evaluated" and not g.decides)),
+        "gates": gates,
+        "attempt": attempt,
+        "weak": tuple(weak),
+        "skill": skill,
+    }
+    if failed or open_:
+        return Verdict(
+            outcome="keep" if failed else "inconclusive",
+            headline=f"{who} {joined([*weak, 'is refused' if failed else 'is not promoted'])}",
+            because=(*failed, *open_),
+            note=_detectable(comparison) if policy.policy == "superiority" else "",
+            **told,
+        )
+    passes = f"{who} passes every gate that decides"
+    standing = f"{_standing(comparison)}, on the same {len(comparison.target)} days"
+    if not weak:
+        return Verdict(outcome="promote", headline=f"{passes}: {standing}", **told)
+    headline = f"{passes}, {'though' if skill else f'with {NO_SKILL}:'} it {joined(weak)}"
+    return Verdict(outcome="promote", headline=headline, note=f"{standing[0].upper()}{standing[1:]}.", **told)
 
 
 def _detectable(comparison: Comparison) -> str:
     """Say which gain these days would have shown: a refusal is no proof that there is none."""
     _, answer = _main_test(comparison)
-    if answer is None or not answer.detectable < 1:  # of a hopeless challenger: more than all of the error
+    if answer is None or answer.why:
         return ""
-    rival = "the champion" if comparison.champion else "forecasting zero"
-    return f"A true gain of {100 * answer.detectable:.2f} % over {rival} would be detected on such days four times out of five."
+    said = answer.detects("the champion" if comparison.champion else "forecasting zero")
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _standing(comparison: Comparison) -> str:

@@ -7,17 +7,19 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from fxhelpers.ledger import NO_SKILL, NOT_COMPARED
 from fxhelpers.policy.family import Family
 from fxhelpers.policy.words import digits
-from fxhelpers.tables import Table, badge
+from fxhelpers.results import in_card
+from fxhelpers.tables import Table, badge, paragraphs
 
 Result = Literal["pass", "fail", "warn", "not evaluated"]
 Outcome = Literal["promote", "keep", "inconclusive"]
 
 _LONGEST_REASON = 1000
 _COLOURS = {"promote": "#00604d", "keep": "#37474f", "inconclusive": "#7a4f00"}
-_GATE_COLOURS = {"pass": "#00604d", "fail": "#9c1c1c", "warn": "#7a4f00", "not evaluated": "#37474f"}
 _MARKS = {"pass": "✓\u00a0pass", "fail": "✗\u00a0fail", "warn": "⚠\u00a0warn", "not evaluated": "? not evaluated"}
+_GATE_COLOURS = dict(zip(_MARKS.values(), ("#00604d", "#9c1c1c", "#7a4f00", "#37474f"), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +76,16 @@ class Verdict:
     beside : tuple of str
         What does not decide, but should be known.
     note : str
-        What could have been detected; "" where that does not matter.
+        How a challenger that passes stands, or what could have been detected;
+        "" where that does not matter.
     gates : tuple of GateResult
         Empty where nothing was compared.
+    weak : tuple of str
+        What makes the forecasts worth little, as parts of a sentence about
+        the version; the headline has it.
+    skill : bool or None
+        Whether the forecasts are significantly better than no model at all;
+        None where nothing was compared.
     attempt : int
         The how-manieth distinct attempt for the symbol this is; 0 where that
         was not counted.
@@ -100,6 +109,8 @@ class Verdict:
     beside: tuple[str, ...] = ()
     note: str = ""
     gates: tuple[GateResult, ...] = ()
+    weak: tuple[str, ...] = ()
+    skill: bool | None = None
     attempt: int = 0
     p: float = math.nan
     p_attempt: float = math.nan
@@ -112,16 +123,30 @@ class Verdict:
         """All of it in a few sentences."""
         text = f"{self.headline}: {'; '.join(self.because)}." if self.because else f"{self.headline}."
         if self.beside:
-            text += f" Beside that: {'; '.join(self.beside)}."
-        text = f"{text} {self.note}".strip()
+            text += f" Also: {'; '.join(self.beside)}."
+        text = " ".join(filter(None, (text, self.note, self.deciding)))
         return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
+
+    @property
+    def mark(self) -> str:
+        """What to say with a verdict to promote: that there is no evidence of skill, or that nothing was compared."""
+        if self.outcome != "promote" or self.skill:
+            return ""
+        return NO_SKILL if self.gates else NOT_COMPARED
+
+    @property
+    def deciding(self) -> str:
+        """Which gates decide, and which only warn, in a sentence; "" where nothing was compared."""
+        names = {decides: ", ".join(gate.id for gate in self.gates if gate.decides is decides) for decides in (True, False)}
+        warning = f"; {names[False]} only warn{'s' if ',' not in names[False] else ''}" if names[False] else ""
+        return f"The gates that decide: {names[True]}{warning}." if names[True] else ""
 
     @property
     def adjustments(self) -> str:
         """What became of p, in a sentence; "" where it is nobody's but this symbol's."""
         if self.family is None:
             return ""
-        told = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt {self.attempt}"
+        told = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt {self.attempt}, p k (k + 1)"
         if self.p_entered > self.p_attempt:
             told += ", and entered as 1, since the policy refuses this challenger by itself"
         if not self.family.p:
@@ -137,19 +162,24 @@ class Verdict:
         return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
     def _repr_html_(self) -> str:
-        outcome = f"<p style='font-size:130%; font-weight:bold'>{badge(self.outcome.upper(), _COLOURS[self.outcome])}</p>"
+        words = f"{self.outcome}, {self.mark}" if self.mark else self.outcome
+        colour = _COLOURS["inconclusive" if self.mark else self.outcome]
+        outcome = f"<p style='font-size:130%; font-weight:bold'>{badge(words.upper(), colour)}</p>"
         points = "".join(f"<li>{html.escape(said)}</li>" for said in self.because)
         beside = "".join(f"<li>{html.escape(said)}</li>" for said in self.beside)
         text = f"<p><b>{html.escape(self.headline)}{':' if points else '.'}</b></p>" + (f"<ul>{points}</ul>" if points else "")
-        text += f"<p>Beside that:</p><ul>{beside}</ul>" if beside else ""
-        text += f"<p>{html.escape(self.note)}</p>" if self.note else ""
-        text += f"<p>{html.escape(self.adjustments)}</p>" if self.family else ""
-        gates = self.to_frame().assign(result=[badge(_MARKS[gate.result], _GATE_COLOURS[gate.result]) for gate in self.gates])
-        table = Table(gates, ("result",))._repr_html_() if self.gates else ""
-        return f"{outcome}<div style='font-size:110%; max-width:60em'>{text}</div>{table}"
+        text += f"<p>Also:</p><ul>{beside}</ul>" if beside else ""
+        text += paragraphs(filter(None, (self.note, self.deciding)))
+        text = in_card(f"<div style='font-size:110%; max-width:60em'>{text}</div>") + paragraphs(filter(None, [self.adjustments]))
+        gates = self.to_frame()
+        gates["result"] = [badge(mark, _GATE_COLOURS[mark]) for mark in gates["result"]]
+        return outcome + text + (Table(gates, ("result",))._repr_html_() if self.gates else "")
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a gate."""
-        columns = ["gate", "rule", "value", "bound", "result"]
-        rows = [[g.id, g.rule, g.shown, g.bound, _MARKS[g.result]] for g in self.gates]
+        """Return one row a gate, those that decide first."""
+        columns = ["gate", "rule", "value", "bound", "decides", "result"]
+        rows = [
+            [g.id, g.rule, g.shown, g.bound, "yes" if g.decides else "only warns", _MARKS[g.result]]
+            for g in sorted(self.gates, key=lambda gate: not gate.decides)
+        ]
         return pd.DataFrame(rows, columns=columns).set_index("gate").rename_axis(index=None, columns="gate")

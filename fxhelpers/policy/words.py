@@ -28,6 +28,18 @@ def compared(change: float, known: Measure, rival: str) -> str:
     return f"its {label} is {1 + change:,.4g} times that of {rival}"
 
 
+def joined(parts: list[str]) -> str:
+    """Return parts of a sentence as one: ``a, b and c``."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def percent(gain: float) -> str:
+    """Return a gain, a fraction, with its sign: above 0 is better."""
+    value = 100 * gain + 0.0
+    return f"{value:+.3g} %" if abs(value) < 1000 or abs(value) >= 1e6 else f"{value:+,.0f} %"  # noqa: PLR2004 (no exponents)
+
+
 def digits(p: float) -> str:
     """Return p with as many digits as say something."""
     return f"{p:.4f}" if p >= 0.001 else f"{p:.2g}"  # noqa: PLR2004 (below, four digits would say nothing)

@@ -11,7 +11,7 @@ from fxhelpers.comparison import Comparison
 from fxhelpers.ledger import Decision
 from fxhelpers.params import PromotionParams
 from fxhelpers.policy import Verdict
-from fxhelpers.policy.words import digits
+from fxhelpers.policy.words import digits, percent
 from fxhelpers.registry import ModelVersion
 from fxhelpers.tables import Table
 
@@ -68,10 +68,11 @@ class Proposal:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a summary says of it: against which version, by how much the RMSE differs as a fraction, and every p."""
+        """What a summary says of it: skill, against which version, the change of RMSE as a fraction, and every p."""
         change = policy.against_champion(self.comparison) if self.comparison else math.nan
         against = self.champion.version if self.champion else None
-        return {"against": against, "rmse_change": change if math.isfinite(change) else None, **self.verdict.p_values()}
+        about = {"evidence_of_skill": self.verdict.skill, "against": against}
+        return {**about, "rmse_change": change if math.isfinite(change) else None, **self.verdict.p_values()}
 
     @property
     def certainty(self) -> str:
@@ -79,15 +80,14 @@ class Proposal:
         if self.comparison is None:
             return "Not at all: nothing was compared."
         found = self.comparison
-        told = [f"{len(found.frame.days)} days, {found.first_day[:10]} to {found.last_day[:10]}"]
-        gains = found.gains()
-        for _, row in gains[gains["forecast"] == found.challenger].iterrows():
-            if not math.isfinite(row["gain"]):
-                told.append(f"against {row['versus']} nothing could be tested: {row['why']}")
+        told = [f"{len(found.frame.days)} days, {found.first_day} to {found.last_day}"]
+        for answer in (answer for answer in found.bootstraps if answer.forecast == found.challenger):
+            rival = str(found.rival(answer.question.versus))
+            if not math.isfinite(answer.gain):
+                told.append(f"over {rival} no gain could be tested: {answer.why or 'it makes no errors'}")
                 continue
-            interval = f"95 % interval: {_sided(row['low'])} to {_sided(row['high'])}; p = {digits(row['p'])}"
-            found_gain = f"a true gain of {100 * row['detectable']:.3g} % would be found four times out of five"
-            told.append(f"against {row['versus']} the RMSE is {_sided(row['gain'])} ({interval}), and {found_gain}")
+            interval = f"95 % interval: {percent(answer.low)} to {percent(answer.high)}; p = {digits(answer.p)}"
+            told.append(f"the gain over {rival} is {percent(answer.gain)} of its RMSE ({interval}), and {answer.detects('it')}")
         return f"{'; '.join(told)}."
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
@@ -97,13 +97,8 @@ class Proposal:
     def to_json(self) -> dict[str, Any]:
         """Return measures, tests, gates, verdict and policy, as JSON can hold them."""
         verdict = {"outcome": self.verdict.outcome, "reason": self.verdict.reason, "attempt": self.verdict.attempt}
-        verdict |= {**self.verdict.p_values(), **({"tried": list(self.tried)} if self.tried else {})}
-        gates = [{**gate.to_json(), "rule": gate.rule, "said": gate.said} for gate in self.verdict.gates]
+        verdict |= {"skill": self.verdict.skill, **self.verdict.p_values(), **({"tried": list(self.tried)} if self.tried else {})}
+        gates = [{**gate.to_json(), "rule": gate.rule, "said": gate.said, "decides": gate.decides} for gate in self.verdict.gates]
         told = self.comparison.to_json() if self.comparison else {}
         family = {"family": asdict(self.verdict.family)} if self.verdict.family else {}
         return {**told, **family, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
-
-
-def _sided(gain: float) -> str:
-    """Return a gain, a fraction, as where an RMSE lies."""
-    return f"{100 * abs(gain):.3g} % {'lower' if gain >= 0 else 'higher'}"
