@@ -303,9 +303,13 @@ def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str,
 
 def _tell(result: "RunResult") -> None:
     """Print what a notebook's summary says, for which registry it ran, and where its record is."""
+    from fxhelpers.records import promotion_mark, summary_rows
+
+    told = result.summary or {}
+    label = {"label": mark.upper()} if (mark := promotion_mark(told)) else {}
     where = {"registry": result.registry or "none (mlflow.enabled is false)", "saved as": shown_path(result.record)}
-    for key, value in {**(result.summary or {}), **where}.items():
-        click.echo(f"{key.replace('_', ' '):>18}  {shown(value)}")
+    for key, value in {**label, **summary_rows(told), **where}.items():
+        click.echo(f"{key:>18}  {shown(value)}")
 
 
 def _say_registry(params: "Params") -> None:
@@ -324,6 +328,7 @@ def _tell_reigns(reigns: list["Reign"], at: str, form: str | None) -> None:
         return
     for reign in reigns:
         began = f"by {reign.decision}" if reign.decision else "without a decision"
+        began += f", {reign.mark}" if reign.mark else ""
         click.echo(f"version {reign.version}, from {reign.since} to {reign.until or 'now'}, put there {began}")
     if not reigns:
         click.echo(f"no version was in Production at {at}")

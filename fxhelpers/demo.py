@@ -12,6 +12,7 @@ from fxhelpers.cli import find_notebook, shown_path
 from fxhelpers.engine import RunResult, run_notebook
 from fxhelpers.errors import FxError
 from fxhelpers.model_registry import ModelRegistry
+from fxhelpers.records import promotion_mark
 
 _MODELS = {
     "original": "ForesightX's own settings",
@@ -72,7 +73,9 @@ def _told(step: _Step) -> str:
         "compare": "{verdict}",
         "promote": "{verdict}, champion: {champion_after}",
     }
-    return told[step.notebook].format(**{key: "none" if value is None else value for key, value in summary.items()})
+    mark = promotion_mark(summary)
+    said = told[step.notebook].format(**{key: "none" if value is None else value for key, value in summary.items()})
+    return f"{said} ({mark})" if mark else said
 
 
 def _table(symbol: str, done: list[_Step]) -> Table:
@@ -86,7 +89,7 @@ def _table(symbol: str, done: list[_Step]) -> Table:
         table.add_row(
             f"{step.notebook} {step.model}",
             str(summary.get("version") or "-"),
-            str(summary.get("verdict") or "-"),
+            ", ".join(filter(None, (summary.get("verdict"), promotion_mark(summary)))) or "-",
             f"{step.result.seconds:.1f}",
             step.result.record.name,
             end_section=step.notebook == _STEPS[-1],
@@ -101,7 +104,12 @@ def _explain(console: Console, symbol: str, done: list[_Step]) -> None:
     seconds = sum(step.result.seconds for step in done)
     folder = shown_path(done[-1].result.record.parent)
     console.print(f"\n{len(done)} notebooks in {seconds:.0f} s; their records are in {folder}/")
-    console.print(f"fx verify {symbol} --deep: {ModelRegistry().verify(symbol, deep=True).said}")
+    registry = ModelRegistry()
+    console.print(f"fx verify {symbol} --deep: {registry.verify(symbol, deep=True).said}")
     console.print(f"Who was in Production when, and why: fx history {symbol}")
     console.print("Explore the notebooks: make lab. MLflow's pages on the registry: make ui.")
-    console.print(f"The champion of {symbol} loads with plain MLflow: models:/MLP_Stock_Predictor_{symbol}@champion")
+    champion = registry.get_production_model(registry.model_name(symbol))
+    if champion:
+        console.print(f"The champion of {symbol} loads with plain MLflow: models:/{champion.name}@champion")
+    else:
+        console.print(f"No version of {symbol} serves: the policy in params.yaml let none pass.")

@@ -11,7 +11,7 @@ from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import sha256
 from fxhelpers.params import load_params
 from fxhelpers.policy import Family
-from fxhelpers.records import PORTFOLIO
+from fxhelpers.records import PORTFOLIO, promotion_mark
 from fxhelpers.results import Keyed, rows_html, shown, shown_as
 from fxhelpers.tables import Table
 
@@ -26,6 +26,8 @@ _COLUMNS = (
     "p",
     "p_attempt",
     "p_family",
+    "evidence_of_skill",
+    "rests_on",
 )
 """Of what the notebooks' summaries say, what a row shows where it is there."""
 
@@ -58,13 +60,28 @@ class Portfolio(Keyed):
 
     @property
     def counts(self) -> pd.Series:
-        """How many symbols came to which verdict, or else to which status."""
+        """How many symbols came to which verdict, or else to which status, and with which mark."""
+        came, marks = self._came_to, self.marks.where(self.runs["error"].isna(), "")
+        return came.where(marks.eq(""), came + ", " + marks).value_counts()
+
+    @property
+    def _came_to(self) -> pd.Series:
+        """Verdict or status of each symbol."""
         told = self.runs["status"].where(self.runs["error"].notna(), "completed")
         if "verdict" in self.runs:
             told = told.where(self.runs["error"].notna(), self.runs["verdict"])
         if "result" in self.runs:
             told = told.mask(self.runs["error"].isna() & (self.runs["result"] == "promoted"), "promoted")
-        return told.value_counts()
+        return told
+
+    @property
+    def marks(self) -> pd.Series:
+        """What to say with the promotion of each symbol, as that there is no evidence of skill; "" where nothing is."""
+        return pd.Series(
+            [promotion_mark({str(k): v for k, v in row.items()}) for row in self.runs.to_dict("records")],
+            self.runs.index,
+            dtype=str,
+        )
 
     @property
     def seconds(self) -> float:
@@ -81,7 +98,8 @@ class Portfolio(Keyed):
         told: dict[str, Any] = {
             "runs": len(self.runs),
             "failed": int(failed.sum()),
-            **{str(k): int(v) for k, v in self.counts.items()},
+            **{str(k): int(v) for k, v in self._came_to.value_counts().items()},
+            **{str(k).replace(" ", "_"): int(v) for k, v in self.marks[self.marks.ne("")].value_counts().items()},
         }
         if self.family:
             told |= {
@@ -97,7 +115,7 @@ class Portfolio(Keyed):
             return f"<p>{_NONE_YET}</p>"
         rows = {
             "notebook": about["notebook"],
-            "parameters": ", ".join(f"{key} = {value}" for key, value in about["parameters"].items()) or "-",
+            "parameters": ", ".join(f"{key} = {value}" for key, value in about["parameters"].items()),
             "begun": f"{about['time']} by {about['actor']}",
             **({"registry": about["registry"]} if about.get("registry") else {}),
             "ran": f"on {about['cluster'] or 'this machine'}, {shown(self.seconds)} s",
@@ -106,17 +124,19 @@ class Portfolio(Keyed):
         return rows_html(rows) + _whole_table(self.table())
 
     def table(self) -> pd.DataFrame:
-        """Return one row a symbol for people: percentages, dashes for nothing, errors cut short, no column without anything."""
+        """Return one row a symbol for people: gains in per cent, errors cut short, no column without anything."""
         runs = self.runs.dropna(axis=1, how="all")
         table = pd.DataFrame(index=runs.index)
         for column in ("status", "version", "verdict", "result", "stage"):
             if column in runs and not (column == "status" and runs[column].eq("completed").all()):
                 table[column] = runs[column].map(_whole)
+        if self.marks.any():
+            table["label"] = self.marks
         if "champion_after" in runs:
             before = self.runs["champion_before"].map(_whole)
             table["champion"] = before + " → " + runs["champion_after"].map(_whole)
         if "rmse_change" in runs:
-            table["RMSE"] = runs["rmse_change"].map(lambda change: shown_as(change, "{:+.3%}"))
+            table["gain"] = runs["rmse_change"].map(lambda change: shown_as(-change, "{:+.3%}"))
         for column, name in (("p", "p"), ("p_attempt", "for attempts"), ("p_family", "for all symbols")):
             if column in runs:
                 table[name] = runs[column].map(lambda p: shown_as(p, "{:.4g}"))

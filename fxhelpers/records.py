@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.files import create_exclusive, sha256
+from fxhelpers.ledger import NO_SKILL, NOT_COMPARED
 from fxhelpers.params import current_journal, current_record
-from fxhelpers.results import rows_html, shown
+from fxhelpers.results import has_value, rows_html, shown
 
 PORTFOLIO = "_portfolio"
 """Folder of the records that are of no symbol, but of a whole batch; no ticker is called so."""
@@ -37,7 +38,7 @@ class Summary:
         self.data = {"notebook": notebook, **values, "record": record.name if record else None}
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        rows = {key.replace("_", " "): value for key, value in self.data.items()}
+        rows = summary_rows(self.data)
         return {
             "text/plain": "\n".join(f"{key:>20}  {shown(value)}" for key, value in rows.items()),
             "text/html": rows_html(rows),
@@ -60,6 +61,43 @@ def summary(notebook: str, **values: Any) -> Summary:  # noqa: ANN401 (anything 
     Summary
     """
     return Summary(notebook, {key: json.loads(json.dumps(value, default=str)) for key, value in values.items()})
+
+
+def summary_rows(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a summary as people read it: what has a value, and a change of RMSE as a gain, which is better above 0.
+
+    Parameters
+    ----------
+    summary : dict
+        As :func:`read_summary` returned it.
+
+    Returns
+    -------
+    dict
+        In the same order.
+    """
+    rows = {key.replace("_", " "): value for key, value in summary.items() if has_value(value)}
+    if isinstance(rows.get("rmse change"), float):
+        rows = {("gain" if k == "rmse change" else k): f"{-v:+.3%} of RMSE" if k == "rmse change" else v for k, v in rows.items()}
+    return rows
+
+
+def promotion_mark(summary: Mapping[str, Any]) -> str:
+    """Return what to say with a summary's promotion; "" where it is none, or has nothing against it.
+
+    Summaries of earlier releases have it in the words of their reason.
+    """
+    if summary.get("result") != "promoted" and summary.get("verdict") != "promote":
+        return ""
+    if summary.get("rests_on") == NOT_COMPARED:
+        return NOT_COMPARED
+    skill = summary.get("evidence_of_skill")
+    return NO_SKILL if skill is False or (skill is None and NO_SKILL in str(summary.get("reason"))) else ""
+
+
+def is_unseen(summary: Mapping[str, Any]) -> bool:
+    """Tell whether a summary is that of a decision by the policy alone: nobody is named who approved it."""
+    return bool(summary.get("decision")) and summary.get("rests_on") == "compared" and not summary.get("approved_by")
 
 
 def read_summary(notebook: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,9 +1,11 @@
 """Reports and the gallery: what people read says the truth, whole, and a damaged page costs nothing."""
 
 import hashlib
+import html
 import json
 import logging
 import re
+import shlex
 import threading
 from base64 import b64decode
 from collections.abc import Callable
@@ -97,6 +99,72 @@ def test_a_promotion_is_understood_from_its_report_alone(project: Project, regis
     assert [reign[0] for reign in model["reigns"]] == [1, 2]  # type: ignore[attr-defined]
     assert model["reigns"][1][3] == "against the verdict"  # type: ignore[index]
     assert "the report" in model["verified"]["problems"][0]  # type: ignore[index]
+
+
+def commands(page: str) -> list[str]:
+    return [html.unescape(text.strip()) for text in re.findall(r"<pre><code>(fx .*?)</code></pre>", page, re.DOTALL)]
+
+
+def test_a_promotion_without_skill_says_so_first_wherever_it_is_shown(project: Project, registered: Callable[..., int]) -> None:
+    registered("regularised")
+    result = run("promote", apply=True, reason="it's the first; really?")
+    page, words = page_of(result), "forecasts a rise on every one of 768 days"
+    told = Text(page)
+    first = told.seen.partition("Why ")[2].partition(". ")[0]
+    assert words in first
+    assert "no evidence of skill" in first
+    badges = re.findall(r'class="badge (\w+)">([^<]*)', page)
+    assert badges == [("doubt", "PROMOTED"), ("doubt", "VERDICT: PROMOTE"), ("doubt", "NO EVIDENCE OF SKILL")]
+    assert "the policy alone decided, and nobody is named who approved it" in told.seen
+    assert "the days compared end long ago, on 2013-02-28" in told.seen
+    assert "features drifted since the training" in told.seen
+    assert told.seen.count(words) == 1  # the reason is in the card alone
+    assert told.seen.count("How sure") == 1
+    assert told.seen.count("p below 0.025") == 2  # in the reason, and in the table of gates
+    assert commands(page) == ["fx run promote -p symbol AAPL -p apply true -p reason 'it'\"'\"'s the first; really?'"]
+    assert not re.search(r"<td[^>]*>-</td></tr></table>", page)
+    assert not re.search(r"<tr><th[^>]*>[^<]*</th>(<td[^>]*>-</td>)+</tr>", page)
+    (card,) = lines(project, "records")
+    assert words in str(card["text"]).partition(". ")[0]
+    assert (card["mark"], card["unseen"]) == ("no evidence of skill", True)
+    (model,) = lines(project, "models")
+    assert model["reigns"][0][3] == "no evidence of skill"  # type: ignore[index]
+    registry = ModelRegistry()
+    history, overview = registry.history("AAPL"), registry.overview()
+    for shown in (
+        history.to_csv(),
+        history._repr_html_(),
+        history.reigns().to_csv(),
+        overview.champions._repr_html_(),
+        overview.decisions._repr_html_(),
+        str(registry.versions_frame("AAPL")["last decision"].iloc[0]),
+        history.ledger.decisions[-1].said,
+    ):
+        assert "no evidence of skill" in shown
+    assert registry.verify(deep=True).findings == ()
+
+
+def test_a_report_shows_the_command_of_its_own_run(project: Project) -> None:
+    result = run_notebook(
+        ROOT / "notebooks" / "train.ipynb",
+        {"symbol": "IBM", "model": "regularised", "overrides": {"max_iter": 5, "activation": "tanh"}},
+        preloaded=True,
+    )
+    (command,) = commands(page_of(result))
+    words = shlex.split(command)
+    assert words[:7] == ["fx", "run", "train", "-p", "symbol", "IBM", "-p"]
+    assert words[7:10] == ["model", "regularised", "-p"]
+    assert json.loads(words[11]) == {"max_iter": 5, "activation": "tanh"}
+    assert "AAPL" not in command
+    plain = run_notebook(ROOT / "notebooks" / "index.ipynb", {"latest": 15}, preloaded=True)
+    assert commands(page_of(plain)) == ["fx run index"]
+    failed = run_notebook(
+        ROOT / "notebooks" / "rollback.ipynb", {"symbol": "IBM", "apply": True, "reason": "a\n`b`"}, preloaded=True
+    )
+    assert failed.error
+    assert [shlex.split(words) for words in commands(page_of(failed))] == [
+        ["fx", "run", "rollback", "-p", "symbol", "IBM", "-p", "apply", "true", "-p", "reason", "a\n`b`"]
+    ]
 
 
 def test_a_failed_run_shows_its_error_first_and_the_traceback_behind_it(project: Project) -> None:

@@ -10,7 +10,7 @@ from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import sha256
 from fxhelpers.params import NO_TELEMETRY, load_params
 from fxhelpers.processes import actor
-from fxhelpers.records import record_name
+from fxhelpers.records import promotion_mark, record_name
 from fxhelpers.results import Keyed
 
 
@@ -51,6 +51,7 @@ class Outcome(Keyed):
         summary = self.summary or {}
         facts = [f"version {summary['version']}"] if summary.get("version") else []
         facts += [str(summary[key]) for key in ("verdict", "result", "stage") if summary.get(key)]
+        facts += filter(None, [promotion_mark(summary)])
         return f"{self.status} in {self.seconds:.1f} s{': ' if facts or self.error else ''}{self.error or ', '.join(facts)}"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from fxhelpers.ledger import NO_SKILL
 from fxhelpers.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, axes, finish, panels
 from fxhelpers.portfolio import Portfolio
 
@@ -12,28 +13,31 @@ _MANY = 40
 
 
 def portfolio(found: Portfolio) -> list[Axes]:
-    """Draw how many symbols came to what, and by how much each challenger's RMSE differs from its rival's."""
+    """Draw how many symbols came to what, and each challenger's gain over its rival."""
     runs = found.runs
-    changes = runs["rmse_change"].dropna().sort_values() if "rmse_change" in runs else None
-    if changes is None or changes.empty:
+    gains = -runs["rmse_change"].dropna().sort_values() if "rmse_change" in runs else None
+    if gains is None or gains.empty:
         return [_counts(found, axes(None, 0.8 + 0.4 * len(found.counts)))]
     left, right = panels(1, 2, 3.6)
     _counts(found, left)
-    promoted = runs.loc[changes.index, "result"].eq("promoted") | runs.loc[changes.index, "verdict"].eq("promote")
-    places = np.arange(len(changes))
+    promoted = runs.loc[gains.index, "result"].eq("promoted") | runs.loc[gains.index, "verdict"].eq("promote")
+    marked = found.marks[gains.index].ne("")
+    places = np.arange(len(gains))
     right.axvline(0, color=GREY, linewidth=0.8)
-    for rows, colour, marker, label in ((promoted, GREEN, "o", "to be promoted"), (~promoted, BLUE, "x", "not")):
-        right.plot(changes[rows], places[rows], marker, color=colour, markersize=5, label=label)
-    if len(changes) <= _MANY:
-        right.set_yticks(places, list(changes.index), fontsize=7)
+    kinds = [(promoted & ~marked, GREEN, "o", "promote"), (promoted & marked, ORANGE, "D", f"promote, {NO_SKILL}")]
+    for rows, colour, marker, label in (*kinds, (~promoted, BLUE, "x", "do not")):
+        if rows.any():
+            right.plot(gains[rows], places[rows], marker, color=colour, markersize=5, label=label)
+    if len(gains) <= _MANY:
+        right.set_yticks(places, list(gains.index), fontsize=7)
         right.margins(y=0.1)
     else:
-        right.set_ylabel(f"{len(changes)} symbols, best first")
+        right.set_ylabel(f"{len(gains)} symbols, best first")
     right.xaxis.set_major_formatter(PercentFormatter(1))
     right.xaxis.set_major_locator(MaxNLocator(5))
-    right.set_xlabel("RMSE against the champion, or zero where there is none; lower is better")
+    right.set_xlabel("RMSE below that of the champion, or of zero where there is none; right is better")
     right.xaxis.label.set_fontsize(8)
-    right.set_title("Change of RMSE")
+    right.set_title("Gain")
     right.legend(frameon=False, fontsize=8)
     return [left, finish(right)]
 

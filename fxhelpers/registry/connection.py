@@ -52,7 +52,7 @@ class Connection(Keyed):
         }
         has = ", ".join(name.replace("_", " ") for name in instead if self[name])
         lacks = "; ".join(f"{name.replace('_', ' ')} ({text})" for name, text in instead.items() if not self[name])
-        return rows_html({"registry": self.uri, "MLflow": self.server, "has": has or "-", **({"lacks": lacks} if lacks else {})})
+        return rows_html({"registry": self.uri, "MLflow": self.server, "has": has, "lacks": lacks})
 
 
 def connect(client: MlflowClient, params: Params) -> Connection:

@@ -18,9 +18,9 @@ from typing import Any
 from filelock import FileLock
 
 from fxhelpers.files import write_atomic
-from fxhelpers.ledger import AGAINST, Decision, Ledger
+from fxhelpers.ledger import Decision, Ledger, Reign
 from fxhelpers.processes import utc_now
-from fxhelpers.records import UNREADABLE, read_summary, record_name, report_path
+from fxhelpers.records import UNREADABLE, is_unseen, promotion_mark, read_summary, record_name, report_path
 from fxhelpers.reports.pages import page_template
 
 logger = logging.getLogger(__name__)
@@ -29,10 +29,9 @@ PAGE = "index.html"
 """Name of the gallery in the folder of records."""
 
 _LOCK, _LOCK_SECONDS = ".index.lock", 60
-_LONGEST = 240  # characters of a reason
+_LONGEST = 320  # characters of a reason
 _TOLD = ("verdict", "result", "version", "override")
 _MOST_REIGNS = 50
-_MARKS = {"override": AGAINST.lower(), None: "without a decision"}
 _BLOCKS = ("records", "models")
 _NAME = re.compile(r'\{"(?:name|model)":"((?:[^"\\]|\\.)*)"')
 _Lines = dict[str, dict[str, str]]  # of each block: lines of JSON by what they are about
@@ -77,7 +76,7 @@ def add_decision(folder: Path, decision: Decision) -> None:
             told |= {"champion": decision.to_version, "since": None, "record": None}
         if decision.moved_at:
             reigns = [[*reign[:2], reign[2] or decision.moved_at, *reign[3:]] for reign in told.get("reigns", [])]
-            reigns.append([decision.to_version, decision.moved_at, None, _MARKS.get(decision.rests_on, "")])
+            reigns.append([decision.to_version, decision.moved_at, None, _marked(decision)])
             told |= {"champion": decision.to_version, "since": decision.moved_at, "record": decision.record}
             told["reigns"] = reigns[-_MOST_REIGNS:]
         held["models"][_key(decision.model_name)] = _line({"model": decision.model_name, **told})
@@ -130,10 +129,14 @@ def standing(ledger: Ledger, champion: int | None) -> dict[str, Any]:
         "champion": champion,
         "since": last.since if last else None,
         "record": records.get(str(last.decision)) if last else None,
-        "reigns": [[r.version, r.since, r.until, _MARKS.get(r.rests_on, "")] for r in reigns[-_MOST_REIGNS:]],
+        "reigns": [[r.version, r.since, r.until, _marked(r)] for r in reigns[-_MOST_REIGNS:]],
         "decided": ledger.outcomes[-1].time if ledger.outcomes else None,
         "asof": utc_now(),
     }
+
+
+def _marked(moved: Decision | Reign) -> str:
+    return moved.mark.lower() if moved.rests_on else "without a decision"
 
 
 def rebuild_gallery(folder: Path) -> Path:
@@ -263,6 +266,8 @@ def _card(record: Path) -> dict[str, Any]:
         "status": told["status"],
         "started": told["started"][:19],
         "actor": told.get("actor"),
+        "mark": promotion_mark(summary),
+        "unseen": is_unseen(summary),
         **{key: str(summary[key]) for key in _TOLD if summary.get(key)},
         "report": report_path(record).exists(),
         "text": f"{text[: _LONGEST - 1]}…" if len(text) > _LONGEST else text,

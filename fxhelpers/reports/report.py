@@ -1,9 +1,11 @@
 """The report of a record: one page without code, for people who decide."""
 
+import ast
 import html
 import json
 import logging
 import re
+import shlex
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -14,15 +16,17 @@ import nbformat
 from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.files import sha256, write_atomic
-from fxhelpers.records import UNREADABLE, read_summary, report_path
+from fxhelpers.records import SUMMARY_MIME, UNREADABLE, is_unseen, promotion_mark, read_summary, report_path, summary_rows
 from fxhelpers.reports.pages import page_template
-from fxhelpers.results import shown
+from fxhelpers.results import CARD, rows_html, shown
 
 logger = logging.getLogger(__name__)
 
 _TITLE = re.compile(r"^# (.+)\n?", re.MULTILINE)
 _HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
 _GLANCE = {"decided": "Decided", "reason": "Why", "how_sure": "How sure", "undo": "To undo it"}
+_TOLD_ELSEWHERE = {*_GLANCE, "notebook", "approved_by", "decision", "outcome_sha256", "record"}
+_COMMAND = re.compile(r"^```[a-z]*\n(?:[^`]*\n)?(?:fx|papermill) [^`]*```$", re.MULTILINE)
 _ONE_AT_A_TIME = Lock()  # an exporter keeps state while it works
 
 
@@ -86,6 +90,7 @@ def report_of(name: str, content: bytes) -> str:
     nb = nbformat.reads(content.decode(), as_version=4)
     told, summary = nb.metadata["fxhelpers"]["record"], read_summary(nb) or {}
     title = _take_title(nb)
+    _leave_to_card(nb, summary)
     with _ONE_AT_A_TIME:
         body, _ = _exporter().from_notebook_node(nb)
     body, contents = _with_anchors(body)
@@ -112,14 +117,65 @@ def _exporter() -> HTMLExporter:
     return HTMLExporter(template_name="cells", extra_template_basedirs=[folder], exclude_anchor_links=True)
 
 
-def _take_title(nb: Any) -> str:  # noqa: ANN401 (nbformat's nodes have no types)
-    """Take the first cell's title out of it: the page has it at its top."""
+def command_of(nb: Any) -> str:  # noqa: ANN401 (nbformat's nodes have no types)
+    """Return the command that runs a notebook as this one was run: its symbol, and what differs from the notebook's defaults.
+
+    Parameters
+    ----------
+    nb : NotebookNode
+        A record.
+
+    Returns
+    -------
+    str
+        Quoted for a shell.
+    """
+    told, kind = nb.metadata["fxhelpers"]["record"], nb.metadata["fxhelpers"]["notebook"]
+    source = told.get("source") or f"{kind}.ipynb"
+    words = ["fx", "run", kind if source == f"{kind}.ipynb" else source]
+    defaults = _defaults(nb)
+    given = dict(nb.metadata.get("papermill", {}).get("parameters", {}))
+    if "symbol" in defaults:
+        given = {"symbol": given.pop("symbol", defaults["symbol"]), **given}
+    for name, value in given.items():
+        if name == "symbol" or name not in defaults or value != defaults[name]:
+            words += ["-p", name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)]
+    return shlex.join(words)
+
+
+def _defaults(nb: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the defaults in a notebook's cell of parameters; of one that cannot be read, none."""
+    source = next((cell.source for cell in nb.cells if "parameters" in cell.metadata.get("tags", [])), "")
+    try:
+        body = [node for node in ast.parse(source).body if isinstance(node, ast.AnnAssign | ast.Assign) and node.value]
+        targets = [(node.target if isinstance(node, ast.AnnAssign) else node.targets[0], node.value) for node in body]
+        return {to.id: ast.literal_eval(value) for to, value in targets if isinstance(to, ast.Name) and value}
+    except (SyntaxError, ValueError):
+        return {}
+
+
+def _take_title(nb: Any) -> str:  # noqa: ANN401
+    """Take the first cell's title out of it, which the page has at its top, and put the run's own command into it."""
+    command = command_of(nb)
+    if nb.cells[0].cell_type != "markdown":
+        nb.cells.insert(0, nbformat.v4.new_markdown_cell())
     first = nb.cells[0]
-    found = _TITLE.search(first.source) if first.cell_type == "markdown" else None
-    if found is None:
-        return ""
-    first.source = first.source.replace(found[0], "", 1).strip()
-    return str(found[1])
+    found = _TITLE.search(first.source) or [""]
+    fence = "`" * (3 + max((len(ticks) for ticks in re.findall("`+", command)), default=0))
+    text = _COMMAND.sub("", first.source.replace(found[0], "", 1)).strip()
+    first.source = f"{text}\n\n{fence}\n{command}\n{fence}"
+    return found[0].removeprefix("# ").strip()
+
+
+def _leave_to_card(nb: Any, summary: dict[str, Any]) -> None:  # noqa: ANN401
+    """Take out of the outputs what the card and the provenance say."""
+    for output in (output for cell in nb.cells for output in cell.get("outputs", [])):
+        data = output.get("data", {})
+        if SUMMARY_MIME in data:
+            told = {key: value for key, value in dict(data[SUMMARY_MIME]).items() if key not in _TOLD_ELSEWHERE}
+            data["text/html"] = rows_html(summary_rows(told))
+        elif summary.get("reason") and "text/html" in data:
+            data["text/html"] = CARD.sub("", data["text/html"])
 
 
 def _with_anchors(body: str) -> tuple[str, list[dict[str, str]]]:
@@ -143,6 +199,10 @@ def _badges(told: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str
         return [_badge(told["status"])]
     badges = [_badge(result)] if result else []
     badges += [_badge(verdict, f"verdict: {verdict}" if result else verdict)] if verdict else []
+    mark = promotion_mark(summary)
+    if mark:
+        badges = [{**badge, "look": "doubt" if badge["look"].startswith("promote") else badge["look"]} for badge in badges]
+        badges.append(_badge("doubt", mark))
     badges += [_badge("against", "against the verdict")] if summary.get("override") else []
     return badges or [_badge("completed")]
 
@@ -160,6 +220,8 @@ def _glance(told: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:
         )
     rows |= {label: shown(summary[key]) for key, label in _GLANCE.items() if summary.get(key)}
     agreed = f", approved by {summary['approved_by']}" if summary.get("approved_by") else ""
+    if is_unseen(summary):
+        agreed = " (the policy alone decided, and nobody is named who approved it)"
     by = {"By": f"{told.get('actor', 'unknown')}{agreed}, on {told['started'][:10]} at {told['started'][11:16]} UTC"}
     before = {key: rows.pop(key) for key in ("It ended in an error", "Decided", "Why") if key in rows}
     return before | by | rows

@@ -10,7 +10,7 @@ const form = byId("filters");
 const shown = { models: 10, records: STEP };
 const time = (text) => (text || "").slice(0, 19).replace("T", " ");
 const outcomes = (record) =>
-  record.status !== "completed" ? [record.status] : [record.result, record.verdict, record.override && "against the verdict"].filter(Boolean);
+  record.status !== "completed" ? [record.status] : [record.result, record.verdict, record.override && "against the verdict", record.mark].filter(Boolean);
 
 function make(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
@@ -28,8 +28,9 @@ function link(name, text) {
   return make("a", { href: name.split("/").map(encodeURIComponent).join("/") }, text);
 }
 
-function badges(words) {
-  return words.map((word) => make("span", { className: `badge ${word.split(" ")[0]}` }, word));
+function badges(words, mark) {
+  const look = (word) => (mark && (word === mark || word.startsWith("promote")) ? "doubt" : word.split(" ")[0]);
+  return words.map((word) => make("span", { className: `badge ${look(word)}` }, word));
 }
 
 function svg(tag, attributes) {
@@ -42,6 +43,13 @@ const starts = models.flatMap((model) => (model.reigns || []).map((reign) => Dat
 const first = Math.min(...starts);
 const last = Math.max(...models.map((model) => Date.parse(model.asof || 0)), first + 1000);
 
+const weak = (mark) => ["no evidence of skill", "not compared"].includes(mark);
+
+function standing(model) {
+  const mark = ((model.reigns || []).at(-1) || [])[3];
+  return model.champion && mark ? [" ", ...badges([mark], weak(mark) && mark)] : [];
+}
+
 function timeline(model) {
   const reigns = (model.reigns || []).filter((reign) => reign[0]);
   const words = reigns.map((reign) => `version ${reign[0]} from ${time(reign[1])} to ${reign[2] ? time(reign[2]) : "now"}${reign[3] ? `, ${reign[3]}` : ""}`);
@@ -50,7 +58,7 @@ function timeline(model) {
   reigns.forEach((reign, row) => {
     const x = place(reign[1]);
     const width = Math.max(2, place(reign[2] || model.asof) - x);
-    const fill = reign[3] ? "#9b1c1c" : row % 2 ? "#37474f" : "#00604d";
+    const fill = weak(reign[3]) ? "#7a4f00" : reign[3] ? "#9b1c1c" : row % 2 ? "#37474f" : "#00604d";
     const bar = svg("rect", { x, y: 2, width, height: 18, fill });
     bar.append(Object.assign(svg("title", {}), { textContent: words[row] }));
     drawn.append(bar);
@@ -77,7 +85,7 @@ function showModels(symbol) {
     ...chosen.slice(0, shown.models).map((model) =>
       make("tr", {},
         cell("", make("strong", {}, model.symbol || model.model)),
-        cell("Version", model.champion ? String(model.champion) : "none"),
+        cell("Version", model.champion ? String(model.champion) : "none", ...standing(model)),
         cell("Since", time(model.since)),
         cell("By", model.record ? link(page(model.record), "its record") : model.champion ? "no record" : "-"),
         cell("Verified", verified(model)),
@@ -99,9 +107,9 @@ function showRecords(wanted) {
       if (record.report) both.push(" ", link(record.name, "(notebook)"));
       const row = make("tr", {},
         cell("", time(record.started)), cell("", make("strong", {}, record.symbol || "all")), cell("", ...both),
-        cell("", ...badges(outcomes(record).length ? outcomes(record) : ["completed"])),
+        cell("", ...badges(outcomes(record).length ? outcomes(record) : ["completed"], record.mark)),
         cell("Version", record.version ? String(record.version) : "-"),
-        cell("", record.text || ""), cell("By", record.actor || ""));
+        cell("", record.text || ""), cell("By", record.actor || "", record.unseen ? ", approved by nobody" : ""));
       row.cells[0].className = "time";
       row.cells[5].className = "why";
       return row;
