@@ -166,4 +166,5 @@ def decisions_in(journal: Path) -> list[tuple[str, str]]:
 
 def in_unrecorded_notebook() -> bool:
     """Tell whether this is a Jupyter kernel whose notebook nobody keeps as a record."""
-    return current_record() is None and "ipykernel.kernelapp" in sys.modules
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return current_record() is None and getattr(shell, "kernel", None) is not None  # in a terminal or a script there is none

@@ -24,6 +24,7 @@ import requests
 import servers
 import yaml
 from filelock import FileLock
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
@@ -34,6 +35,7 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKE
 
 from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle, load_bundle
+from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.registry import RegistryClient, create_version, store_bundle
 from fxhelpers.registry.creating import StoredBundle
 from fxhelpers.registry.lock import ModelLock
@@ -252,6 +254,20 @@ def jupyterlab(home: Path, root: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             lab.terminate()
+
+
+def in_a_notebook(call: str, folder: Path) -> None:
+    """Call a method of the registry in a kernel, whose notebook nobody keeps as a record."""
+    cell = new_code_cell(f"from fxhelpers import ModelRegistry\nModelRegistry().{call}")
+    run_all(new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}), folder)
+
+
+def run_all(nb: Any, folder: Path) -> Any:
+    """What JupyterLab's *Run All* does, in a kernel that has its imports already: cells as they are, and no record."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("FX_")}
+    options = {"resources": {"metadata": {"path": str(folder)}}, "kernel_manager_class": PreloadedKernelManager}
+    NotebookClient(nb, kernel_name="python3", **options).execute(env=env)
+    return nb
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,15 +11,13 @@ from typing import Any
 import nbformat
 import pytest
 import requests
-from conftest import NAME, PAPERMILL, ROOT, Project, jupyterlab
-from nbclient import NotebookClient
+from conftest import NAME, PAPERMILL, ROOT, Project, jupyterlab, run_all
 from nbconvert.filters import strip_ansi
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.iorw import load_notebook_node
 
 from fxhelpers import ModelRegistry, errors
 from fxhelpers.engine import notebook_parameters, run_notebook
-from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.records import read_summary
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -88,14 +85,6 @@ def test_from_the_folder_of_the_notebooks_the_project_above_applies(project: Pro
     subprocess.run([*PAPERMILL, "train.ipynb", "-", "-p", "symbol", "IBM", *quick], check=True, capture_output=True, cwd=folder)
     assert len(project.records("IBM")) == 1
     assert len(list((project.folder / "outputs" / "models").iterdir())) == 2
-
-
-def run_all(nb: Any, folder: Path) -> Any:
-    """What JupyterLab's *Run All* does, in a kernel that has its imports already: cells as they are, and no record."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("FX_")}
-    options = {"resources": {"metadata": {"path": str(folder)}}, "kernel_manager_class": PreloadedKernelManager}
-    NotebookClient(nb, kernel_name="python3", **options).execute(env=env)
-    return nb
 
 
 def outputs(nb: Any) -> list[Any]:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import NAME, ROOT, Project
+from conftest import NAME, ROOT, Project, in_a_notebook
+from nbclient.exceptions import CellExecutionError
 
 from fxhelpers import ModelRegistry
 from fxhelpers.engine import run_notebook
-from fxhelpers.errors import NoRecordError, ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
+from fxhelpers.errors import ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.registry.ledgers import read_ledger
@@ -195,18 +197,17 @@ def test_nothing_registered_says_how_to_register(project: Project) -> None:
         ModelRegistry().compare("AAPL")
 
 
-def test_apply_is_refused_in_a_notebook_that_nobody_keeps(
-    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+def test_apply_is_refused_in_a_notebook_that_nobody_keeps_but_not_in_a_script_that_imports_a_kernel(
+    registered: Register, project: Project
 ) -> None:
-    import sys
-
     registered("regularised")
     registry = ModelRegistry()
-    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", sys)
-    with pytest.raises(NoRecordError, match="fx run promote -p symbol AAPL -p version 1 -p apply true"):
-        registry.propose("AAPL", apply=True)
+    with pytest.raises(CellExecutionError, match="fx run promote -p symbol AAPL -p version 1 -p apply true"):
+        in_a_notebook('propose("AAPL", apply=True)', project.folder)
     assert decisions(registry) == []
     assert registry.get_production_model(NAME) is None
+    import_module("ipykernel.kernelapp")
+    assert registry.propose("AAPL", apply=True).decision is not None
 
 
 def test_an_override_promotes_against_the_verdict_and_is_marked_everywhere(registered: Register, project: Project) -> None:
