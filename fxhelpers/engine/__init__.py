@@ -25,5 +25,4 @@ __all__ = [
     "stop_batch",
 ]
 
-papermill_engines.register("fxhelpers", RecordEngine)
 papermill_engines.register(None, RecordEngine)  # the default for a plain `papermill`; only marked notebooks are ours
