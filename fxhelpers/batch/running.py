@@ -21,7 +21,16 @@ from papermill.iorw import load_notebook_node, local_file_io_cwd
 
 from fxhelpers.batch.inputs import Inputs
 from fxhelpers.batch.one import Outcome, Run, not_begun, run_one
-from fxhelpers.engine import MARK, RunResult, as_declared, check_parameters, notebook_parameters, run_notebook, stop_batch
+from fxhelpers.engine import (
+    MARK,
+    RunResult,
+    as_declared,
+    check_parameters,
+    notebook_parameters,
+    refuse_injected,
+    run_notebook,
+    stop_batch,
+)
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.kernels.starting import start_preloading
@@ -57,6 +66,7 @@ class Batch:
         if "notebook" not in mark or "folder" in mark:
             msg = f"{notebook}: --symbols is for a notebook that leaves a record and takes a symbol; run it without"
             raise RunRefusedError(msg)
+        refuse_injected(nb, str(notebook))
         if cluster and params.registry_uri.startswith("sqlite"):
             msg = (
                 f"--cluster: the registry, {params.mlflow.tracking_uri}, is a file of this machine, which workers elsewhere do "

@@ -1,16 +1,18 @@
 """The papermill engine that keeps the record.
 
-Papermill imports this module through its entry point. For notebooks that
-carry our mark in their metadata the engine writes the executed notebook to
-``outputs/records/SYMBOL/``, whole at any moment, with a status that is true
-however the run ends. Any other notebook goes to papermill's own engine.
+Papermill imports this package through its entry point, before it reads its
+command line. For notebooks that carry our mark in their metadata the engine
+writes the executed notebook to ``outputs/records/SYMBOL/``, whole at any
+moment, with a status that is true however the run ends. Any other notebook
+goes to papermill's own engine.
 """
 
 from papermill.engines import papermill_engines
 
 from fxhelpers.engine.checking import as_declared, check_parameters, notebook_parameters
-from fxhelpers.engine.recording import MARK, RecordEngine
+from fxhelpers.engine.recording import RecordEngine
 from fxhelpers.engine.running import RunResult, run_notebook
+from fxhelpers.engine.source import MARK, refuse_injected
 from fxhelpers.engine.stopping import is_stopped, stop_batch
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "check_parameters",
     "is_stopped",
     "notebook_parameters",
+    "refuse_injected",
     "run_notebook",
     "stop_batch",
 ]

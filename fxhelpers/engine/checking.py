@@ -3,13 +3,15 @@
 import json
 import re
 from collections.abc import Mapping
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
 from papermill.translators import papermill_translators
 from papermill.utils import find_first_tagged_cell_index
 
-from fxhelpers.errors import FxError, RunRefusedError
+from fxhelpers.engine.source import Source, was_given_parameters
+from fxhelpers.errors import FxError, ParamsError, RunRefusedError
 from fxhelpers.params import (
     Params,
     check_symbol,
@@ -47,12 +49,14 @@ def notebook_parameters(nb: Any, kernel_name: str = "python3") -> dict[str, Any]
     return {p.name: p for p in translator.inspect(nb.cells[index])}
 
 
-def check_run(nb: Any, kernel_name: str, params_file: Path | None = None) -> tuple[Params, str]:  # noqa: ANN401
-    """Refuse parameters that the notebook does not have, or of another type; return settings and the record's folder."""
-    known = notebook_parameters(nb, kernel_name)
-    given = dict(nb.metadata.papermill.get("parameters", {}))
-    source = Path(nb.metadata.papermill.get("input_path") or ".")
+def check_run(nb: Any, source: Source, kernel_name: str, params_file: Path | None = None) -> tuple[Params, str]:  # noqa: ANN401
+    """Refuse what cannot be run as it was meant, before anything is; return settings and the record's folder."""
+    source.check(nb.metadata.papermill.get("output_path"))
     params = load_params(params_file or _params_for(source))
+    known = notebook_parameters(nb, kernel_name)
+    if not was_given_parameters(nb):
+        nb.metadata.papermill["parameters"] = {}  # those that an earlier run left there are no cell, and so apply to nothing
+    given = dict(nb.metadata.papermill["parameters"])
     check_parameters(known, given, params)
     if "folder" in nb.metadata.fxhelpers:  # of no symbol
         return params, str(nb.metadata.fxhelpers.folder)
@@ -100,12 +104,14 @@ def _refuse_secret(name: str, value: object, secrets: dict[str, str]) -> None:
         raise RunRefusedError(msg)
 
 
-def _params_for(source: Path) -> Path:
-    """Return the params.yaml that applies to the current folder, or else to the notebook's."""
-    try:
-        return find_params_file()
-    except FxError:
-        return find_params_file(source.resolve().parent)
+def _params_for(source: Source) -> Path:
+    """Return the params.yaml that applies to the notebook's own folder, or else to the current one."""
+    folders = [source.file.parent] if source.file else []
+    with chdir(source.folder):  # FX_PARAMS may start there
+        for folder in [*folders, source.folder]:
+            with suppress(ParamsError):
+                return find_params_file(folder)
+    return find_params_file()
 
 
 def as_declared(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

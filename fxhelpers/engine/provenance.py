@@ -6,6 +6,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from fxhelpers.engine.source import Source
 from fxhelpers.files import sha256
 from fxhelpers.params import Params
 from fxhelpers.processes import actor
@@ -14,12 +15,12 @@ _PACKAGES = ("fxhelpers", "mlflow", "scikit-learn", "skops", "numpy", "pandas", 
 _LOCK = "requirements.lock"
 
 
-def provenance(source: Path, params: Params) -> dict[str, Any]:
+def provenance(source: Source, name: str, params: Params) -> dict[str, Any]:
     """Return what goes into a record's metadata; None stands for what there is not."""
     return {
         "actor": actor(),
-        "source": source.name,
-        "source_sha256": _digest(source),
+        "source": name,
+        "source_sha256": source.digest,
         "params_sha256": _digest(params.file),
         "lock_sha256": _digest(params.folder / _LOCK),
         "git": _git(params.folder),

@@ -24,6 +24,7 @@ from traitlets.config import Config
 
 from fxhelpers.engine.checking import check_run
 from fxhelpers.engine.provenance import provenance
+from fxhelpers.engine.source import MARK, Source, source_of
 from fxhelpers.engine.stopping import stoppable
 from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
@@ -31,9 +32,6 @@ from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
 from fxhelpers.records import decisions_in
 from fxhelpers.reports import add_record
-
-MARK = "fxhelpers"
-"""Key in a notebook's metadata that makes it one of ours."""
 
 _SEALING_SECONDS = 150  # waiting for a lock takes up to 90
 
@@ -210,11 +208,13 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         """
         if MARK not in nb.metadata:
             return NBClientEngine.execute_notebook(nb, kernel_name, output_path=output_path, **kwargs)
+        source = source_of(nb)
         try:
-            params, folder = check_run(nb, kernel_name, params_file)
+            params, folder = check_run(nb, source, kernel_name, params_file)
         except FxError as error:
             raise NotRunError(str(error)) from error
-        record = _begin(nb, params, folder, {"kernel": "preloaded" if kwargs.get("preloaded") else "ordinary", **(told or {})})
+        kernel = "preloaded" if kwargs.get("preloaded") else "ordinary"
+        record = _begin(nb, source, params, folder, {"kernel": kernel, **(told or {})})
         options = {key: kwargs.pop(key) for key in ("progress_bar", "log_output", "autosave_cell_every") if key in kwargs}
         manager = RecordManager(nb, output_path=output_path, **options)
         manager.record, manager.params = record, params
@@ -280,12 +280,14 @@ def _written(record: Path) -> Iterator[None]:
         raise NotRunError(msg) from error
 
 
-def _begin(nb: Any, params: Params, folder: str, told: Mapping[str, Any]) -> Path:  # noqa: ANN401
+def _begin(nb: Any, source: Source, params: Params, folder: str, told: Mapping[str, Any]) -> Path:  # noqa: ANN401
     """Name the record and write who and what into the notebook."""
     now, kind = _now(), nb.metadata[MARK]["notebook"]
     name = f"{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(2)}.ipynb"
     path = params.paths.records / folder / name
-    source = Path(nb.metadata.papermill.get("input_path") or f"{kind}.ipynb")
+    for key in ("input_path", "output_path"):
+        place = nb.metadata.papermill.get(key)
+        nb.metadata.papermill[key] = place if isinstance(place, str) else None  # not a whole notebook
     nb.metadata[MARK]["record"] = {
         "name": name,
         "symbol": None if "folder" in nb.metadata[MARK] else folder,
@@ -293,7 +295,7 @@ def _begin(nb: Any, params: Params, folder: str, told: Mapping[str, Any]) -> Pat
         "status": "running",
         "started": now.isoformat(timespec="milliseconds"),
         **told,
-        **provenance(source, params),
+        **provenance(source, source.file.name if source.file else f"{kind}.ipynb", params),
     }
     return path
 

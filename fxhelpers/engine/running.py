@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 
 from fxhelpers.engine.checking import as_declared, notebook_parameters
-from fxhelpers.engine.recording import MARK, RecordManager
-from fxhelpers.errors import RunRefusedError
+from fxhelpers.engine.recording import RecordManager
+from fxhelpers.engine.source import MARK
+from fxhelpers.errors import ParamsError, RunRefusedError
+from fxhelpers.params import find_params_file
 from fxhelpers.records import read_summary
 
 
@@ -72,7 +75,8 @@ def run_notebook(
         Use a kernel that is forked from a process which has imported all
         libraries already (:mod:`fxhelpers.kernels`).
     params_file : Path, optional
-        By default the nearest ``params.yaml``.
+        By default the nearest ``params.yaml`` upwards of the current folder,
+        or else of the notebook's.
     cwd : Path, optional
         Where the notebook runs; by default where this process does.
     handles_signals : bool
@@ -97,6 +101,8 @@ def run_notebook(
         msg = f"{path}: its metadata has no {MARK!r}, so it is not a notebook that leaves a record; run it with papermill"
         raise RunRefusedError(msg)
     values = as_declared(notebook_parameters(nb), parameters)
+    with suppress(ParamsError):
+        params_file = params_file or find_params_file()
     kept: list[RecordManager] = []  # whatever ends the run, its state has it
     options: dict[str, Any] = {"kept": kept, "preloaded": preloaded, "params_file": params_file, "kernel_cwd": cwd, "told": told}
     options["handles_signals"] = handles_signals and _in_main_thread()
