@@ -71,7 +71,7 @@ def header(record: Path) -> dict[str, str]:
 
 
 def test_a_plain_papermill_run_keeps_a_record_whatever_output_was_asked_for(notebook: Path, project: Project) -> None:
-    subprocess.run([*PAPERMILL, "probe.ipynb", "out.ipynb", "-p", "count", "3"], check=True, capture_output=True)
+    named = subprocess.run([*PAPERMILL, "probe.ipynb", "out.ipynb", "-p", "count", "3"], check=True, capture_output=True)
     piped = subprocess.run([*PAPERMILL, "probe.ipynb"], check=True, capture_output=True, stdin=subprocess.DEVNULL)
     dash = subprocess.run([*PAPERMILL, "probe.ipynb", "-"], check=True, capture_output=True, stdin=subprocess.DEVNULL)
     assert len(project.records()) == 3
@@ -81,6 +81,10 @@ def test_a_plain_papermill_run_keeps_a_record_whatever_output_was_asked_for(note
     assert nbformat.read("out.ipynb", as_version=4).metadata.papermill.parameters == {"count": 3}
     assert json.loads(piped.stdout)["cells"]
     assert json.loads(dash.stdout)["cells"]
+    said = {
+        line for done in (named, piped, dash) for line in done.stderr.decode().splitlines() if line.startswith("The record is")
+    }
+    assert said == {f"The record is {record}" for record in project.records()}
 
 
 def test_the_record_is_the_path_that_the_kernel_was_told(notebook: Path, project: Project) -> None:

@@ -2,6 +2,12 @@
 
 import copy
 import http.server
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -10,11 +16,15 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from conftest import Project
+from conftest import PAPERMILL, ROOT, Project
+from nbformat.v4 import new_code_cell, new_notebook
+from papermill.cli import papermill as command
 from papermill.engines import papermill_engines
 
 from fxhelpers.batch import Batch
 from fxhelpers.engine import run_notebook
+from fxhelpers.engine.commandline import PAPERMILL as KNOWN
+from fxhelpers.engine.commandline import TYPED, read_command_line
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.params import load_params
@@ -25,6 +35,39 @@ PARAMETERS = 'symbol: str = "AAPL"  # ticker\ncount: int = 1\napply: bool = Fals
 @pytest.fixture
 def probe(project: Project) -> Path:
     return project.probe("print(symbol, count, apply)", parameters=PARAMETERS)
+
+
+def typed(*arguments: str, **options: object) -> "subprocess.CompletedProcess[str]":
+    """Run papermill's command; standard output is a pipe."""
+    return subprocess.run([*PAPERMILL, *arguments], check=False, capture_output=True, text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def on_a_terminal(*arguments: str, folder: Path) -> tuple[int, str, str]:
+    """Run a command on a pseudo-terminal; return its status, what the terminal shows, and what went to standard error."""
+    terminal, theirs = pty.openpty()
+    with subprocess.Popen(
+        arguments, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, cwd=folder, start_new_session=True, text=True
+    ) as process:
+        os.close(theirs)
+        shown = bytearray()
+        reading = threading.Thread(target=lambda: shown.extend(_all_of(terminal)))
+        reading.start()
+        assert process.stderr is not None
+        error = process.stderr.read()
+        code = process.wait(timeout=60)
+        reading.join()
+    os.close(terminal)
+    return code, shown.decode(), error
+
+
+def _all_of(terminal: int) -> bytes:
+    content = b""
+    try:
+        while part := os.read(terminal, 65536):
+            content += part
+    except OSError:  # nobody writes to it any more
+        pass
+    return content
 
 
 def files(folder: Path) -> set[str]:
@@ -43,10 +86,105 @@ def executed_in_place(path: Path, **parameters: object) -> Path:
     return path
 
 
+def test_what_we_know_of_papermills_command_line_is_what_it_takes() -> None:
+    """A new release of papermill may take more: then engine/commandline.py has to know."""
+
+    def options(of: object) -> set[tuple[object, ...]]:
+        of = [p for p in of.get_params(command.make_context("papermill", ["a"])) if p.param_type_name == "option"]  # type: ignore[attr-defined]
+        return {(frozenset(p.opts), frozenset(p.secondary_opts), p.nargs, p.multiple, p.is_flag) for p in of}
+
+    assert options(KNOWN) == options(command)
+    assert [p.name for p in command.params if p.param_type_name == "argument"] == ["notebook_path", "output_path"]
+    assert command.allow_interspersed_args
+
+
 def test_every_engine_can_be_copied_as_papermills_own_tests_do() -> None:
     copied = copy.deepcopy(papermill_engines)
     assert copied.get_engine("fxhelpers") is copied.get_engine() is papermill_engines.get_engine()
     assert all(isinstance(engine, type) for engine in copied._engines.values())
+
+
+@pytest.mark.parametrize("command_line", ["notebooks: register.ipynb -p symbol AAPL", ".: notebooks/probe.ipynb -p symbol AAPL"])
+def test_the_users_own_command_runs_as_it_stands_on_a_terminal(
+    project: Project, probe: Path, trained: dict[str, Path], command_line: str
+) -> None:
+    (project.folder / "notebooks").unlink()
+    shutil.copytree(ROOT / "notebooks", project.folder / "notebooks")
+    probe.rename(project.folder / "notebooks" / "probe.ipynb")
+    for name in ("models", "metadata"):
+        shutil.copytree(trained["regularised"] / "outputs" / name, project.folder / "outputs" / name)
+    before = files(project.folder)
+    folder, _, arguments = command_line.partition(": ")
+    code, shown, said = on_a_terminal(PAPERMILL[0], *arguments.split(), folder=project.folder / folder)
+    assert (code, shown.strip()) == (0, ""), said
+    (record,) = project.records()
+    assert f"The record is {record}\n" in said
+    new = {f"AAPL/{record.name}", f"AAPL/{record.stem}.html", "index.html", ".index.lock"}
+    assert files(project.folder) - before - {"outputs/records/.folder"} == {f"outputs/records/{name}" for name in new}
+    assert nbformat.read(record, as_version=4).metadata.papermill.output_path is None
+
+
+def test_a_notebook_that_is_named_is_run_and_not_overwritten_where_standard_input_is_a_pipe(
+    probe: Path, project: Project
+) -> None:
+    """As in `cat symbols.txt | while read symbol; do papermill …`, by ssh, in CI."""
+    before = probe.read_bytes()
+    done = typed("probe.ipynb", "-r", "symbol", "IBM", input="MSFT\nGOOG\n")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["metadata"]["papermill"]["parameters"] == {"symbol": "IBM"}
+    assert len(project.records("IBM")) == 1
+    prepared = typed("probe.ipynb", "--prepare-only", "-r", "symbol", "IBM", input=probe.read_text())
+    assert 'symbol = \\"IBM\\"' in prepared.stdout
+    assert probe.read_bytes() == before
+
+
+def test_a_piped_notebook_still_goes_to_the_output_that_is_named(probe: Path, project: Project) -> None:
+    papermill.execute_notebook(probe, "out.ipynb", progress_bar=False, preloaded=True)
+    done = typed("out.ipynb", "-p", "count", "2", input=probe.read_text())
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "AAPL 2 False" in Path("out.ipynb").read_text()
+    assert {ran(record)["source_sha256"] for record in project.records()} == {sha256(probe.read_bytes())}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "supplied"),
+    [
+        (["probe.ipynb", "-psymbol", "IBM"], True),
+        (["--parameters=symbol", "IBM", "--cwd", "x", "-kpython3", "probe.ipynb"], True),
+        (["--no-progress-bar", "--", "probe.ipynb"], True),
+        (["--engine=fxhelpers", "probe.ipynb", "-y", "{symbol: IBM}"], True),
+        (["probe.ipynb", "out.ipynb"], False),
+        (["probe.ipynb", "-"], False),
+        (["other.ipynb"], False),
+        (["missing.ipynb"], False),
+        (["."], False),
+        (["probe.ipynb", "-p", "symbol"], False),
+        (["probe.ipynb", "--unknown"], False),
+        (["probe.ipynb", "--help-notebook"], False),
+        (["probe.ipynb", "--version"], False),
+        (["probe.ipynb", "-h"], False),
+        ([], False),
+    ],
+)
+def test_an_output_is_supplied_where_one_notebook_of_ours_is_named(
+    probe: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], *, supplied: bool
+) -> None:
+    nbformat.write(new_notebook(cells=[new_code_cell("'fxhelpers'")]), "other.ipynb")
+    for program in (["/usr/bin/papermill"], ["-m"]):
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "papermill", *arguments])
+        monkeypatch.setattr(sys, "argv", [*program, *arguments])
+        read_command_line()
+        assert sys.argv == [*program, *arguments, *(["-"] if supplied else [])]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/fx", *arguments])
+    assert read_command_line() is TYPED is None
+    assert sys.argv == ["/usr/bin/fx", *arguments]
+
+
+def test_notebooks_of_others_keep_papermills_behaviour_on_a_terminal(project: Project) -> None:
+    nbformat.write(new_notebook(cells=[new_code_cell("1")]), "other.ipynb")
+    code, _, said = on_a_terminal(sys.executable, "-m", "papermill", "other.ipynb", folder=project.folder)
+    assert code == 2
+    assert "Missing argument 'OUTPUT_PATH'" in said
 
 
 def test_what_an_earlier_run_injected_is_no_default_however_the_notebook_is_run(probe: Path, project: Project) -> None:

@@ -23,6 +23,7 @@ from papermill.log import logger
 from traitlets.config import Config
 
 from fxhelpers.engine.checking import check_run
+from fxhelpers.engine.commandline import NO_OUTPUT, TYPED
 from fxhelpers.engine.provenance import provenance
 from fxhelpers.engine.source import MARK, Source, source_of
 from fxhelpers.engine.stopping import stoppable
@@ -231,7 +232,11 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
                     manager.interrupt(error)
                 raise
             finally:
-                manager.finish()
+                try:
+                    manager.finish()
+                finally:
+                    if kept is None:
+                        _say_where(record)
         return manager.nb
 
     @classmethod
@@ -280,6 +285,15 @@ def _written(record: Path) -> Iterator[None]:
         raise NotRunError(msg) from error
 
 
+def _say_where(record: Path) -> None:
+    """Say on standard error where the record is; to a program that runs notebooks, in papermill's log."""
+    line = f"The record is {record}"
+    if TYPED is None:
+        logger.info(line)
+    else:
+        click.echo(line, err=True)
+
+
 def _begin(nb: Any, source: Source, params: Params, folder: str, told: Mapping[str, Any]) -> Path:  # noqa: ANN401
     """Name the record and write who and what into the notebook."""
     now, kind = _now(), nb.metadata[MARK]["notebook"]
@@ -287,7 +301,7 @@ def _begin(nb: Any, source: Source, params: Params, folder: str, told: Mapping[s
     path = params.paths.records / folder / name
     for key in ("input_path", "output_path"):
         place = nb.metadata.papermill.get(key)
-        nb.metadata.papermill[key] = place if isinstance(place, str) else None  # not a whole notebook
+        nb.metadata.papermill[key] = place if isinstance(place, str) and place != NO_OUTPUT else None  # not a whole notebook
     nb.metadata[MARK]["record"] = {
         "name": name,
         "symbol": None if "folder" in nb.metadata[MARK] else folder,
