@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,21 @@ PROBLEMS = 4
 """Exit status of ``fx verify`` where something does not fit."""
 
 
+class _Command(click.Command):
+    """A command that takes each option once: neither of two values is known to be the one that was meant."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an option that is given twice."""
+        for option in (given := self.make_parser(ctx).parse_args(list(args))[2]):
+            if isinstance(option, click.Option) and not (option.multiple or option.is_flag) and given.count(option) > 1:
+                ctx.fail(f"{option.opts[-1]} is given twice; give it once. Nothing was run.")
+        return super().parse_args(ctx, args)
+
+
 class _Group(click.Group):
     """Commands that report no usage, and whose expected errors are one line, not a traceback."""
+
+    command_class = _Command
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
         from fxhelpers.params import NO_TELEMETRY
@@ -79,13 +92,13 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promo
         if require_promotion:
             msg = "--require-promotion is for a single symbol; the batch's record tells which were promoted"
             raise click.UsageError(msg)
-        _run_batch(notebook, dict(parameters), quiet=quiet, **batch)
+        _run_batch(notebook, parameters, quiet=quiet, **batch)
         return
     given = [f"--{name.replace('_', '-')}" for name, value in batch.items() if value]
     if given:
         msg = f"{', '.join(given)}: only together with --symbols"
         raise click.UsageError(msg)
-    summary = _run(notebook, dict(parameters), quiet=quiet)
+    summary = _run(notebook, parameters, quiet=quiet)
     serves = summary.get("champion_after") is not None and summary.get("champion_after") == summary.get("version")
     would = summary.get("verdict") == "promote" and summary.get("result") == "only shown"
     if require_promotion and not serves and not would:
@@ -101,7 +114,7 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promo
 def rollback(symbol: str, reason: str, version: int | None, approved_by: str, *, quiet: bool) -> None:
     """Make the previous champion of SYMBOL the champion again, and keep the record; the same again undoes it."""
     words = {"reason": reason, "approved_by": approved_by}
-    _run("rollback", {"symbol": symbol, "version": version or 0, "apply": True, **words}, quiet=quiet)
+    _run("rollback", {"symbol": symbol, "version": version or 0, "apply": True, **words}.items(), quiet=quiet)
 
 
 @cli.command()
@@ -222,7 +235,7 @@ def server(port: int, folder: Path | None, database: str, artifacts: str) -> Non
 
 def _run_batch(
     notebook: str,
-    parameters: dict[str, Any],
+    pairs: Iterable[tuple[str, Any]],
     *,
     symbols: str,
     fdr: float | None,
@@ -236,9 +249,11 @@ def _run_batch(
         from rich.console import Console
 
         from fxhelpers.batch import Batch, Display, keep_portfolio, read_symbols, run_family
+        from fxhelpers.engine import given_once
         from fxhelpers.params import load_params
 
     params = load_params()
+    parameters = given_once(pairs, params.folder)
     jobs = options["jobs"] or 2 * (os.cpu_count() or 1)
     words = {"cluster": options["cluster"], "resume": options["resume"], "preloaded": not options["no_preload"]}
     batch = Batch(find_notebook(notebook), params, jobs=jobs, **words)
@@ -289,12 +304,13 @@ def _quick_imports() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _run(notebook: str, parameters: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dict[str, Any]:
     """Run a notebook, print its summary and return it; one that failed is an error."""
     with _quick_imports():
-        from fxhelpers.engine import run_notebook
+        from fxhelpers.engine import given_once, run_notebook
 
-    result = run_notebook(find_notebook(notebook), parameters, progress=not quiet and sys.stderr.isatty())
+    path = find_notebook(notebook)
+    result = run_notebook(path, given_once(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty())
     _tell(result)
     if result.error:
         raise click.ClickException(result.error)

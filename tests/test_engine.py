@@ -99,7 +99,7 @@ def test_the_record_is_the_path_that_the_kernel_was_told(notebook: Path, project
     ("arguments", "message"),
     [
         (["-p", "symbl", "IBM"], "unknown parameter 'symbl' (did you mean 'symbol'?); this notebook takes symbol, count"),
-        (["-p", "symbol", "007"], "parameter symbol has to be str, found int 7; with papermill: -r symbol"),
+        (["-p", "symbol", "007"], "parameter symbol has to be str, found int 7; with papermill: -r symbol 007."),
         (["-p", "apply", "true"], "parameter apply has to be bool, found str 'true'; with papermill: -p apply True"),
         (["-p", "count", "2.5"], "parameter count has to be int, found float 2.5"),
         (["-p", "symbol", "../../etc"], "'../../etc' is not a ticker"),

@@ -1,5 +1,6 @@
 """Papermill's own command, as users type it: on a terminal, in a pipe, from any folder. And papermill's own notebooks."""
 
+import base64
 import copy
 import http.server
 import json
@@ -16,13 +17,15 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from click.testing import CliRunner
 from conftest import PAPERMILL, ROOT, Project
 from nbformat.v4 import new_code_cell, new_notebook
 from papermill.cli import papermill as command
 from papermill.engines import papermill_engines
+from test_cli import fx
 
 from fxhelpers.batch import Batch
-from fxhelpers.engine import run_notebook
+from fxhelpers.engine import checking, run_notebook
 from fxhelpers.engine.commandline import PAPERMILL as KNOWN
 from fxhelpers.engine.commandline import TYPED, read_command_line
 from fxhelpers.errors import RunRefusedError
@@ -84,6 +87,21 @@ def executed_in_place(path: Path, **parameters: object) -> Path:
     """What a run leaves whose output is its own notebook, by an engine that does not mind."""
     papermill.execute_notebook(path, path, parameters, engine_name="nbclient", progress_bar=False)
     return path
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Papermill's command with an output, in this process: starting another one takes seconds."""
+
+    def run(*arguments: str, code: int = 1) -> str:
+        line = ["probe.ipynb", "out.ipynb", *arguments]
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/papermill", *line])
+        monkeypatch.setattr(checking, "TYPED", read_command_line())
+        result = CliRunner().invoke(command, line)
+        assert result.exit_code == code, result.output
+        return result.output
+
+    return run
 
 
 def test_what_we_know_of_papermills_command_line_is_what_it_takes() -> None:
@@ -185,6 +203,55 @@ def test_notebooks_of_others_keep_papermills_behaviour_on_a_terminal(project: Pr
     code, _, said = on_a_terminal(sys.executable, "-m", "papermill", "other.ipynb", folder=project.folder)
     assert code == 2
     assert "Missing argument 'OUTPUT_PATH'" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["-p", "symbol", "MSFT", "-p", "symbol", "AAPL"], "symbol is given twice: 'MSFT' and 'AAPL'"),
+        (["-r", "count", "7", "--parameters", "count", "8"], "count is given twice: '8' and '7'"),
+        (["-y", "{count: 3}", "-p", "count", "4"], "count is given twice: 3 and '4'"),
+        (["-b", base64.b64encode(b"count: 3").decode(), "-y", "count: 4"], "count is given twice: 3 and 4"),
+    ],
+)
+def test_a_parameter_that_is_given_twice_is_an_error(
+    probe: Path, project: Project, in_this_process: Callable[..., str], arguments: list[str], found: str
+) -> None:
+    assert in_this_process(*arguments) == f"Error: parameter {found}; give it once. Nothing was run.\n"
+    assert files(project.folder) == {"params.yaml", "probe.ipynb"}
+
+
+def test_what_stands_in_a_file_may_be_replaced_on_the_command_line(probe: Path, in_this_process: Callable[..., str]) -> None:
+    Path("base.yaml").write_text("count: 1\nsymbol: IBM\n")
+    in_this_process("-f", "base.yaml", "-p", "count", "2", code=0)
+    assert "IBM 2 False" in Path("out.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["-p", "symbol", "007"], "with papermill: -r symbol 007"),
+        (["-p", "symbol", "1.10"], "with papermill: -r symbol 1.10"),
+        (["-y", "symbol: 007"], "put it in quotes"),
+        (["-p", "apply", "false"], "with papermill: -p apply False"),
+        (["-p", "apply", "maybe"], "give True or False"),
+        (["-r", "count", "3"], "with papermill: -p count 3"),
+        (["-p", "extra", "{alpha: 10}"], "with papermill: -y 'extra: {alpha: 10}'"),
+    ],
+)
+def test_advice_names_what_was_typed(probe: Path, in_this_process: Callable[..., str], arguments: list[str], advice: str) -> None:
+    assert in_this_process(*arguments).endswith(f"; {advice}. Nothing was run.\n")
+
+
+def test_fx_takes_each_parameter_and_option_once(probe: Path, project: Project) -> None:
+    twice = ["-p", "symbol", "MSFT", "-p", "symbol", "AAPL"]
+    assert "symbol is given twice: 'MSFT' and 'AAPL'; give it once. Nothing was run." in fx("run", "probe.ipynb", *twice, code=1)
+    batch = ["--symbols", "AAPL,IBM", "-p", "count", "1", "-p", "count", "2"]
+    assert "count is given twice: '1' and '2'" in fx("run", "probe.ipynb", *batch, code=1)
+    secret = ["-p", "extra", "ghp_0123456789abcdefghijABCDEFGHIJ456789", "-p", "extra", "{}"]
+    assert "0123456789" not in fx("run", "probe.ipynb", *secret, code=1)
+    assert "--version is given twice" in fx("rollback", "AAPL", "--reason", "x", "--version", "1", "--version", "2", code=2)
+    assert files(project.folder) == {"params.yaml", "probe.ipynb"}
 
 
 def test_what_an_earlier_run_injected_is_no_default_however_the_notebook_is_run(probe: Path, project: Project) -> None:

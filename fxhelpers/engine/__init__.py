@@ -9,7 +9,7 @@ goes to papermill's own engine.
 
 from papermill.engines import papermill_engines
 
-from fxhelpers.engine.checking import as_declared, check_parameters, notebook_parameters
+from fxhelpers.engine.checking import as_declared, check_parameters, given_once, notebook_parameters
 from fxhelpers.engine.recording import RecordEngine
 from fxhelpers.engine.running import RunResult, run_notebook
 from fxhelpers.engine.source import MARK, refuse_injected
@@ -21,6 +21,7 @@ __all__ = [
     "RunResult",
     "as_declared",
     "check_parameters",
+    "given_once",
     "is_stopped",
     "notebook_parameters",
     "refuse_injected",

@@ -2,14 +2,17 @@
 
 import json
 import re
-from collections.abc import Mapping
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import chdir, suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from papermill.translators import papermill_translators
 from papermill.utils import find_first_tagged_cell_index
 
+from fxhelpers.engine.commandline import TYPED
 from fxhelpers.engine.source import Source, was_given_parameters
 from fxhelpers.errors import FxError, ParamsError, RunRefusedError
 from fxhelpers.params import (
@@ -54,6 +57,7 @@ def check_run(nb: Any, source: Source, kernel_name: str, params_file: Path | Non
     source.check(nb.metadata.papermill.get("output_path"))
     params = load_params(params_file or _params_for(source))
     known = notebook_parameters(nb, kernel_name)
+    given_once(_typed_pairs(), params.folder)
     if not was_given_parameters(nb):
         nb.metadata.papermill["parameters"] = {}  # those that an earlier run left there are no cell, and so apply to nothing
     given = dict(nb.metadata.papermill["parameters"])
@@ -62,6 +66,18 @@ def check_run(nb: Any, source: Source, kernel_name: str, params_file: Path | Non
         return params, str(nb.metadata.fxhelpers.folder)
     symbol = given.get("symbol", known["symbol"].default.strip("\"'") if "symbol" in known else params.default_symbol)
     return params, check_symbol(symbol)
+
+
+def given_once(pairs: Iterable[tuple[str, Any]], folder: Path) -> dict[str, Any]:
+    """Return parameters by name, and refuse one that was given twice: neither value is known to be the one that was meant."""
+    given: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in given:
+            _refuse_secret(name, [given[name], value], known_secrets(folder))
+            msg = f"parameter {name} is given twice: {given[name]!r:.60} and {value!r:.60}; give it once. Nothing was run."
+            raise RunRefusedError(msg)
+        given[name] = value
+    return given
 
 
 def check_parameters(known: Mapping[str, Any], given: Mapping[str, Any], params: Params) -> None:
@@ -81,11 +97,31 @@ def _check_type(name: str, value: object, expected: str) -> None:
     types = _TYPES.get(expected)
     if types is None or (isinstance(value, types) and (expected == "bool" or not isinstance(value, bool))):
         return
-    how = {"str": f"-r {name} {value}", "bool": f"-p {name} True"}.get(expected, f"-y '{name}: …'")
-    msg = (
-        f"parameter {name} has to be {expected}, found {type(value).__name__} {value!r}; with papermill: {how}. Nothing was run."
-    )
+    found = f"{type(value).__name__} {value!r:.60}"
+    msg = f"parameter {name} has to be {expected}, found {found}{_advice(name, expected)}. Nothing was run."
     raise RunRefusedError(msg)
+
+
+def _typed_pairs() -> Iterator[tuple[str, Any]]:
+    """Yield the parameters of papermill's command line; those in files are what these may replace."""
+    if TYPED is None:
+        return
+    for text in (*(b64decode(text).decode() for text in TYPED.base64), *TYPED.yaml):
+        values = yaml_value(text)
+        yield from values.items() if isinstance(values, dict) else ()
+    yield from TYPED.pairs
+
+
+def _advice(name: str, expected: str) -> str:
+    """Say how to give a value as what it was meant for, by the words that were typed."""
+    typed = dict(TYPED.pairs).get(name) if TYPED else None
+    if expected == "str":
+        return f"; with papermill: -r {name} {quote(typed)}" if typed else "; put it in quotes"
+    value = _typed(typed, expected)
+    if not isinstance(value, str | None) and isinstance(value, _TYPES[expected]):
+        how = f"-y {quote(f'{name}: {typed}')}" if expected in {"list", "dict"} else f"-p {name} {value}"
+        return f"; with papermill: {how:.100}"
+    return "; give True or False" if expected == "bool" else ""
 
 
 def _refuse_secret(name: str, value: object, secrets: dict[str, str]) -> None:
