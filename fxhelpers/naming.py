@@ -22,21 +22,37 @@ def bundled_symbols(paths: PathsParams) -> list[str]:
     return sorted({named["symbol"] for path in paths.models.glob("mlp_model_*") if (named := MODEL_NAME.fullmatch(path.name))})
 
 
-def bundle_files(paths: PathsParams, symbol: str) -> list[Path]:
-    """List the files of a symbol's bundles, all of them, in no order."""
-    return _files([paths.models, paths.metadata], "mlp_(?:model|scaler|model_stats)", symbol, "[a-z0-9.]+")
+def bundle_files(folders: Iterable[Path], symbol: str) -> list[Path]:
+    """List the files of a symbol's bundles, all of them, in the order of the folders."""
+    return _files(folders, "mlp_(?:model|scaler|model_stats)", symbol, "[a-z0-9.]+")
 
 
 def evaluation_files(folders: Iterable[Path], symbol: str) -> list[Path]:
-    """List the evaluations of a symbol's bundles, in no order."""
+    """List the evaluations of a symbol's bundles, in the order of the folders."""
     return _files(folders, "evaluation_metrics", symbol, "json")
 
 
-def features_files(folder: Path, symbol: str) -> list[Path]:
-    """List the features files that ForesightX left for a symbol, the latest first."""
-    return sorted(_files([folder], "features", symbol, "csv"), reverse=True)
+def features_files(folders: Iterable[Path], symbol: str) -> list[Path]:
+    """List the features files that ForesightX left for a symbol, in the order of the folders."""
+    return _files(folders, "features", symbol, "csv")
+
+
+def companion_folders(kind: str, models: Path, paths: PathsParams) -> list[Path]:
+    """List where ``metadata``, ``results`` or ``features`` of the models in a folder may lie: beside these first."""
+    beside = models.absolute()
+    folders = [beside, *(beside.parent / name for name in (kind, f"data/{kind}")), getattr(paths, kind)]
+    distinct: dict[Path, Path] = {}
+    for folder in folders:
+        distinct.setdefault(folder.resolve(), folder)
+    return list(distinct.values())
+
+
+def stamp_in(path: Path) -> str:
+    """Return the time in a file's name; "" where there is none."""
+    found = re.search(rf"_({STAMP})\.", path.name)
+    return found[1] if found else ""
 
 
 def _files(folders: Iterable[Path], kind: str, symbol: str, suffix: str) -> list[Path]:
     pattern = re.compile(rf"{kind}_{re.escape(symbol)}(?:_{STAMP})?\.{suffix}")
-    return [path for folder in set(folders) for path in folder.glob("*") if pattern.fullmatch(path.name)]
+    return [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*")) if pattern.fullmatch(path.name)]

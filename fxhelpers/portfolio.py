@@ -1,6 +1,7 @@
 """What came of a batch: one row a symbol, held against the records themselves."""
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ import pandas as pd
 
 from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import sha256
+from fxhelpers.latest import UTC_SLACK, dated, latest_first
 from fxhelpers.params import load_params
 from fxhelpers.policy import Family
 from fxhelpers.records import PORTFOLIO, promotion_mark
 from fxhelpers.results import Keyed, rows_html, shown, shown_as
 from fxhelpers.tables import Table
+
+logger = logging.getLogger(__name__)
 
 _COLUMNS = (
     "version",
@@ -193,7 +197,7 @@ def read_portfolio(batch: str = "") -> Portfolio:
     if batch and batch not in known:
         msg = f"batch {batch!r}: there is none in {records / PORTFOLIO}; fx run NOTEBOOK --symbols … makes one"
         raise ParamsError(msg)
-    lines = _lines(records / PORTFOLIO / f"{batch or known[-1]}.jsonl")
+    lines = _lines(records / PORTFOLIO / f"{batch or _latest(records / PORTFOLIO)}.jsonl")
     about = lines[0]
     outcomes = [line for line in lines if "symbol" in line]
     last = {line["symbol"]: line for line in outcomes}  # of several phases the last that it came to
@@ -208,6 +212,14 @@ def read_portfolio(batch: str = "") -> Portfolio:
         runs=runs.set_index("symbol"),
         family=Family.read(family),
     )
+
+
+def _latest(folder: Path) -> str:
+    """Return the id of the batch that was begun last."""
+    choice = latest_first(dated(path, path.name.partition("-")[0], slack=UTC_SLACK) for path in folder.glob("*.jsonl"))
+    for warning in choice.warnings:
+        logger.warning(warning)
+    return choice.paths[0].stem
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from nbformat.v4 import new_notebook
 
 from fxhelpers import ModelRegistry, load_params, read_portfolio
 from fxhelpers.batch import Batch, Outcome, read_symbols, run_family
+from fxhelpers.batch.inputs import Inputs
 from fxhelpers.engine import run_notebook, stop_batch
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
@@ -208,6 +209,32 @@ def test_resume_runs_only_what_has_no_sealed_record_of_the_same_inputs(project: 
     assert resumed() == {"AAPL": "completed", "IBM": "completed", "MSFT": "kept"}
     project.write(model_registry={"retention_days": 7})  # another params.yaml
     assert set(resumed().values()) == {"completed"}
+
+
+def test_a_bundle_that_is_named_is_an_input_wherever_it_lies(project: Project, foresightx: Callable[..., Path]) -> None:
+    path = foresightx("IBM")
+    inputs = Inputs(load_params(), ROOT / "notebooks" / "register.ipynb", "register", ["bundle", "evaluation"])
+    features = path.parent.parent / "data" / "features" / "features_IBM.csv"
+    features.parent.mkdir(parents=True)
+    features.write_text("Date\n")
+    digests = {inputs.digest("IBM", {}), inputs.digest("IBM", {"model_path": str(path)})}
+    results = path.parent.parent / "results" / "evaluation_metrics_IBM.json"
+    stats = path.parent.parent / "metadata" / "mlp_model_stats_IBM.json"
+    for file in (path, path.with_name("mlp_scaler_IBM.pkl"), stats, results, features):
+        file.write_bytes(file.read_bytes() + b" ")
+        digests.add(inputs.digest("IBM", {"model_path": str(path)}))
+    assert len(digests) == 7
+
+
+def test_the_latest_batch_is_not_the_one_of_a_clock_that_was_ahead(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    folder = project.folder / "outputs" / "records" / "_portfolio"
+    folder.mkdir(parents=True)
+    for batch in ("20990101T000000Z-register-aaaa", "20260101T000000Z-register-bbbb", "20260102T000000Z-register-cccc"):
+        first = {"batch": batch, "notebook": "register", "symbols": ["AAPL"], "time": "2026-01-01T00:00:00"}
+        (folder / f"{batch}.jsonl").write_text(json.dumps(first))
+    os.utime(folder / "20990101T000000Z-register-aaaa.jsonl", (1767225600, 1767225600))  # 2026-01-01
+    assert read_portfolio().batch == "20260102T000000Z-register-cccc"
+    assert "20990101T000000Z-register-aaaa.jsonl: it states the time 2099-01-01 00:00, which lies in the future" in caplog.text
 
 
 def test_a_failed_run_is_run_again_by_resume(notebook: Path, project: Project) -> None:

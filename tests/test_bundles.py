@@ -1,9 +1,14 @@
 import contextlib
+import gzip
+import html
 import json
 import os
 import pickle
+import re
+import time
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +20,11 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
 from fxhelpers import evaluate_bundle, load_params, load_prices, write_evaluation
-from fxhelpers.bundles import Bundle, load_bundle
+from fxhelpers.bundles import Bundle, latest_features, load_bundle
+from fxhelpers.bundles.reading import latest_bundle
 from fxhelpers.errors import BundleError, BundleNotFoundError, NotComparableError, UntrustedBundleError
 from fxhelpers.files import sha256
-from fxhelpers.params import PathsParams
+from fxhelpers.params import BundlesParams, PathsParams
 
 
 @pytest.fixture
@@ -109,6 +115,148 @@ def test_the_newest_of_mixed_generations_wins(foresightx: Callable[..., Path], p
     root = foresightx(stamp="20251218_000000", timestamp="20251218_000000", seed=2).parent.parent
     paths = load_params(project.write(paths={name: str(root / name) for name in ("models", "metadata", "results")})).paths
     assert load_bundle(paths, symbol="TATAMOTORS.BO").timestamp == "2025-12-20T00:00:00"
+
+
+class Tomorrow(datetime):
+    """A clock that is a day ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(days=1)
+
+
+@pytest.mark.parametrize("file_time_too", [False, True])
+def test_a_clock_that_was_ahead_makes_no_bundle_the_latest(
+    project: Project, paths: PathsParams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, file_time_too: bool
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("fxhelpers.bundles.writing.datetime", Tomorrow)
+        ahead = project.bundle(max_iter=2)
+        assert "states the time" in ahead.chosen  # at once, where it is written
+    if file_time_too:
+        os.utime(ahead.model_path, (time.time() + 86400,) * 2)
+    now = project.bundle(max_iter=2)
+    caplog.clear()
+    found = load_bundle(paths, symbol="AAPL")
+    assert found.model_path == now.model_path
+    assert re.search(rf"{ahead.model_path.name}: .* (lies|which lies) in the future", caplog.text)
+    assert found.chosen.startswith(
+        f"the latest of 2: it rests on days up to {found.metadata['windows']['validation']['last_day']}, as 1"
+    )
+    assert ahead.model_path.name in found.chosen
+    assert found.chosen in html.unescape(found._repr_html_())
+
+
+def test_the_latest_bundle_is_the_one_of_the_latest_days_and_its_rivals_are_only_looked_at(
+    project: Project, paths: PathsParams, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest = project.bundle(max_iter=2)
+    project.write(prices={"end": "2010-12-31"})
+    older = project.bundle(max_iter=2)  # written last
+    older.model_path.write_bytes(b"not even read")
+    found = load_bundle(paths, symbol="AAPL")
+    assert found.model_path == newest.model_path
+    assert f"{older.model_path.name} was written after {newest.model_path.name}, but rests on days up to 200" in caplog.text
+    older.metadata_path.unlink()  # nothing says its days now, so only times are left
+    with pytest.raises(BundleNotFoundError, match=f"{older.metadata_path.name}: missing"):
+        load_bundle(paths, symbol="AAPL")
+    older.model_path.rename(older.model_path.with_name("mlp_model_AAPL_20200101_000000.skops"))
+    found = load_bundle(paths, symbol="AAPL")
+    assert found.model_path == newest.model_path
+    assert found.chosen == (
+        "the latest of 2 by the time of writing, as mlp_model_AAPL_20200101_000000.skops does not say on which days it rests"
+    )
+
+
+def test_the_latest_of_foreign_bundles_is_found_by_their_features_file(
+    foresightx: Callable[..., Path], project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = [foresightx(stamp=f"2025{day}_120000", timestamp=f"2025{day}_120000") for day in ("0310", "0401")]
+    root = models[0].parent.parent
+    paths = load_params(project.write(paths={name: str(root / name) for name in ("models", "metadata", "results")})).paths
+    choice = latest_bundle(models, [], paths, BundlesParams())
+    assert (choice.paths, choice.warnings) == (models[::-1], [])
+    assert choice.why == f"the latest of 2 by the time of writing, as {models[1].name} does not say on which days it rests"
+    features = root / "data" / "features"
+    features.mkdir(parents=True)
+    whole, short = (features / f"features_TATAMOTORS.BO_{stamp}.csv" for stamp in ("20250320_180000", "20300101_000000"))
+    days = pd.DataFrame({"Date": pd.bdate_range("2024-01-01", "2025-03-20").strftime("%Y-%m-%d"), "Close_Lag_1": 1.0})
+    days.to_csv(whole, index=False)
+    days.head(100).to_csv(short, index=False)  # fewer days, whatever its name says
+    assert latest_features([features], "TATAMOTORS.BO") == [whole, short]
+    assert f"{short.name}: it states the time 2030-01-01 00:00, which lies in the future" in caplog.text
+    choice = latest_bundle(models, [whole, short], paths, BundlesParams())
+    assert (choice.paths, choice.why) == (models[::-1], "the latest of 2: it rests on days up to 2025-01-14")
+    future = foresightx(stamp="20300101_000000", timestamp="2030-01-01T00:00:00")
+    os.utime(future, (datetime(2025, 3, 12, tzinfo=UTC).timestamp(),) * 2)
+    choice = latest_bundle([*models, future], [whole], paths, BundlesParams())
+    assert choice.paths == [models[1], future, models[0]]
+    assert f"{future.name}: it states the time 2030-01-01 00:00" in choice.warnings[0]
+
+
+def test_files_of_one_time_are_a_tie_that_is_said(foresightx: Callable[..., Path], project: Project) -> None:
+    path = foresightx(stamp="20250310_120000", timestamp="20250310_120000")
+    for old in (path, path.with_name(path.name.replace("model", "scaler"))):
+        Path(f"{old}.gz").write_bytes(gzip.compress(old.read_bytes()))
+    root = path.parent.parent
+    paths = load_params(project.write(paths={name: str(root / name) for name in ("models", "metadata", "results")})).paths
+    assert f"{path.name}.gz and {path.name} are of the same time" in load_bundle(paths, symbol="TATAMOTORS.BO").chosen
+
+
+def test_an_evaluation_from_the_future_is_not_the_latest(
+    bundle: Bundle, paths: PathsParams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluation = evaluate_bundle(bundle, load_prices("AAPL", load_params().prices))
+    with monkeypatch.context() as patch:
+        patch.setattr("fxhelpers.bundles.writing.datetime", Tomorrow)
+        ahead = write_evaluation(bundle, {**evaluation.metrics, "test_rmse": 9.0}, evaluation.predictions, paths)
+    latest = write_evaluation(bundle, evaluation.metrics, evaluation.predictions, paths)
+    assert load_bundle(paths, symbol="AAPL").evaluation_path == latest
+    assert f"{ahead.name}: it states the time" in caplog.text
+
+
+def checkout(bundle: Bundle, folder: Path) -> Path:
+    """Copy a bundle into the folders of another checkout, and return its model file there."""
+    for path in (bundle.model_path, bundle.scaler_path, bundle.metadata_path):
+        to = folder / path.parent.name / path.name
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(path.read_bytes())
+    return folder / "models" / bundle.model_path.name
+
+
+def test_what_lies_beside_a_model_comes_first_and_what_differs_is_an_error(
+    bundle: Bundle, paths: PathsParams, tmp_path: Path
+) -> None:
+    evaluation = evaluate_bundle(bundle, load_prices("AAPL", load_params().prices))
+    kept = write_evaluation(bundle, evaluation.metrics, evaluation.predictions, paths)
+    model = checkout(bundle, tmp_path / "elsewhere")
+    root = model.parent.parent
+    found = load_bundle(paths, model_path=model)
+    assert (found.metadata_path, found.digest) == (root / "metadata" / bundle.metadata_path.name, bundle.digest)
+    assert found.evaluation_path == kept  # there is none beside it
+    (root / "results").mkdir()
+    beside = root / "results" / kept.name
+    beside.write_bytes(kept.read_bytes())
+    for folder in (root / "data" / "features", paths.features):
+        folder.mkdir(parents=True)
+        (folder / "features_AAPL.csv").write_text("Date,return_1\n2012-01-03,0.1\n")
+    found = load_bundle(paths, model_path=model)
+    assert (found.evaluation_path, found.features_path) == (beside, root / "data" / "features" / "features_AAPL.csv")
+    for one, other in (
+        (found.metadata_path, bundle.metadata_path),
+        (beside, kept),
+        (found.features_path, paths.features / "features_AAPL.csv"),
+    ):
+        assert one is not None
+        whole = one.read_bytes()
+        one.write_bytes(whole.replace(b"0", b"1"))
+        if one is not found.features_path:
+            edit(one, **{key: value for key, value in json.loads(whole).items() if key in {"timestamp", "model_info"}}, added=1)
+        with pytest.raises(BundleError, match=f"{re.escape(str(one))} and {re.escape(str(other))} have one name, but differ"):
+            load_bundle(paths, model_path=model)
+        one.write_bytes(whole)
+    (root / "metadata" / bundle.metadata_path.name).unlink()
+    assert load_bundle(paths, model_path=model).metadata_path == bundle.metadata_path  # as params.yaml says
 
 
 def test_only_the_evaluation_of_this_training_is_merged_and_the_latest_of_them(project: Project, paths: PathsParams) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxhelpers.files import sha256
-from fxhelpers.naming import bundle_files, evaluation_files
+from fxhelpers.naming import bundle_files, companion_folders, evaluation_files, features_files
 from fxhelpers.params import Params, model_name
 from fxhelpers.records import read_summary
 
@@ -35,7 +35,8 @@ class Inputs:
         Which version is champion, and how many attempts there were, is among
         them for a look, but not where the run itself is to change that.
         """
-        state = {kind: self._state(kind, symbol) for kind in self._reads}
+        models = Path(parameters["model_path"]).parent if parameters.get("model_path") else self._params.paths.models
+        state = {kind: self._state(kind, symbol, models) for kind in self._reads}
         if "versions" in state and not parameters.get("apply"):
             state["decided"] = self._decided(symbol)
         facts = {**self._settings, "symbol": symbol, "parameters": dict(parameters), **state}
@@ -84,15 +85,18 @@ class Inputs:
         name = model_name(symbol)
         return [self._registry.champion_number(name), read_ledger(self._registry, name).attempts]
 
-    def _state(self, kind: str, symbol: str) -> object:
+    def _state(self, kind: str, symbol: str, models: Path) -> object:
         if kind == "prices":
             return [self._params.prices.model_dump(mode="json", exclude={"folder"}), self._price_data(symbol)]
         if kind == "versions":
             from fxhelpers.registry import BUNDLE_DIGEST
 
             return [[v.version, v.tags.get(BUNDLE_DIGEST)] for v in self._registry.versions(model_name(symbol))]
-        paths = self._params.paths
-        files = bundle_files(paths, symbol) if kind == "bundle" else evaluation_files([paths.results], symbol)
+        folders = {what: companion_folders(what, models, self._params.paths) for what in ("metadata", "results", "features")}
+        if kind == "bundle":
+            files = bundle_files([models.absolute(), *folders["metadata"]], symbol) + features_files(folders["features"], symbol)
+        else:
+            files = evaluation_files(folders["results"], symbol)
         return sorted([path.name, sha256(path.read_bytes())] for path in files)
 
     def _price_data(self, symbol: str) -> str:

@@ -6,14 +6,17 @@ metadata. Ours hold the estimators as ``.skops``; ForesightX's as ``.pkl``.
 
 from fxhelpers.bundles.bundle import Bundle
 from fxhelpers.bundles.reading import load_bundle
-from fxhelpers.bundles.tables import read_features, read_table
+from fxhelpers.bundles.tables import TRAINED_SHARE, latest_features, read_features, read_table, trained_until
 from fxhelpers.bundles.writing import write_bundle, write_evaluation
 
 __all__ = [
+    "TRAINED_SHARE",
     "Bundle",
+    "latest_features",
     "load_bundle",
     "read_features",
     "read_table",
+    "trained_until",
     "write_bundle",
     "write_evaluation",
 ]

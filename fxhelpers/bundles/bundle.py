@@ -44,6 +44,9 @@ class Bundle(Keyed):
         the training stored it, else as the evaluation did; may be empty.
     digest : str
         SHA-256 over model, scaler and metadata: the identity of the bundle.
+    chosen : str
+        Why it was taken, where nobody named its model file, and which times
+        cannot be right.
     """
 
     symbol: str
@@ -59,6 +62,7 @@ class Bundle(Keyed):
     test_metrics: dict[str, Any] = field(repr=False)
     forecasts: pd.Series = field(repr=False)
     digest: str
+    chosen: str = ""
 
     @property
     def model_type(self) -> str:
@@ -128,6 +132,7 @@ class Bundle(Keyed):
             {
                 "symbol": self.symbol,
                 "trained": self.timestamp,
+                **({"chosen": self.chosen} if self.chosen else {}),
                 "model": f"{self.model_type} {self.architecture}",
                 "features": self.features_count,
                 "evaluation": self.evaluation_path.name if self.evaluation_path else "none yet",

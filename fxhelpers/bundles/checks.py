@@ -116,6 +116,17 @@ def check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path
             raise BundleError(msg)
 
 
+def last_seen(metadata: dict[str, Any]) -> str:
+    """Return the last day that a model was trained or chosen on, else the last of its prices; "" where metadata do not say."""
+    try:
+        facts = Facts.model_validate(metadata)
+    except ValidationError:
+        return ""
+    seen = [facts.windows[name].last_day for name in ("training", "validation") if name in facts.windows]
+    last = max(seen, default=facts.prices.last_day if facts.prices else None)
+    return last.isoformat() if last else ""
+
+
 def check_forecasts(bundle: Bundle) -> None:
     """Let a bundle forecast two typical days: what cannot do that has no place in a registry."""
     try:

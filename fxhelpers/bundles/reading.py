@@ -2,20 +2,32 @@
 
 import errno
 import json
+import logging
 import re
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from fxhelpers.bundles.bundle import Bundle
-from fxhelpers.bundles.checks import check_digests, check_estimators, check_forecasts, check_metadata
+from fxhelpers.bundles.checks import (
+    check_digests,
+    check_estimators,
+    check_forecasts,
+    check_metadata,
+    last_seen,
+)
 from fxhelpers.bundles.reproducing import check_reproduces
-from fxhelpers.bundles.tables import stored_forecasts
+from fxhelpers.bundles.tables import latest_features, one_of_each, read_table, stored_forecasts, trained_until
 from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
 from fxhelpers.estimators import convert, load_estimator
 from fxhelpers.files import read_limited, sha256
-from fxhelpers.naming import MODEL_NAME, OURS, STAMP, evaluation_files, features_files
+from fxhelpers.latest import LOCAL_SLACK, UTC_SLACK, Choice, dated, latest_first
+from fxhelpers.naming import MODEL_NAME, OURS, companion_folders, evaluation_files, stamp_in
 from fxhelpers.params import BundlesParams, PathsParams, check_symbol
+
+logger = logging.getLogger(__name__)
 
 _DEEPEST = 20
 
@@ -29,23 +41,29 @@ def load_bundle(
 ) -> Bundle:
     """Find, read and check a bundle: a symbol's latest, or that of a model file; with the latest evaluation that belongs to it.
 
-    Scaler and metadata are found by the name of the model file. Pickles are
-    converted by a process of their own, and only what it makes of them is
-    used. Where the forecasts and the features of a foreign training are at
+    The latest is the one that was trained on the latest days, then the one
+    that was written last. Scaler, metadata, evaluation and features are found
+    by the name of the model file: beside it first, then where ``paths`` says.
+    Pickles are converted by a process of their own, and only what it makes of
+    them is used. Where the forecasts and the features of a foreign training are at
     hand, its model has to give these forecasts from those features.
 
     :class:`BundleNotFoundError` where one of the files is missing,
     :class:`UntrustedBundleError` where one asks for more than a model needs,
-    other :class:`BundleError` where one is truncated, contradictory, too big
-    or of a newer format.
+    other :class:`BundleError` where one is truncated, contradictory, there
+    twice and not the same, too big or of a newer format.
     """
     rules = rules or BundlesParams()
-    model = Path(model_path) if model_path else _latest_model(paths, check_symbol(symbol), rules)
+    models = [Path(model_path)] if model_path else _models(paths, check_symbol(symbol))
+    named = _named(models[0], symbol)
+    features = latest_features(companion_folders("features", models[0].parent, paths), named["symbol"])
+    choice = latest_bundle(models, features, paths, rules)
+    for warning in choice.warnings:
+        logger.warning(warning)
+    model = choice.paths[0]
     named = _named(model, symbol)
     scaler = model.with_name(model.name.replace("mlp_model_", "mlp_scaler_", 1))
-    stats = f"mlp_model_stats_{named['symbol']}{named['stamp'] or ''}.json"
-    folders = [paths.metadata, model.parent.parent / "metadata", model.parent]
-    metadata_path = next((f / stats for f in folders if (f / stats).is_file()), paths.metadata / stats)
+    metadata_path = _metadata_file(model, named, paths)
     contents = {path: _read(path, model, rules) for path in (model, scaler, metadata_path)}
     metadata = _read_json(contents[metadata_path], metadata_path)
     check_metadata(metadata, metadata_path, named["symbol"])
@@ -56,8 +74,7 @@ def load_bundle(
         fitted = {path: foreign.content for path, foreign in convert(fitted, **limits).items()}
     estimators = {path: load_estimator(content, str(path), **limits) for path, content in fitted.items()}
     check_estimators(metadata, metadata_path, estimators)
-    evaluation_path, test_metrics = _latest_evaluation([paths.results, model.parent.parent / "results"], metadata, rules)
-    features = features_files(paths.features, named["symbol"])
+    evaluation_path, test_metrics = _latest_evaluation(model, metadata, paths, rules)
     bundle = Bundle(
         symbol=named["symbol"],
         model_path=model,
@@ -72,6 +89,7 @@ def load_bundle(
         test_metrics=test_metrics,
         forecasts=stored_forecasts(metadata, metadata_path, evaluation_path),
         digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
+        chosen="; ".join(["" if model_path else choice.why, *choice.warnings]).strip("; "),
     )
     check_forecasts(bundle)
     if not bundle.is_ours:
@@ -79,17 +97,52 @@ def load_bundle(
     return bundle
 
 
-def _latest_model(paths: PathsParams, symbol: str, rules: BundlesParams) -> Path:
-    stats = paths.metadata / f"mlp_model_stats_{symbol}.json"
+def _models(paths: PathsParams, symbol: str) -> list[Path]:
+    """List the model files of a symbol."""
     named = {path: MODEL_NAME.fullmatch(path.name) for path in paths.models.glob("mlp_model_*")}
-    stamps = {path: told["stamp"] or "" for path, told in named.items() if told and told["symbol"] == symbol}
-    if not stamps:
+    found = [path for path, told in named.items() if told and told["symbol"] == symbol]
+    if not found:
         msg = (
             f"No model files found for {symbol} in {paths.models}. Train a model first: fx run train -p symbol {symbol}; "
             "or let paths in params.yaml name the folders that hold it."
         )
         raise BundleNotFoundError(msg)
-    return max(stamps, key=lambda path: (stamps[path].removeprefix("_") or _stamp_in(stats, rules), path))
+    return found
+
+
+def latest_bundle(models: list[Path], features: list[Path], paths: PathsParams, rules: BundlesParams) -> Choice:
+    """Order bundles by their metadata alone; what cannot be read says nothing here, and is an error once it is taken."""
+    found = []
+    days = _days_of(features) if len(models) > 1 else pd.DatetimeIndex([])
+    for model in models:
+        named = _named(model, None)
+        try:
+            path = _metadata_file(model, named, paths)
+            metadata = _read_json(_read(path, model, rules), path)
+        except BundleError:
+            metadata = {}
+        slack = UTC_SLACK if named["kind"] == OURS else LOCAL_SLACK
+        one = dated(model, stamp_in(model), str(metadata.get("timestamp", "")), day=last_seen(metadata), slack=slack)
+        if named["kind"] != OURS and not one.day:
+            until = trained_until(days, pd.Timestamp(one.written.date()))
+            one = replace(one, day=f"{until:%Y-%m-%d}" if until is not None else "")
+        found.append(one)
+    return latest_first(found)
+
+
+def _days_of(features: list[Path]) -> pd.DatetimeIndex:
+    """Return the days of the first of some features files; none where there is none that can be read."""
+    try:
+        return pd.DatetimeIndex(read_table(features[0], ["Date"])["Date"].astype(str).str[:10])
+    except (IndexError, OSError, ValueError):
+        return pd.DatetimeIndex([])
+
+
+def _metadata_file(model: Path, named: re.Match[str], paths: PathsParams) -> Path:
+    stats = f"mlp_model_stats_{named['symbol']}{named['stamp'] or ''}.json"
+    folders = companion_folders("metadata", model.parent, paths)
+    found = one_of_each([folder / stats for folder in folders if (folder / stats).is_file()])
+    return found[0] if found else paths.metadata / stats
 
 
 def _named(model: Path, symbol: str | None) -> re.Match[str]:
@@ -114,17 +167,6 @@ def _named(model: Path, symbol: str | None) -> re.Match[str]:
         msg = f"{model}: {error}"
         raise BundleError(msg) from error
     return named
-
-
-def _stamp_in(stats: Path, rules: BundlesParams) -> str:
-    """Return the training time that a metadata file names, in the form of file names; "" where it names none."""
-    written = str(_read_json(_read(stats, stats, rules), stats).get("timestamp", "")) if stats.is_file() else ""
-    if re.fullmatch(STAMP, written):
-        return written
-    try:
-        return f"{datetime.fromisoformat(written):%Y%m%d_%H%M%S}"
-    except ValueError:
-        return ""
 
 
 def _read(path: Path, model: Path, rules: BundlesParams) -> bytes:
@@ -159,14 +201,24 @@ def _too_deep(value: object, left: int = _DEEPEST) -> bool:
     return left < 0 or any(_too_deep(part, left - 1) for part in inner)
 
 
-def _latest_evaluation(folders: list[Path], metadata: dict[str, Any], rules: BundlesParams) -> tuple[Path | None, dict[str, Any]]:
-    found = []
-    for path in evaluation_files(folders, metadata["symbol"]):
+def _latest_evaluation(
+    model: Path, metadata: dict[str, Any], paths: PathsParams, rules: BundlesParams
+) -> tuple[Path | None, dict[str, Any]]:
+    """Return the latest of the evaluations of this training, and what it measured."""
+    found: dict[Path, Any] = {}
+    for path in evaluation_files(companion_folders("results", model.parent, paths), metadata["symbol"]):
         value = _read_json(_read(path, path, rules), path)
         of, measured = value.get("model_info"), value.get("test_metrics")
         if not isinstance(of, dict) or not isinstance(measured, dict):
             msg = f"{path}: model_info and test_metrics have to be objects with keys; write or copy it again, or delete it"
             raise BundleError(msg)
         if of.get("training_timestamp") == metadata["timestamp"]:
-            found.append((str(value.get("evaluation_timestamp", "")), path, measured))
-    return max(found, key=lambda item: item[:2])[1:] if found else (None, {})
+            found[path] = value
+    if not found:
+        return None, {}
+    slack = UTC_SLACK if model.suffix == f".{OURS}" else LOCAL_SLACK
+    times = {path: str(found[path].get("evaluation_timestamp", "")) for path in one_of_each(list(found))}
+    choice = latest_first(dated(path, stamp_in(path), time, slack=slack) for path, time in times.items())
+    for warning in choice.warnings:
+        logger.warning(warning)
+    return choice.paths[0], found[choice.paths[0]]["test_metrics"]

@@ -1,6 +1,11 @@
 """Tables that lie beside a bundle: ForesightX's features, and forecasts of real days."""
 
+import csv
+import filecmp
 import io
+import logging
+import math
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +14,16 @@ import pandas as pd
 
 from fxhelpers.errors import BundleError
 from fxhelpers.files import read_limited
+from fxhelpers.latest import dated, latest_first
+from fxhelpers.naming import features_files, stamp_in
+
+logger = logging.getLogger(__name__)
+
+TRAINED_SHARE = 0.85
+"""ForesightX trains on the first part of its features file."""
 
 _MOST_BYTES = 64 * 2**20
+_LAST_BYTES = 2**16
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
@@ -34,6 +47,49 @@ def read_features(path: Path) -> pd.DataFrame:
         raise BundleError(msg)
     numbers: pd.DataFrame = table.apply(pd.to_numeric, errors="coerce").astype(float)
     return numbers.replace([np.inf, -np.inf], np.nan).set_axis(pd.DatetimeIndex(days, name="Date"), axis=0)
+
+
+def trained_until(days: pd.DatetimeIndex, trained: pd.Timestamp) -> pd.Timestamp | None:
+    """Return the last of the days that ForesightX trained on, on a day; None where its features file begins later."""
+    known = days[days <= trained]
+    return pd.Timestamp(known[math.ceil(TRAINED_SHARE * len(known)) - 1]) if len(known) else None
+
+
+def latest_features(folders: list[Path], symbol: str) -> list[Path]:
+    """List the features files of a symbol, the one that reaches the latest day first.
+
+    :class:`BundleError` where files of one name differ.
+    """
+    files = one_of_each(features_files(folders, symbol))
+    if len(files) < 2:  # noqa: PLR2004 (nothing to choose)
+        return files
+    choice = latest_first(dated(path, stamp_in(path), day=_last_day(path)) for path in files)
+    for warning in choice.warnings:
+        logger.warning(warning)
+    return choice.paths
+
+
+def one_of_each(files: list[Path]) -> list[Path]:
+    """Keep the first of files of one name; :class:`BundleError` where they differ, as either may belong to the model."""
+    kept: dict[str, Path] = {}
+    for path in files:
+        first = kept.setdefault(path.name, path)
+        if first is not path and not filecmp.cmp(first, path, shallow=False):
+            msg = f"{first} and {path} have one name, but differ: which of them belongs to the model? Rename or delete the other"
+            raise BundleError(msg)
+    return list(kept.values())
+
+
+def _last_day(path: Path) -> str:
+    """Return the day in the last row of a table, without reading the whole of it; "" where there is none."""
+    try:
+        with path.open("rb") as file:
+            column = next(csv.reader([file.readline().decode("utf-8-sig")])).index("Date")
+            file.seek(max(0, path.stat().st_size - _LAST_BYTES))
+            last = file.read().decode(errors="replace").splitlines()[-1]
+        return date.fromisoformat(next(csv.reader([last]))[column][:10]).isoformat()
+    except (OSError, ValueError, IndexError, StopIteration):
+        return ""
 
 
 def predictions_file(evaluation_path: Path) -> Path:

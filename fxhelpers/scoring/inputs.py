@@ -2,26 +2,25 @@
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fxhelpers.bundles import read_features
+from fxhelpers.bundles import TRAINED_SHARE, latest_features, read_features, trained_until
 from fxhelpers.errors import NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.evaluation import forecast_days
 from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, TARGET, build_features, next_day_return
-from fxhelpers.naming import features_files
+from fxhelpers.latest import read_time
 from fxhelpers.params import Params
 from fxhelpers.prices import load_prices
 from fxhelpers.registry import RegisteredModel
 
 RECORDED = "recorded by its training"
 
-_TRAINED_SHARE, _TESTED_SHARE = 0.85, 0.25
-"""ForesightX trains on the first, and tests on the last part of its features file."""
+_TESTED_SHARE = 0.25
+"""ForesightX tests on the last part of its features file."""
 
 _SAME = 1e-6
 """Returns: what rounding in restated prices may change in a forecast."""
@@ -100,7 +99,7 @@ class Inputs:
     @cached_property
     def foresightx(self) -> tuple[pd.DataFrame, pd.Series] | None:
         """Features and target as ForesightX computed them; None without its file."""
-        found = features_files(self.params.paths.features, self.symbol)
+        found = latest_features([self.params.paths.features], self.symbol)
         if not found:
             return None
         path = found[0]
@@ -144,23 +143,24 @@ class Inputs:
 
     def _derived(self, model: RegisteredModel, days: pd.Index, who: str) -> tuple[dict[str, dict[str, str]], pd.Timestamp, str]:
         """Find out until when a version that does not say so was trained."""
-        trained = _day_in(str(model.facts.get("timestamp", "")))
+        trained = read_time(str(model.facts.get("timestamp", "")))
         if self.training_end:
             last, basis = day_of("training_end", self.training_end), "as the parameter training_end says"
         elif trained is None:
             msg = f"{who} does not say when it was trained; give training_end, the last day that it was trained on"
             raise NotComparableError(msg)
         else:
-            known = days[days <= trained]
-            if len(known):
-                last = known[math.ceil(_TRAINED_SHARE * len(known)) - 1]
-                tested = model.probe.days.index if model.probe is not None else known[:0]
+            day = pd.Timestamp(trained.date())
+            until = trained_until(pd.DatetimeIndex(days), day)
+            if until is not None:
+                last = until
+                tested = model.probe.days.index if model.probe is not None else days[:0]
                 if len(tested):  # of which it had seen the first; the file may have grown at its beginning since
-                    overlap = 1 - (1 - _TRAINED_SHARE) / _TESTED_SHARE
+                    overlap = 1 - (1 - TRAINED_SHARE) / _TESTED_SHARE
                     last = max(last, tested.sort_values()[math.ceil(overlap * len(tested)) - 1])
-                basis = f"derived: ForesightX trains on the first {_TRAINED_SHARE:.0%} of its features file"
+                basis = f"derived: ForesightX trains on the first {TRAINED_SHARE:.0%} of its features file"
             else:
-                last, basis = trained, "the day of its training: its features file begins later"
+                last, basis = day, "the day of its training: its features file begins later"
         first = f"{min(days[0], last):%Y-%m-%d}"
         return {"training": {"first_day": first, "last_day": f"{last:%Y-%m-%d}"}}, last, basis
 
@@ -172,14 +172,6 @@ def day_of(name: str, text: str) -> pd.Timestamp:
     except ValueError as error:
         msg = f"{name}: a day such as 2012-06-29 is expected, found {text!r}"
         raise ParamsError(msg) from error
-
-
-def _day_in(timestamp: str) -> pd.Timestamp | None:
-    """Return the day of a time as ForesightX writes it, ISO 8601 or 20251220_034123; None where it is none."""
-    try:
-        return pd.Timestamp(datetime.fromisoformat(timestamp.replace("_", "T")).date())
-    except ValueError:
-        return None
 
 
 def _check(facts: dict[str, Any], who: str) -> None:
