@@ -14,7 +14,7 @@ from papermill.utils import find_first_tagged_cell_index
 
 from fxhelpers.engine.commandline import TYPED
 from fxhelpers.engine.source import Source, was_given_parameters
-from fxhelpers.errors import FxError, ParamsError, RunRefusedError
+from fxhelpers.errors import ParamsError, RunRefusedError
 from fxhelpers.params import (
     Params,
     check_symbol,
@@ -117,7 +117,7 @@ def _advice(name: str, expected: str) -> str:
     typed = dict(TYPED.pairs).get(name) if TYPED else None
     if expected == "str":
         return f"; with papermill: -r {name} {quote(typed)}" if typed else "; put it in quotes"
-    value = _typed(typed, expected)
+    value = _typed(name, typed, expected)
     if not isinstance(value, str | None) and isinstance(value, _TYPES[expected]):
         how = f"-y {quote(f'{name}: {typed}')}" if expected in {"list", "dict"} else f"-p {name} {value}"
         return f"; with papermill: {how:.100}"
