@@ -259,6 +259,41 @@ def test_what_lies_beside_a_model_comes_first_and_what_differs_is_an_error(
     assert load_bundle(paths, model_path=model).metadata_path == bundle.metadata_path  # as params.yaml says
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": [128, 96, 32]}, r"architecture is \[128, 96, 32\], but mlp_model_AAPL_.*.skops has \[4\]"),
+        ({"config": {"hidden_layer_sizes": [16]}}, r"config.hidden_layer_sizes is \[16\], but .* has \[4\]"),
+        ({"config": {"solver": "sgd"}}, "config.solver is 'sgd', but .* has 'adam'"),
+        ({"config": {"activation": "tanh"}}, "config.activation is 'tanh', but .* has 'relu'"),
+    ],
+)
+def test_metadata_of_another_model_are_found_out_by_the_weights(
+    bundle: Bundle, paths: PathsParams, changes: dict[str, object], message: str
+) -> None:
+    edit(bundle.metadata_path, **changes)
+    with pytest.raises(BundleError, match=f"mlp_model_stats_AAPL_.*.json: {message}"):
+        load_bundle(paths, model_path=bundle.model_path)
+
+
+def test_a_foreign_model_is_not_described_by_its_neighbours_metadata(foresightx: Callable[..., Path]) -> None:
+    """A 16-unit model was registered as [128, 96, 32] by SGD, with the errors of that one."""
+    path = foresightx()
+    fitted = pickle.loads(path.read_bytes())  # noqa: S301 (written above)
+    fitted.set_params(hidden_layer_sizes=(16,), solver="lbfgs", early_stopping=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted.fit(np.random.default_rng(0).normal(size=(60, 8)), np.arange(60.0))
+    path.write_bytes(pickle.dumps(fitted))
+    with pytest.raises(BundleError, match=r"architecture is \[8, 4\], but mlp_model_TATAMOTORS.BO.pkl has \[16\]"):
+        load_bundle(PathsParams(), model_path=path)
+    edit(path.parent.parent / "metadata" / "mlp_model_stats_TATAMOTORS.BO.json", architecture=[16], config={"solver": "lbfgs"})
+    evaluation = path.parent.parent / "results" / "evaluation_metrics_TATAMOTORS.BO.json"
+    edit(evaluation, model_info={"training_timestamp": "2025-12-20T03:41:23.123456", "architecture": [8, 4]})
+    with pytest.raises(BundleError, match=rf"{evaluation.name}: evaluated was a model with architecture \[8, 4\]"):
+        load_bundle(PathsParams(), model_path=path)
+
+
 def test_only_the_evaluation_of_this_training_is_merged_and_the_latest_of_them(project: Project, paths: PathsParams) -> None:
     old = project.bundle()
     prices = load_prices("AAPL", load_params().prices)

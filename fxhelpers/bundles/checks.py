@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import Pipeline
 
 from fxhelpers.bundles.bundle import FORMAT_VERSION, Bundle
 from fxhelpers.errors import BundleError
@@ -113,6 +115,40 @@ def check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path
             raise BundleError(msg)
         if np.asarray(getattr(estimator, "feature_names_in_", names), dtype=object).tolist() != list(names):
             msg = f"{file}: made for other features, or another order, than {path.name} lists"
+            raise BundleError(msg)
+
+
+def check_description(bundle: Bundle) -> None:
+    """Raise :class:`BundleError` where metadata describe another network than the weights are."""
+    model = bundle.model_object
+    while not isinstance(model, MLPRegressor):  # in a pipeline, or behind a transformed target
+        model = model[-1] if isinstance(model, Pipeline) else getattr(model, "regressor_", None)
+        if model is None:  # of a type that params.yaml trusts: nothing is known of what it is made of
+            return
+    config = bundle.config
+    layers = [len(biases) for biases in model.intercepts_[:-1]]
+    for key, stated, found in (
+        ("architecture", bundle.metadata.get("architecture"), layers),
+        ("config.hidden_layer_sizes", config.get("hidden_layer_sizes"), layers),
+        ("config.solver", config.get("solver"), model.solver),
+        ("config.activation", config.get("activation"), model.activation),
+    ):
+        if stated is not None and stated != found:
+            msg = (
+                f"{bundle.metadata_path}: {key} is {stated!r:.60}, but {bundle.model_path.name} has {found!r:.60}; these "
+                "metadata are of another model: put those that were written with it beside it"
+            )
+            raise BundleError(msg)
+
+
+def check_evaluated(of: dict[str, Any], path: Path, metadata: dict[str, Any]) -> None:
+    """Raise :class:`BundleError` where an evaluation of the same training time says that it is of another network."""
+    for key in ("architecture", "features_count"):
+        if key in of and key in metadata and of[key] != metadata[key]:
+            msg = (
+                f"{path}: evaluated was a model with {key} {of[key]!r:.60}, but the one trained at the same time, "
+                f"{metadata['timestamp']}, has {metadata[key]!r:.60}; put the evaluation of another model aside"
+            )
             raise BundleError(msg)
 
 

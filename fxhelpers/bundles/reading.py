@@ -12,8 +12,10 @@ import pandas as pd
 
 from fxhelpers.bundles.bundle import Bundle
 from fxhelpers.bundles.checks import (
+    check_description,
     check_digests,
     check_estimators,
+    check_evaluated,
     check_forecasts,
     check_metadata,
     last_seen,
@@ -45,7 +47,8 @@ def load_bundle(
     that was written last. Scaler, metadata, evaluation and features are found
     by the name of the model file: beside it first, then where ``paths`` says.
     Pickles are converted by a process of their own, and only what it makes of
-    them is used. Where the forecasts and the features of a foreign training are at
+    them is used. What metadata say of the model has to be true of its
+    weights. Where the forecasts and the features of a foreign training are at
     hand, its model has to give these forecasts from those features.
 
     :class:`BundleNotFoundError` where one of the files is missing,
@@ -92,6 +95,7 @@ def load_bundle(
         chosen="; ".join(["" if model_path else choice.why, *choice.warnings]).strip("; "),
     )
     check_forecasts(bundle)
+    check_description(bundle)
     if not bundle.is_ours:
         check_reproduces(bundle, features)
     return bundle
@@ -213,6 +217,7 @@ def _latest_evaluation(
             msg = f"{path}: model_info and test_metrics have to be objects with keys; write or copy it again, or delete it"
             raise BundleError(msg)
         if of.get("training_timestamp") == metadata["timestamp"]:
+            check_evaluated(of, path, metadata)
             found[path] = value
     if not found:
         return None, {}
