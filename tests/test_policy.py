@@ -82,7 +82,7 @@ UNSKILLED: dict[str, tuple[Callable[[pd.Series], pd.Series], str]] = {
     "worse than the mean": (lambda t: forecaster(t, 0, 1) * 3, "is no better than the constant mean training return (gain -"),
     "as good as the mean": (
         lambda t: 0.0004 + 0.01 * forecaster(t, 0, 1) * np.sign(t.corr(forecaster(t, 0, 1))),
-        "cannot be told from the constant mean training return (p = ",
+        "is not significantly better than the constant mean training return (p = ",
     ),
 }
 
@@ -153,7 +153,10 @@ def test_where_days_can_show_nothing_that_is_said() -> None:
     assert answer is not None
     assert answer.detectable > 1
     verdict = judge(comparison)
-    assert "Such days can show nothing over the champion: not even a forecast without errors would be detected" in verdict.reason
+    assert (
+        "Such days can show nothing over the champion: with errors of this size only a gain above 100 % would be detected"
+        in verdict.reason
+    )
     tests = comparison.tests_frame()
     assert list(tests["detectable"])[:3] == ["none", "none", "none"]
     assert comparison.gains()["detectable"].isna().all()

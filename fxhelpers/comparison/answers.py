@@ -130,7 +130,8 @@ class Answer:
     def detects(self, rival: str) -> str:
         """Say which true gain over a rival so many days would show, as a part of a sentence."""
         if math.isnan(self.shows):
-            return f"such days can show nothing over {rival}: not even a forecast without errors would be detected reliably"
+            what = "with errors of this size only a gain above 100 % would be detected, and no RMSE falls by more than 100 %"
+            return f"such days can show nothing over {rival}: {what}"
         return f"a true gain of {100 * self.shows:.3g} % over {rival} would be detected on such days four times out of five"
 
     def to_json(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def weaknesses(comparison: Comparison, policy: PromotionParams, attempt: int) ->
     if change >= 0:
         found.append(f"is no better than {_CONSTANT} (gain {percent(-change)})")
     elif mean:
-        found.append(f"cannot be told from {_CONSTANT} ({mean})")
+        found.append(f"is not significantly better than {_CONSTANT} ({mean})")
     elif varies_in_vain:
         found.append("is no better than the constant average of its forecasts")
     if zero and not found:
