@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, Project
 from nbformat.v4 import new_notebook
 
-from fxhelpers import ModelRegistry, load_params, read_portfolio
+from fxhelpers import ModelRegistry, load_params, plots, read_portfolio
 from fxhelpers.batch import Batch, Outcome, read_symbols, run_family
 from fxhelpers.batch.inputs import Inputs
 from fxhelpers.engine import run_notebook, stop_batch
@@ -357,3 +357,37 @@ def test_what_is_no_notebook_for_a_batch_is_refused(project: Project) -> None:
         Batch(Path("plain.ipynb"), load_params(), jobs=1)
     with pytest.raises(RegistryUnavailableError, match="is a file of this machine"):
         Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster="tcp://127.0.0.1:9")
+
+
+def test_a_batch_shows_gains_with_one_sign_and_marks_promotions_without_skill(project: Project) -> None:
+    """Also a batch of an earlier release, whose summaries do not say whether there was skill."""
+    journal = project.folder / "outputs" / "records" / "_portfolio" / "20261123T030000Z-promote-1a2b.jsonl"
+    journal.parent.mkdir(parents=True)
+    done = {"verdict": "promote", "result": "promoted", "rests_on": "compared", "champion_before": None, "champion_after": 1}
+    summaries = {
+        "AAPL": {**done, "rmse_change": -0.01, "evidence_of_skill": True},
+        "IBM": {**done, "rmse_change": -0.001, "evidence_of_skill": False},
+        "MSFT": {**done, "rmse_change": 0.00298, "verdict": "keep", "result": "refused", "evidence_of_skill": False},
+        "OLD": {**done, "rmse_change": -0.02},
+    }
+    about = {"batch": journal.stem, "notebook": "promote", "symbols": list(summaries), "actor": "a@b", "parameters": {}}
+    lines: list[dict[str, object]] = [{"time": "2026-11-23T03:00:00+00:00", **about, "cluster": None}]
+    for symbol, summary in summaries.items():
+        end = {"symbol": symbol, "status": "completed", "summary": summary, "error": None, "seconds": 1.0}
+        lines.append({"time": "2026-11-23T03:01:00+00:00", **end})
+    journal.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    found = read_portfolio()
+    table = found.table()
+    assert list(table["gain"]) == ["+1.000%", "+0.100%", "-0.298%", "+2.000%"]
+    assert list(table["label"]) == ["", "no evidence of skill", "", ""]
+    assert dict(found.counts) == {"promoted": 2, "promoted, no evidence of skill": 1, "keep": 1}
+    told = found.summary()
+    assert (told["promoted"], told["keep"], told["no_evidence_of_skill"]) == (3, 1, 1)
+    assert "<td>-</td>" not in found._repr_html_().partition("</table>")[0]
+    assert list(found.runs["rmse_change"]) == [-0.01, -0.001, 0.00298, -0.02]  # as it always was on disk
+    drawn = plots.portfolio(found)[-1]
+    labels = [line.get_label() for line in drawn.get_lines()]
+    assert labels[1:] == ["promote", "promote, no evidence of skill", "do not"]
+    assert sorted(float(x) for line in drawn.get_lines()[1:] for x in line.get_xdata()) == [-0.00298, 0.001, 0.01, 0.02]  # type: ignore[arg-type, union-attr]
+    mine = Outcome(symbol="IBM", status="completed", summary=summaries["IBM"], seconds=1.0)
+    assert mine.told.endswith("promote, promoted, no evidence of skill")

@@ -18,11 +18,26 @@ _CONSTANT = "the constant mean training return"
 
 
 def weaknesses(comparison: Comparison, policy: PromotionParams, attempt: int) -> tuple[list[str], bool]:
-    """Return what makes a challenger's forecasts worth little, as parts of a sentence about it, and whether they show skill.
+    """Return what makes a challenger's forecasts worth little, and whether they show skill.
 
     They show skill if they are significantly better than forecasting zero and
     than the mean training return, at the levels that the policy leaves to
     this attempt, and better than their own average.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of the challenger with the baselines.
+    policy : PromotionParams
+        Its tests against a baseline; without any, the bootstrap at 5 %.
+    attempt : int
+        The how-manieth distinct attempt for the symbol this is.
+
+    Returns
+    -------
+    found : list of str
+        Parts of a sentence about the version.
+    skill : bool
     """
     zero, mean = (_not_better(comparison, policy, attempt, versus) for versus in ("zero_return", "mean_training_return"))
     own = rmse(comparison.target, comparison.forecast * 0 + comparison.forecast.mean())
@@ -43,9 +58,9 @@ def weaknesses(comparison: Comparison, policy: PromotionParams, attempt: int) ->
 def _one_sign(comparison: Comparison) -> Iterator[str]:
     forecast, days = comparison.forecast, len(comparison.target)
     for move, other, signed in (("rise", "fall", forecast), ("fall", "rise", -forecast)):
-        if (signed > 0).all():
+        if days > 1 and (signed > 0).all():
             yield f"forecasts a {move} on every one of {days} days"
-        elif (signed >= 0).all() and signed.any():
+        elif days > 1 and (signed >= 0).all() and signed.any():
             yield f"never forecasts a {other} in {days} days"
 
 
@@ -62,7 +77,22 @@ def _not_better(comparison: Comparison, policy: PromotionParams, attempt: int, v
 
 
 def circumstances(comparison: Comparison, policy: PromotionParams, today: date | None) -> Iterator[str]:
-    """Yield what speaks against the days that were compared, as parts of a sentence: they are old, or features drifted."""
+    """Yield what speaks against the days that were compared: they are old, or features drifted more than by chance.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        With the drift of the challenger's features.
+    policy : PromotionParams
+        Where it bounds the age of the days, its gate says what lies beyond.
+    today : date or None
+        None: their age is not known.
+
+    Yields
+    ------
+    str
+        A part of a sentence.
+    """
     age = (today - date.fromisoformat(comparison.last_day)).days if today else 0
     allowed = policy.evaluation.max_stale_days
     if age > _LONG_AGO and (allowed is None or age <= allowed):  # beyond that the gate says it
