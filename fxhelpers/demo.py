@@ -80,8 +80,9 @@ def _told(step: _Step) -> str:
 
 def _table(symbol: str, done: list[_Step]) -> Table:
     table = Table(title=f"{symbol}: what happened", title_justify="left", box=box.SIMPLE_HEAD)
-    for name in ("step", "version", "verdict"):
+    for name in ("step", "version"):
         table.add_column(name, no_wrap=True)
+    table.add_column("verdict", max_width=20)
     table.add_column("seconds", justify="right", no_wrap=True)
     table.add_column("record", overflow="fold")
     for step in done:

@@ -18,6 +18,9 @@ from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.tables import Table, link
 
+_LONG = 140
+"""Characters of a reason in a notebook."""
+
 _COLUMNS = ["time (UTC)", "decision", "version", "result", "champion", "by", "approved by", "reason", "record"]
 
 
@@ -92,6 +95,7 @@ class History:
 
     def _repr_html_(self) -> str:
         table = self.to_frame()
+        table["reason"] = [shortened(reason) for reason in table["reason"]]
         table["record"] = [record_link(self.records, decision.record) for decision in self.ledger.decisions]
         if not table["approved by"].any():
             table = table.drop(columns="approved by")
@@ -112,6 +116,11 @@ def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
         doubts.append(f"{told}: it was changed without a decision, or one was interrupted: fx verify {symbol}")
     records = registry.params.paths.records
     return History(symbol=symbol, ledger=ledger, records=records, doubts=tuple(doubts), uri=registry.uri)
+
+
+def shortened(reason: str) -> str:
+    """Return the beginning of a reason; its record has all of it."""
+    return reason if len(reason) <= _LONG else f"{reason[: _LONG - 1]}…"
 
 
 def record_link(records: Path, record: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from fxhelpers.errors import ParamsError
-from fxhelpers.history import path_from_here, record_link
+from fxhelpers.history import path_from_here, record_link, shortened
 from fxhelpers.ledger import Decision, Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.registry import RegistryClient
@@ -16,9 +16,6 @@ from fxhelpers.registry.ledgers import read_ledgers
 from fxhelpers.registry.storage import registered_models
 from fxhelpers.reports import PAGE
 from fxhelpers.tables import Table, link, paragraphs
-
-_LONG = 140
-"""Characters of a reason; its record has all of it."""
 
 _FIRST_STEPS = (
     "fx run train -p symbol AAPL",
@@ -78,7 +75,7 @@ class Overview:
                 decision.version or "-",
                 decision.came_to,
                 decision.verdict or "-",
-                decision.reason if len(decision.reason) <= _LONG else f"{decision.reason[: _LONG - 1]}…",
+                shortened(decision.reason),
                 record_link(self.records, decision.record),
             ]
             for decision in self._latest

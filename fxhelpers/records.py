@@ -19,6 +19,7 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
 """What reading a file raises that is no record, or a torn one."""
 
 _FOLDER_ID = ".folder"
+_IN_THE_REPORT = ("notebook", "decided", "reason", "how sure", "undo", "approved by", "decision", "outcome sha256", "record")
 SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
 
 
@@ -41,7 +42,7 @@ class Summary:
         rows = summary_rows(self.data)
         return {
             "text/plain": "\n".join(f"{key:>20}  {shown(value)}" for key, value in rows.items()),
-            "text/html": rows_html(rows),
+            "text/html": rows_html(rows, card=_IN_THE_REPORT),
             SUMMARY_MIME: self.data,
         }
 

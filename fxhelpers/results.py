@@ -57,10 +57,11 @@ def shown_as(value: float | None, form: str) -> str:
     return form.format(value) if value is not None and math.isfinite(value) else "-"
 
 
-def rows_html(rows: Mapping[str, object]) -> str:
-    """Return names and values as an HTML table, left-aligned and whole; what has no value is left out."""
-    cells = (f"<tr><th>{html.escape(k)}</th><td>{html.escape(shown(v))}</td></tr>" for k, v in rows.items() if has_value(v))
-    return left_aligned(f"<table>{''.join(cells)}</table>")
+def rows_html(rows: Mapping[str, object], card: tuple[str, ...] = ()) -> str:
+    """Return names and values as an HTML table, left-aligned and whole, without what has no value; ``card`` has some of them."""
+    given = {key: value for key, value in rows.items() if has_value(value)}
+    lines = {key: f"<tr><th>{html.escape(key)}</th><td>{html.escape(shown(value))}</td></tr>" for key, value in given.items()}
+    return left_aligned(f"<table>{''.join(in_card(line) if key in card else line for key, line in lines.items())}</table>")
 
 
 def has_value(value: object) -> bool:

@@ -89,7 +89,10 @@ def test_a_promotion_holds_who_when_why_and_on_what_evidence(
     again = judge(compare(frame, questions(registry.params.promotion, 1), cost=0.0005), registry.params.promotion)
     told = {gate["id"]: gate["value"] for gate in evidence["gates"]}
     assert {g.id: g.value for g in again.gates if g.decides} == {g.id: told[g.id] for g in again.gates if g.decides}
-    assert f"promoted (promotion), {kept.time[:16].replace('T', ' ')}" in registry.client.version(NAME, new).tags["fx.decision"]
+    assert (
+        f"promoted (promotion, no evidence of skill), {kept.time[:16].replace('T', ' ')}"
+        in registry.client.version(NAME, new).tags["fx.decision"]
+    )
 
 
 def test_the_intent_is_written_before_anything_is_evaluated(registered: Register, project: Project) -> None:

@@ -39,11 +39,11 @@ def test_every_symbol_and_the_latest_decisions_are_shown_with_what_they_rest_on(
     champions = overview.champions.frame
     assert list(champions["symbol"]) == ["AAPL", "mine"]
     assert list(champions["in Production"]) == ["version 2", "none"]
-    assert list(champions["rests on"]) == ["AGAINST THE VERDICT", ""]
+    assert list(champions["rests on"]) == ["AGAINST THE VERDICT, no evidence of skill", ""]
     assert "doubt" not in champions
     decisions = overview.decisions.frame
     assert list(decisions["decision"]) == ["promotion", "registration", "registration"]
-    assert decisions["result"].iloc[0] == "promoted, AGAINST THE VERDICT"
+    assert decisions["result"].iloc[0] == "promoted, AGAINST THE VERDICT, no evidence of skill"
     assert len(decisions["reason"].iloc[0]) == 140
     assert list(decisions["record"]) == ["none"] * 3
     assert (overview.summary()["symbols"], overview.summary()["champions"]) == (2, 1)

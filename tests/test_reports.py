@@ -97,7 +97,7 @@ def test_a_promotion_is_understood_from_its_report_alone(project: Project, regis
     (model,) = lines(project, "models")
     assert (model["champion"], model["record"]) == (2, f"AAPL/{result.record.name}")
     assert [reign[0] for reign in model["reigns"]] == [1, 2]  # type: ignore[attr-defined]
-    assert model["reigns"][1][3] == "against the verdict"  # type: ignore[index]
+    assert model["reigns"][1][3] == "against the verdict, no evidence of skill"  # type: ignore[index]
     assert "the report" in model["verified"]["problems"][0]  # type: ignore[index]
 
 

@@ -222,7 +222,8 @@ class Decision(Keyed):
                 "by": self.actor,
                 "approved by": self.approved_by or ("nobody: the policy alone decided" if self.unseen else None),
                 "time (UTC)": self.time,
-            }
+            },
+            card=("reason", "by", "approved by"),
         )
 
     @property

@@ -72,5 +72,8 @@ def _counts(found: Portfolio, ax: Axes) -> Axes:
     ax.margins(x=0.15)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("symbols")
+    if counts.empty:
+        ax.text(0.5, 0.5, "No batch was run yet", ha="center", va="center", transform=ax.transAxes)
+        ax.set_axis_off()
     ax.set_title("What they came to")
     return finish(ax)

@@ -16,7 +16,7 @@ from fxhelpers.tables import Table, badge, paragraphs
 Result = Literal["pass", "fail", "warn", "not evaluated"]
 Outcome = Literal["promote", "keep", "inconclusive"]
 
-_LONGEST_REASON = 1000
+_LONGEST_REASON = 1200
 _COLOURS = {"promote": "#00604d", "keep": "#37474f", "inconclusive": "#7a4f00"}
 _MARKS = {"pass": "✓\u00a0pass", "fail": "✗\u00a0fail", "warn": "⚠\u00a0warn", "not evaluated": "? not evaluated"}
 _GATE_COLOURS = dict(zip(_MARKS.values(), ("#00604d", "#9c1c1c", "#7a4f00", "#37474f"), strict=True))

@@ -34,7 +34,8 @@ def look(
         return judged
     verdict = judged.verdict
     words = (
-        f"Not by the written policy: other gates than those of params.yaml were tried ({', '.join(tried)}). {verdict.headline}"
+        f"Not by the written policy: other gates than those of params.yaml were tried ({', '.join(tried)}); "
+        f"{verdict.headline[0].lower()}{verdict.headline[1:]}"
     )
     return replace(judged, verdict=replace(verdict, headline=words), tried=tried)
 

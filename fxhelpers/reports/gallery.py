@@ -29,7 +29,7 @@ PAGE = "index.html"
 """Name of the gallery in the folder of records."""
 
 _LOCK, _LOCK_SECONDS = ".index.lock", 60
-_LONGEST = 320  # characters of a reason
+_LONGEST = 240  # characters of a reason
 _TOLD = ("verdict", "result", "version", "override")
 _MOST_REIGNS = 50
 _BLOCKS = ("records", "models")
@@ -270,5 +270,14 @@ def _card(record: Path) -> dict[str, Any]:
         "unseen": is_unseen(summary),
         **{key: str(summary[key]) for key in _TOLD if summary.get(key)},
         "report": report_path(record).exists(),
-        "text": f"{text[: _LONGEST - 1]}…" if len(text) > _LONGEST else text,
+        "text": _cut(text),
     }
+
+
+def _cut(text: str) -> str:
+    """Return the beginning of a long reason, and of what it also says: that days are old, or features drifted."""
+    if len(text) <= _LONGEST:
+        return text
+    first, also, rest = text.partition(" Also: ")
+    parts = [f"{part[: most - 1]}…" if len(part) > most else part for part, most in ((first, _LONGEST), (rest, _LONGEST // 2))]
+    return also.join(parts)

@@ -16,16 +16,15 @@ import nbformat
 from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.files import sha256, write_atomic
-from fxhelpers.records import SUMMARY_MIME, UNREADABLE, is_unseen, promotion_mark, read_summary, report_path, summary_rows
+from fxhelpers.records import SUMMARY_MIME, UNREADABLE, is_unseen, promotion_mark, read_summary, report_path
 from fxhelpers.reports.pages import page_template
-from fxhelpers.results import CARD, rows_html, shown
+from fxhelpers.results import CARD, shown
 
 logger = logging.getLogger(__name__)
 
 _TITLE = re.compile(r"^# (.+)\n?", re.MULTILINE)
 _HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
 _GLANCE = {"decided": "Decided", "reason": "Why", "how_sure": "How sure", "undo": "To undo it"}
-_TOLD_ELSEWHERE = {*_GLANCE, "notebook", "approved_by", "decision", "outcome_sha256", "record"}
 _COMMAND = re.compile(r"^```[a-z]*\n(?:[^`]*\n)?(?:fx|papermill) [^`]*```$", re.MULTILINE)
 _ONE_AT_A_TIME = Lock()  # an exporter keeps state while it works
 
@@ -171,10 +170,7 @@ def _leave_to_card(nb: Any, summary: dict[str, Any]) -> None:  # noqa: ANN401
     """Take out of the outputs what the card and the provenance say."""
     for output in (output for cell in nb.cells for output in cell.get("outputs", [])):
         data = output.get("data", {})
-        if SUMMARY_MIME in data:
-            told = {key: value for key, value in dict(data[SUMMARY_MIME]).items() if key not in _TOLD_ELSEWHERE}
-            data["text/html"] = rows_html(summary_rows(told))
-        elif summary.get("reason") and "text/html" in data:
+        if "text/html" in data and (summary.get("reason") or SUMMARY_MIME in data):
             data["text/html"] = CARD.sub("", data["text/html"])
 
 
