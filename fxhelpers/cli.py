@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import signal
 import sys
+import webbrowser
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,7 +174,9 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
 @click.option("--no-open", is_flag=True, help="Only say where the page is.")
 def records(symbol: str | None, *, no_open: bool) -> None:
     """Verify everything, write the gallery of all records anew and open it in a browser, at SYMBOL."""
-    from fxhelpers.params import load_params
+    from fxhelpers.naming import bundled_symbols
+    from fxhelpers.params import MODEL_PREFIX, load_params, nearest
+    from fxhelpers.prices import known_symbols
     from fxhelpers.reports import rebuild_gallery
     from fxhelpers.reports.report import write_missing_reports
 
@@ -184,12 +188,23 @@ def records(symbol: str | None, *, no_open: bool) -> None:
     from fxhelpers.model_registry import ModelRegistry
 
     try:
-        click.echo(ModelRegistry().verify().said)
+        found = ModelRegistry().verify()
+        click.echo(found.said)
+        _say_registry(params)
+        if symbol:
+            known = {model.removeprefix(MODEL_PREFIX) for model in found.models}
+            known.update(bundled_symbols(params.paths), known_symbols(params.prices) or ())
+            if symbol not in known:
+                msg = (
+                    f"no symbol {symbol!r}{nearest(symbol, known, most=3)}: neither the registry, {params.mlflow.tracking_uri}, "
+                    f"nor a bundle nor prices.source: {params.prices.source} has it; {shown_path(page)} has all records"
+                )
+                raise ParamsError(msg)
     except RegistryError as error:
         click.echo(f"Warning: the page shows what was known before: {error}", err=True)
     click.echo(shown_path(page))
-    if not no_open:
-        click.launch(page.as_uri() + (f"#symbol={quote(symbol)}" if symbol else ""))
+    if not no_open and not _open(page.as_uri() + (f"#symbol={quote(symbol)}" if symbol else "")):
+        click.echo("Warning: no browser could be started; open this page yourself", err=True)
 
 
 @cli.command()
@@ -257,17 +272,20 @@ def _run_batch(
     jobs = options["jobs"] or 2 * (os.cpu_count() or 1)
     words = {"cluster": options["cluster"], "resume": options["resume"], "preloaded": not options["no_preload"]}
     batch = Batch(find_notebook(notebook), params, jobs=jobs, **words)
-    chosen = read_symbols(symbols, batch.reads, params)
+    notes: list[str] = []
+    chosen = read_symbols(symbols, batch.reads, params, notes)
     if "symbol" in parameters:
         msg = "-p symbol: --symbols names the symbols already"
         raise click.UsageError(msg)
-    parameters = batch.begin(chosen, parameters, fdr=fdr)
+    parameters = batch.begin(chosen, parameters, fdr=fdr, notes=notes)
     console = Console(stderr=True)
     with Display(console, quiet=quiet) as display:
         if fdr is None:
             outcomes = batch.run(dict.fromkeys(chosen, parameters), display.phase(batch.kind, len(chosen)))
         else:
             outcomes = run_family(batch, chosen, parameters, fdr, lambda phase: display.phase(phase, len(chosen)))
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
     failed = [outcome for outcome in outcomes if outcome.error]
     click.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs of {batch.kind} completed")
     for outcome in failed[:_SHOWN]:
@@ -326,6 +344,16 @@ def _tell(result: "RunResult") -> None:
     where = {"registry": result.registry or "none (mlflow.enabled is false)", "saved as": shown_path(result.record)}
     for key, value in {**label, **summary_rows(told), **where}.items():
         click.echo(f"{key:>18}  {shown(value)}")
+
+
+def _open(address: str) -> bool:
+    """Open a page in the browser that BROWSER names, or that the system prefers; tell whether one was started.
+
+    click's own launcher makes a file's name of the address, and what follows
+    its # a part of that.
+    """
+    opener = shutil.which("xdg-open")  # which the module leaves out where it sees no display
+    return webbrowser.open(address) or bool(opener and webbrowser.get(f"{opener} %s &").open(address))
 
 
 def _say_registry(params: "Params") -> None:

@@ -6,7 +6,8 @@ Each error is an :class:`FxError` and also the builtin that fits, so that
     FxError
     ├── ParamsError                (ValueError)       params.yaml or a parameter is wrong
     ├── PriceDataError             (ValueError)       prices are missing, broken or too few
-    │   └── UnknownSymbolError     (LookupError)      no such symbol in the price source
+    │   ├── UnknownSymbolError     (LookupError)      no such symbol in the price source
+    │   └── TooFewDaysError                           of a symbol, or in the days to use
     ├── BundleError                (ValueError)       a bundle is truncated or contradicts itself
     │   ├── BundleNotFoundError    (LookupError)      a bundle, or one of its files, is not there
     │   └── UntrustedBundleError                      a file of the bundle holds more than a model
@@ -46,6 +47,10 @@ class PriceDataError(FxError, ValueError):
 
 class UnknownSymbolError(PriceDataError, LookupError):
     """The price source does not know the symbol."""
+
+
+class TooFewDaysError(PriceDataError):
+    """The price source has too few days of a symbol for anything, or ``prices.start`` and ``end`` leave too few."""
 
 
 class BundleError(FxError, ValueError):

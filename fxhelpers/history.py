@@ -13,9 +13,10 @@ import pandas as pd
 
 from fxhelpers.errors import ParamsError, VersionNotFoundError
 from fxhelpers.ledger import Decision, Ledger, Reign
-from fxhelpers.params import current_record
+from fxhelpers.params import current_record, nearest
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.storage import registered_symbols
 from fxhelpers.tables import Table, link
 
 _LONG = 140
@@ -107,7 +108,9 @@ def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
     """Read a model's ledger, and hold it against the registry; :class:`VersionNotFoundError` where nothing was ever decided."""
     ledger = read_ledger(registry, name)
     if not ledger.decisions and not ledger.faults:
-        msg = f"nothing was ever decided about {name} at {registry.uri}; register a version: fx run register -p symbol {symbol}"
+        meant = nearest(symbol, registered_symbols(registry), most=3)
+        msg = f"nothing was ever decided about {name} at {registry.uri}{meant}; "
+        msg += f"register a version: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)
     doubts = [f"The ledger is not intact ({len(ledger.faults)} faults): fx verify {symbol}"] if ledger.faults else []
     now = registry.champion_number(name)

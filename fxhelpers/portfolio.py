@@ -124,6 +124,7 @@ class Portfolio(Keyed):
             **({"registry": about["registry"]} if about.get("registry") else {}),
             "ran": f"on {about['cluster'] or 'this machine'}, {shown(self.seconds)} s",
             "came to": ", ".join(f"{count} {what}" for what, count in self.counts.items()),
+            **({"notes": "; ".join(about["notes"])} if about.get("notes") else {}),
         }
         return rows_html(rows) + _whole_table(self.table())
 

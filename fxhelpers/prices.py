@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fxhelpers.errors import PriceDataError, UnknownSymbolError
+from fxhelpers.errors import PriceDataError, TooFewDaysError, UnknownSymbolError
 from fxhelpers.params import PricesParams, check_symbol, nearest
 
 COLUMNS = ["Open", "High", "Low", "Close", "Volume"]
@@ -81,9 +81,11 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
     ------
     UnknownSymbolError
         The source does not have the symbol; the message lists what it has.
+    TooFewDaysError
+        Fewer than ``MINIMUM_DAYS``.
     PriceDataError
-        Dates repeated or out of order, a missing or non-positive value, a
-        High below a Low, or fewer than ``MINIMUM_DAYS`` days.
+        Dates repeated or out of order, a missing or non-positive value, or a
+        High below a Low.
     """
     check_symbol(symbol)
     known, file = known_symbols(params), price_file(symbol, params)
@@ -106,7 +108,7 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
             "warm up and training, validation and test windows have to hold something. Choose another symbol or an "
             "earlier prices.start."
         )
-        raise PriceDataError(msg)
+        raise TooFewDaysError(msg)
     return frame
 
 

@@ -121,6 +121,11 @@ def report_path(record: Path) -> Path:
     return record.with_suffix(".html")
 
 
+def record_folders(records: Path) -> list[Path]:
+    """Return the folders of records, sorted; a hidden one, such as Jupyter's of checkpoints, is none."""
+    return sorted(folder for folder in records.glob("*") if folder.is_dir() and not folder.name.startswith("."))
+
+
 def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
     """Return what a seal says of a record and its report: name, digests and bytes; without these where it is not there."""
     if name is None:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from conftest import ROOT, Project
 from nbformat.v4 import new_notebook
+from synthetic import write_prices
 
 from fxhelpers import ModelRegistry, load_params, plots, read_portfolio
 from fxhelpers.batch import Batch, Outcome, read_symbols, run_family
@@ -60,6 +61,7 @@ def test_a_batch_runs_each_symbol_in_a_kernel_of_its_own_and_one_failure_stops_n
     lines = done.stderr.splitlines()
     assert [line.partition(" (")[0] for line in lines[:3]] == [f"probe {n}/3" for n in (1, 2, 3)]
     assert "1 failed" in lines[2]
+    assert lines[-2] == "Note: AAPL is listed 2 times in list, and run once"
     assert lines[-1] == "Error: 1 of 3 runs failed; their records say why"
     found = read_portfolio()
     assert list(found.runs.index) == ["AAPL", "BAD", "MSFT"]
@@ -73,6 +75,7 @@ def test_a_batch_runs_each_symbol_in_a_kernel_of_its_own_and_one_failure_stops_n
     assert summary is not None
     assert (summary["runs"], summary["failed"], summary["promote"], summary["keep"]) == (3, 1, 1, 1)
     assert "image/png" in text
+    assert "AAPL is listed 2 times" in text
     project.records("AAPL")[0].write_text("{}")
     assert dict(read_portfolio().runs["intact"]) == {"AAPL": False, "BAD": True, "MSFT": True}
 
@@ -105,13 +108,33 @@ def test_symbols_that_are_none_are_refused_before_anything_runs(project: Project
 
 def test_all_are_those_that_have_what_the_notebook_reads(project: Project, registered: Callable[..., int]) -> None:
     params = load_params()
-    assert read_symbols("all", ["prices"], params) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    notes: list[str] = []
+    assert read_symbols("all", ["prices"], params, notes) == ["AAPL", "GOOG", "IBM", "MSFT"]
+    (note,) = notes
+    assert note.startswith("--symbols all leaves out FB: FB (sample): 196 days of prices")
     with pytest.raises(ParamsError, match="--symbols all: there is none in"):
         read_symbols("all", ["bundle", "prices"], params)
     project.bundle("IBM", max_iter=2)
     assert read_symbols("all", ["bundle", "prices"], params) == ["IBM"]
     registered("regularised")
     assert read_symbols("all", ["versions", "prices"], params) == ["AAPL"]
+    prices = project.folder / "prices"
+    write_prices(prices, 2)
+    (prices / "my notes.csv").write_text("a")
+    (prices / "BROKEN.csv").write_text("a")
+    (prices / "YOUNG.csv").write_text("".join((prices / "S001.csv").read_text().splitlines(keepends=True)[:300]))
+    project.write(prices={"source": "csv"})
+    notes.clear()
+    assert read_symbols("all", ["prices"], load_params(), notes) == [
+        "BROKEN",
+        "S001",
+        "S002",
+    ]  # what is broken fails, and says so
+    assert ["YOUNG: " in notes[0], "'my notes' is not a ticker" in notes[1], len(notes)] == [True, True, 2]
+    project.write(prices={"source": "csv", "start": "2013-01-01"})
+    (prices / "BROKEN.csv").unlink()
+    with pytest.raises(ParamsError, match=r"all leaves out S001: .* at least 500 are needed"):
+        read_symbols("all", ["prices"], load_params())
     project.write(prices={"source": "yfinance"})
     with pytest.raises(ParamsError, match="yfinance cannot list its symbols"):
         read_symbols("all", ["prices"], load_params())

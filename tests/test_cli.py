@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT, Project
 
+from fxhelpers import ModelRegistry
 from fxhelpers.cli import REFUSED, cli
 
 FX = str(Path(sys.executable).with_name("fx"))
@@ -39,6 +41,64 @@ def test_a_refused_promotion_is_a_completed_run_unless_promotion_is_required(
     assert "verdict  keep" in fx("run", "promote", "--require-promotion", "-p", "apply", "true", code=REFUSED)
     registered("regularised")
     assert "verdict  promote" in fx("run", "promote", "--require-promotion", "-p", "apply", "true")
+
+
+def browser(folder: Path, name: str) -> Path:
+    """A program that writes down what it is to open."""
+    folder.mkdir()
+    program = folder / name
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {folder}/opened\n')
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize("name", ["browser", "xdg-open"])
+def test_records_opens_the_gallery_at_a_symbol(project: Project, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    folder = project.folder / "programs"
+    folder.mkdir()
+    program = folder / name
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/opened\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(program) if name == "browser" else "")
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PATH", str(folder))
+    done = subprocess.run([FX, "records", "IBM"], check=True, capture_output=True, text=True)
+    assert done.stdout == "no problem in no decision about no model\noutputs/records/index.html\n"
+    assert f"Registry: sqlite:///{project.folder}/outputs/registry/mlflow.db" in done.stderr
+    end, opened = time.monotonic() + 20, folder / "opened"
+    while not (opened.exists() and opened.read_text()) and time.monotonic() < end:
+        time.sleep(0.05)
+    page = project.folder / "outputs" / "records" / "index.html"
+    assert opened.read_text() == f"{page.as_uri()}#symbol=IBM\n"
+    assert page.is_file()
+
+
+def test_a_mistyped_symbol_is_an_error_that_names_the_nearest_and_no_symbol_afterwards(
+    project: Project, registered: Callable[..., int]
+) -> None:
+    registered("regularised")
+    (project.folder / "outputs" / "models").mkdir()
+    (project.folder / "outputs" / "models" / "mlp_model_AAPL.skops").touch()
+    for command in ("records", "history", "verify"):
+        assert "(did you mean 'AAPL'" in fx(command, "APPL", code=1)
+    assert "(did you mean 'AAPL'" in fx("run", "compare", "-p", "symbol", "APPL", code=1)
+    registry, name = ModelRegistry(), ModelRegistry.model_name("APPL")
+    attempts: list[Callable[[], object]] = [
+        lambda: registry.retain("APPL"),
+        lambda: registry.propose("APPL", 1, apply=True),
+        lambda: registry.propose("APPL", challengers=[1, 2], apply=True),
+        lambda: registry.rollback("APPL", 1, apply=True, reason="a drill"),
+        lambda: registry.load_model_info(symbol="APPL"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(LookupError, match=r"did you mean 'AAPL'"):
+            attempt()
+    with pytest.raises(LookupError, match="not found"):
+        registry.transition_stage(name, 1, "Archived")
+    assert len(project.records("APPL")) == 1  # what was tried is kept
+    assert "no problem in 1 decision about 1 model" in fx("verify")
+    assert registry.overview().summary()["symbols"] == 1
 
 
 @pytest.mark.usefixtures("thorough")

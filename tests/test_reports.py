@@ -261,6 +261,28 @@ def test_a_decision_that_comes_late_does_not_turn_the_gallery_back(project: Proj
     assert (model["champion"], model["verified"]) == (2, {"time": "now", "problems": []})
 
 
+def test_symbols_are_what_the_registry_knows_and_not_what_was_typed(project: Project, registered: Callable[..., int]) -> None:
+    registered("regularised", stage="Production")
+    folder = project.folder / "outputs" / "records"
+    typed = make_record(project, "20261123T100000Z-probe-1.ipynb", symbol="APPL", status="failed", error="no such symbol")
+    checkpoint = make_record(project, "20261123T100000Z-probe-2.ipynb", symbol=".ipynb_checkpoints")
+    (folder / "backup").mkdir()
+    (folder / "backup" / "torn.ipynb").write_text("{")
+    lost = make_record(project, "20261123T100000Z-probe-3.ipynb", symbol="GONE", decisions=[["MLP_Stock_Predictor_GONE", "run"]])
+    yesterday = {"model": "MLP_Stock_Predictor_APPL", "symbol": "APPL", "verified": {"time": "now", "problems": []}}
+    elsewhere = {"model": "MLP_Stock_Predictor_MSFT", "symbol": "MSFT", "champion": 1, "decided": "2026-01-01"}
+    note_models(folder, [yesterday, elsewhere])
+    rebuild_gallery(folder)
+    found = ModelRegistry().verify()
+    assert found.models == ("MLP_Stock_Predictor_AAPL", "MLP_Stock_Predictor_GONE")  # its ledger is gone, its record is not
+    assert [problem.model for problem in found.problems] == ["MLP_Stock_Predictor_GONE"]
+    assert {model["symbol"] for model in lines(project, "models")} == {"AAPL", "GONE", "MSFT"}
+    names = {str(record["name"]) for record in lines(project, "records")}
+    assert names == {f"APPL/{typed.name}", f"GONE/{lost.name}"}
+    assert write_missing_reports(folder) == 2
+    assert not checkpoint.with_suffix(".html").exists()
+
+
 def test_a_page_of_somebody_else_is_left_alone(project: Project, caplog: pytest.LogCaptureFixture) -> None:
     record = make_record(project, "20261123T100000Z-probe-1.ipynb")
     page = record.parent.parent / "index.html"

@@ -1,23 +1,26 @@
 """Which symbols a batch is about."""
 
+from collections import Counter
 from pathlib import Path
 
-from fxhelpers.errors import ParamsError
+from fxhelpers.errors import ParamsError, PriceDataError, TooFewDaysError
 from fxhelpers.naming import bundled_symbols
-from fxhelpers.params import MODEL_PREFIX, Params, check_symbol, is_symbol
+from fxhelpers.params import Params, check_symbol
 
 
-def read_symbols(text: str, reads: list[str], params: Params) -> list[str]:
+def read_symbols(text: str, reads: list[str], params: Params, notes: list[str] | None = None) -> list[str]:
     """Return the symbols that ``--symbols`` names, each once, in its order.
 
     They are named as ``AAPL,MSFT``; as ``@file``, with symbols between commas,
     blanks or lines, and comments after #; or as ``all``: those that have the
     first of what the notebook reads, prices, a bundle, or versions in the
-    registry.
+    registry. ``notes`` gets what is to be known of them: which are listed
+    more than once, and which ``all`` leaves out, as their prices are too few.
     """
+    notes = [] if notes is None else notes
     where = "--symbols"
     if text == "all":
-        return _all(reads, params)
+        return _all(reads, params, notes)
     if text.startswith("@"):
         where = text.removeprefix("@")
         try:
@@ -26,7 +29,9 @@ def read_symbols(text: str, reads: list[str], params: Params) -> list[str]:
             msg = f"--symbols {text}: {where} cannot be read: {error}"
             raise ParamsError(msg) from error
         text = "\n".join(line.partition("#")[0] for line in text.splitlines())
-    symbols = list(dict.fromkeys(text.replace(",", " ").split()))
+    listed = Counter(text.replace(",", " ").split())
+    notes += [f"{symbol} is listed {count} times in {where}, and run once" for symbol, count in listed.items() if count > 1]
+    symbols = list(listed)
     if not symbols:
         msg = f"{where}: no symbol; AAPL,MSFT or @file or all is expected"
         raise ParamsError(msg)
@@ -42,7 +47,7 @@ def read_symbols(text: str, reads: list[str], params: Params) -> list[str]:
     return symbols
 
 
-def _all(reads: list[str], params: Params) -> list[str]:
+def _all(reads: list[str], params: Params, notes: list[str]) -> list[str]:
     first = reads[0] if reads else "versions"
     if first == "prices":
         from fxhelpers.prices import known_symbols
@@ -52,17 +57,30 @@ def _all(reads: list[str], params: Params) -> list[str]:
             msg = f"--symbols all: prices.source {params.prices.source} cannot list its symbols; name them, or give @file"
             raise ParamsError(msg)
         where = f"prices.source: {params.prices.source}"
+        unfit = {symbol: why for symbol in found if (why := _unfit(symbol, params))}
+        notes += [f"--symbols all leaves out {symbol}: {why}" for symbol, why in unfit.items()]
+        found = [symbol for symbol in found if symbol not in unfit]
     elif first == "bundle":
         found, where = bundled_symbols(params.paths), str(params.paths.models)
     else:
         from fxhelpers.registry import RegistryClient
-        from fxhelpers.registry.storage import registered_models
+        from fxhelpers.registry.storage import registered_symbols
 
-        models = registered_models(RegistryClient(params))
-        names = (name.removeprefix(MODEL_PREFIX) for name in models if name.startswith(MODEL_PREFIX))
-        found = sorted(name for name in names if is_symbol(name))  # others were registered under names of somebody's own
-        where = params.mlflow.tracking_uri
+        found, where = registered_symbols(RegistryClient(params)), params.mlflow.tracking_uri
     if not found:
-        msg = f"--symbols all: there is none in {where}"
+        msg = "; ".join([f"--symbols all: there is none in {where}", *notes])
         raise ParamsError(msg)
     return found
+
+
+def _unfit(symbol: str, params: Params) -> str:
+    """Return why a symbol's prices are of no use to any notebook; "" where they are, or are broken, which its run has to say."""
+    from fxhelpers.prices import load_prices
+
+    try:
+        load_prices(symbol, params.prices)
+    except (ParamsError, TooFewDaysError) as error:
+        return str(error)
+    except PriceDataError:
+        pass
+    return ""

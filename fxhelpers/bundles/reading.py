@@ -26,8 +26,15 @@ from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
 from fxhelpers.estimators import convert, load_estimator
 from fxhelpers.files import read_limited, sha256
 from fxhelpers.latest import LOCAL_SLACK, UTC_SLACK, Choice, dated, latest_first
-from fxhelpers.naming import MODEL_NAME, OURS, companion_folders, evaluation_files, stamp_in
-from fxhelpers.params import BundlesParams, PathsParams, check_symbol
+from fxhelpers.naming import (
+    MODEL_NAME,
+    OURS,
+    bundled_symbols,
+    companion_folders,
+    evaluation_files,
+    stamp_in,
+)
+from fxhelpers.params import BundlesParams, PathsParams, check_symbol, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -106,8 +113,9 @@ def _models(paths: PathsParams, symbol: str) -> list[Path]:
     named = {path: MODEL_NAME.fullmatch(path.name) for path in paths.models.glob("mlp_model_*")}
     found = [path for path, told in named.items() if told and told["symbol"] == symbol]
     if not found:
+        meant = nearest(symbol, bundled_symbols(paths), most=3)
         msg = (
-            f"No model files found for {symbol} in {paths.models}. Train a model first: fx run train -p symbol {symbol}; "
+            f"No model files found for {symbol} in {paths.models}{meant}. Train a model first: fx run train -p symbol {symbol}; "
             "or let paths in params.yaml name the folders that hold it."
         )
         raise BundleNotFoundError(msg)

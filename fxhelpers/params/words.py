@@ -99,11 +99,11 @@ def looks_secret(name: str) -> bool:
     return bool(_SECRET.search(name))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'X'?)`` for the known word nearest to ``word``, or nothing."""
+def nearest(word: str, known: Iterable[str], *, most: int = 1) -> str:
+    """Return `` (did you mean 'X'?)`` for the known words nearest to ``word``, or nothing."""
     spelt = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), spelt, n=1, cutoff=0.5)
-    return f" (did you mean {spelt[close[0]]!r}?)" if close else ""
+    close = difflib.get_close_matches(word.lower(), spelt, n=most, cutoff=0.5)
+    return f" (did you mean {' or '.join(repr(spelt[name]) for name in close)}?)" if close else ""
 
 
 def unknown_key(key: str, known: set[str]) -> str:

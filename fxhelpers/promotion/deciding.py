@@ -26,6 +26,7 @@ from fxhelpers.records import in_unrecorded_notebook, note_decision, record_fact
 from fxhelpers.registry import PRUNED, RegistryClient, in_production
 from fxhelpers.registry.client import CHALLENGER, CHAMPION
 from fxhelpers.registry.ledgers import LedgerWriter, OpenDecision, writing
+from fxhelpers.registry.storage import unknown_model
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,8 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
     }
     with writing(registry, name) as ledger:
         settle(registry, name, ledger)
+        if kind != "registration" and ledger.head is None and not registry.versions(name):
+            raise unknown_model(registry, name)  # a ledger, once begun, is there for good
         decision = ledger.begin(kind, {**who, "reason": reason, "approved_by": approved_by, **facts})
     note_decision(decision.model_name, decision.run_id)
     return decision

@@ -10,7 +10,7 @@ from fxhelpers import policy
 from fxhelpers.comparison import SEED, compare
 from fxhelpers.errors import ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.ledger import AGAINST, Decision, Entry, named
-from fxhelpers.params import PromotionParams, try_gates
+from fxhelpers.params import PromotionParams, nearest, try_gates
 from fxhelpers.policy import Family, Verdict
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
@@ -19,6 +19,7 @@ from fxhelpers.promotion.evidence import keep_evidence
 from fxhelpers.promotion.proposal import Proposal
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.storage import registered_symbols
 from fxhelpers.scoring import Selection, evaluation_frame
 
 
@@ -186,7 +187,8 @@ def _challenger(registry: RegistryClient, name: str, symbol: str, champion: Mode
     waiting = registry.challenger(name) or champion
     challenger = waiting or next((v for v in registry.versions(name) if v.stage != "Archived"), None)
     if challenger is None:
-        msg = f"{name} has no version to compare at {registry.uri}; register one: fx run register -p symbol {symbol}"
+        meant = nearest(symbol, registered_symbols(registry), most=3)
+        msg = f"{name} has no version to compare at {registry.uri}{meant}; register one: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)
     return challenger
 

@@ -11,7 +11,7 @@ from fxhelpers.promotion.deciding import act, begin, failing, refuse_unrecorded,
 from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.lock import ModelLock
-from fxhelpers.registry.storage import delete_files, stored_bytes
+from fxhelpers.registry.storage import delete_files, stored_bytes, unknown_model
 
 AT_ONCE = 200
 """Versions that one decision archives or prunes at most: their numbers have to fit into its entry."""
@@ -57,7 +57,10 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
     if apply:
         flag = " -p prune true" if prune else ""
         refuse_unrecorded(f"fx run retain -p symbol {symbol} -p apply true{flag}")
-    found = Retention(versions=_plan(registry, read_ledger(registry, name), registry.versions(name), prune=prune), decision=None)
+    ledger, versions = read_ledger(registry, name), registry.versions(name)
+    if not (ledger.decisions or versions):
+        raise unknown_model(registry, name)
+    found = Retention(versions=_plan(registry, ledger, versions, prune=prune), decision=None)
     archive, gone = found.due("archive"), found.due("prune")
     if not apply:
         return found

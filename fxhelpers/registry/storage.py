@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
+from fxhelpers.errors import VersionNotFoundError
+from fxhelpers.params import MODEL_PREFIX, is_symbol, nearest
 from fxhelpers.registry.calls import all_pages
 from fxhelpers.registry.client import ALIAS_TAG, ANY_MODEL, CHAMPION, IS_PROMPT, RegistryClient
 from fxhelpers.registry.creating import FILES
@@ -38,6 +40,20 @@ def registered_models(registry: RegistryClient) -> dict[str, int | None]:
     if any(tagged.values()) and not registry.connection.aliases:
         champions = tagged
     return {name: int(version) if version else None for name, version in champions.items()}
+
+
+def registered_symbols(registry: RegistryClient) -> list[str]:
+    """Return the symbols that have a registered model of their own; others were registered under names of somebody's own."""
+    names = (name.removeprefix(MODEL_PREFIX) for name in registered_models(registry) if name.startswith(MODEL_PREFIX))
+    return sorted(name for name in names if is_symbol(name))
+
+
+def unknown_model(registry: RegistryClient, name: str) -> VersionNotFoundError:
+    """Return the error that there is no version and no decision of a model; it names the symbols that may have been meant."""
+    symbol = name.removeprefix(MODEL_PREFIX)
+    meant = nearest(symbol, registered_symbols(registry), most=3)
+    msg = f"{name}: no version and no decision of it at {registry.uri}{meant}; register one: fx run register -p symbol {symbol}"
+    return VersionNotFoundError(msg)
 
 
 def _sizes(files: ArtifactRepository, folder: str) -> Iterator[int]:

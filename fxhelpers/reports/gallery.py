@@ -20,7 +20,7 @@ from filelock import FileLock
 from fxhelpers.files import write_atomic
 from fxhelpers.ledger import Decision, Ledger, Reign
 from fxhelpers.processes import utc_now
-from fxhelpers.records import UNREADABLE, is_unseen, promotion_mark, read_summary, record_name, report_path
+from fxhelpers.records import UNREADABLE, is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
 from fxhelpers.reports.pages import page_template
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def add_decision(folder: Path, decision: Decision) -> None:
     _change(folder, add)
 
 
-def note_models(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
+def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_are: bool = False) -> None:
     """Put what is known of some models into the gallery: who is champion, who was, what a verification found.
 
     Parameters
@@ -94,9 +94,15 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
     models : iterable of mapping
         ``model`` names the registered model; what a mapping does not say
         stays as it was.
+    all_there_are : bool
+        Others, about which no registry ever decided, leave the gallery.
     """
+    models = list(models)
 
     def note(held: _Lines) -> None:
+        if all_there_are:
+            there = {_key(told["model"]) for told in models}
+            held["models"] = {k: line for k, line in held["models"].items() if k in there or _told(line).get("decided")}
         for told in models:
             before = _told(held["models"].get(_key(told["model"]), "{},"))
             older = before.get("decided", "") > (told.get("decided") or "")  # decided since it was looked at
@@ -243,7 +249,7 @@ def _line(told: Mapping[str, Any]) -> str:
 
 def _all_cards(folder: Path) -> dict[str, str]:
     cards: dict[str, str] = {}
-    for record in sorted(folder.glob("*/*.ipynb")):
+    for record in (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb"))):
         try:
             cards[_key(record_name(record))] = _line(_card(record))
         except UNREADABLE as error:

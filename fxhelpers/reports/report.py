@@ -16,7 +16,7 @@ import nbformat
 from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.files import sha256, write_atomic
-from fxhelpers.records import SUMMARY_MIME, UNREADABLE, is_unseen, promotion_mark, read_summary, report_path
+from fxhelpers.records import SUMMARY_MIME, UNREADABLE, is_unseen, promotion_mark, read_summary, record_folders, report_path
 from fxhelpers.reports.pages import page_template
 from fxhelpers.results import CARD, shown
 
@@ -61,7 +61,8 @@ def write_missing_reports(folder: Path) -> int:
         How many were written.
     """
     made = 0
-    for record in (record for record in sorted(folder.glob("*/*.ipynb")) if not report_path(record).exists()):
+    found = (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb")))
+    for record in (record for record in found if not report_path(record).exists()):
         try:
             if json.loads(record.read_bytes())["metadata"]["fxhelpers"]["record"]["status"] != "running":
                 write_report(record)

@@ -1,15 +1,17 @@
 """Verification: whether registry, ledger, records and evidence still tell one story."""
 
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from fxhelpers.errors import VersionNotFoundError
 from fxhelpers.ledger import Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.processes import utc_now
+from fxhelpers.records import UNREADABLE, origin_of, record_folders
 from fxhelpers.registry import ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledgers import read_ledger, read_ledgers
-from fxhelpers.registry.storage import registered_models
+from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import note_models, standing
 from fxhelpers.verification.deep import deep_findings
 from fxhelpers.verification.quick import quick_findings
@@ -54,21 +56,23 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
             found = [finding for finding in again if finding in found]
         found += deep_findings(registry, ledger, versions) if deep else ()
         if name and not (ledger.decisions or versions or found):
-            msg = f"{name}: no version, no decision and no record of it at {registry.uri} or in {registry.params.paths.records}"
-            raise VersionNotFoundError(msg)
+            raise unknown_model(registry, name)
         findings += found
         decisions += len(ledger.decisions)
         champion = in_production(versions)
         problems = [f"{finding.what}. What to do: {finding.do}" for finding in found if finding.level == "problem"]
         looked = {"time": utc_now(), "deep": deep, "problems": problems}
         standings.append({**standing(ledger, champion.version if champion else None), "verified": looked})
-    note_models(registry.params.paths.records, standings)
+    note_models(registry.params.paths.records, standings, all_there_are=name is None)
     findings.sort(key=lambda finding: finding.level == "note")
     return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings), uri=registry.uri)
 
 
 def known_models(registry: RegistryClient, name: str | None = None) -> list[str]:
-    """Return the registered models that have a ledger, or that have lost it; only the given one where there is one.
+    """Return the registered models, and those that have a ledger or have lost it; only the given one where there is one.
+
+    Who has lost it is told by records of its decisions; any other record, of
+    a symbol that was mistyped say, makes no model.
 
     Parameters
     ----------
@@ -79,13 +83,20 @@ def known_models(registry: RegistryClient, name: str | None = None) -> list[str]
     """
     if name:
         return [name]
-    known = {model for model in registered_models(registry) if model.startswith(MODEL_PREFIX)}
-    known |= {
-        f"{MODEL_PREFIX}{folder.name}"
-        for folder in registry.params.paths.records.glob("*")
-        if folder.is_dir() and not folder.name.startswith("_")
-    }
-    return sorted(known | set(read_ledgers(registry)))
+    known = {model for model in registered_models(registry) if model.startswith(MODEL_PREFIX)} | set(read_ledgers(registry))
+    symbols = {model.removeprefix(MODEL_PREFIX) for model in known}
+    folders = record_folders(registry.params.paths.records)
+    others = (folder for folder in folders if folder.name not in symbols and not folder.name.startswith("_"))
+    return sorted(known.union(*map(_decided_in, others)))
+
+
+def _decided_in(folder: Path) -> set[str]:
+    """Return the registered models that a folder's records say they decided about."""
+    models: set[str] = set()
+    for record in folder.glob("*.ipynb"):
+        with suppress(*UNREADABLE):
+            models |= {name for name, _ in origin_of(record)[0]}
+    return models
 
 
 def _look(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:

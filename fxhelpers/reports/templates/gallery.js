@@ -161,7 +161,8 @@ function options(select, values) {
 
 options(form.elements.kind, records.map((record) => record.kind));
 options(form.elements.outcome, records.flatMap(outcomes));
-byId("symbols").append(...[...new Set(records.map((record) => record.symbol).filter(Boolean))].sort().map((value) => make("option", { value })));
+const symbols = [...models, ...records.filter((record) => record.status === "completed")].map((of) => of.symbol);
+byId("symbols").append(...[...new Set(symbols.filter(Boolean))].sort().map((value) => make("option", { value })));
 for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
   if (form.elements[name]) form.elements[name].value = value;
 }
