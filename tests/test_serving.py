@@ -43,10 +43,13 @@ def test_mlflows_own_server_answers_with_the_champions_forecasts(
         server = subprocess.Popen([sys.executable, "-m", "mlflow", *command], stdout=log, stderr=log)
     try:
         answer = ask(f"http://127.0.0.1:{port}", features, server)
+        unnamed = {"inputs": features.to_numpy().tolist()}
+        refused = requests.post(f"http://127.0.0.1:{port}/invocations", json=unnamed, timeout=30)
     finally:
         server.terminate()
         server.wait(30)
     np.testing.assert_array_equal(answer, champion.pipeline.predict(features))
+    assert (refused.status_code, "missing inputs" in refused.text) == (400, True)
 
 
 def ask(uri: str, features: pd.DataFrame, server: subprocess.Popen[bytes]) -> list[float]:
