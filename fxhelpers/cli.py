@@ -111,11 +111,15 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promo
 @click.argument("symbol")
 @click.option("--reason", required=True, help="Why; it stays in the ledger.")
 @click.option("--version", type=click.IntRange(1), help="Another version than the previous champion.")
+@click.option("--to", type=click.Choice(["none"]), help="none: no version serves afterwards.")
 @click.option("--approved-by", default="", help="Who agreed.")
 @click.option("--quiet", is_flag=True, help="No progress display.")
-def rollback(symbol: str, reason: str, version: int | None, approved_by: str, *, quiet: bool) -> None:
+def rollback(symbol: str, reason: str, version: int | None, to: str | None, approved_by: str, *, quiet: bool) -> None:
     """Make the previous champion of SYMBOL the champion again, and keep the record; the same again undoes it."""
-    words = {"reason": reason, "approved_by": approved_by}
+    if to and version:
+        msg = "--to none and --version: no version serves, or this one; choose"
+        raise click.UsageError(msg)
+    words = {"to": to or "", "reason": reason, "approved_by": approved_by}
     _run("rollback", {"symbol": symbol, "version": version or 0, "apply": True, **words}.items(), quiet=quiet)
 
 
@@ -362,18 +366,22 @@ def _say_registry(params: "Params") -> None:
 
 
 def _tell_reigns(reigns: list["Reign"], at: str, form: str | None) -> None:
+    from fxhelpers.ledger import labels
+
     if form == "json":
         click.echo(json.dumps([dict(reign) for reign in reigns], indent=2))
         return
     if form == "csv":
-        click.echo("version,since,until,decision")
+        click.echo("version,since,until,decision,bundle")
         for reign in reigns:
-            click.echo(f"{reign.version},{reign.since},{reign.until or ''},{reign.decision or ''}")
+            click.echo(f"{reign.version},{reign.since},{reign.until or ''},{reign.decision or ''},{reign.bundle or ''}")
         return
-    for reign in reigns:
+    known = labels(version for version in (reign.identity() for reign in reigns) if version)
+    for version, reign in ((reign.identity(), reign) for reign in reigns):
         began = f"by {reign.decision}" if reign.decision else "without a decision"
         began += f", {reign.mark}" if reign.mark else ""
-        click.echo(f"version {reign.version}, from {reign.since} to {reign.until or 'now'}, put there {began}")
+        who = known[version] if version else "no version"
+        click.echo(f"{who}, from {reign.since} to {reign.until or 'now'}, put there {began}")
     if not reigns:
         click.echo(f"no version was in Production at {at}")
 

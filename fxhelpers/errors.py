@@ -14,6 +14,7 @@ Each error is an :class:`FxError` and also the builtin that fits, so that
     ├── RegistryError              (RuntimeError)     the registry answered with an error
     │   ├── RegistryUnavailableError (ConnectionError) switched off, no token, or not reachable
     │   ├── VersionNotFoundError   (LookupError)      no such model or version
+    │   │   └── VersionReplacedError                  its number stands for another version by now
     │   ├── LockedError            (TimeoutError)     another decision about this model does not end
     │   └── LockLostError          (RuntimeError)     the lock was taken away; nothing was changed
     ├── StageError                 (ValueError)       not a stage that was asked for
@@ -75,6 +76,10 @@ class RegistryUnavailableError(RegistryError, ConnectionError):
 
 class VersionNotFoundError(RegistryError, LookupError):
     """The registry has no such model or version."""
+
+
+class VersionReplacedError(VersionNotFoundError):
+    """A number stands for another version than the ledger says: deleted and made anew, renamed, or its tags were edited."""
 
 
 class LockedError(RegistryError, TimeoutError):

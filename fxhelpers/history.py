@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from fxhelpers.errors import ParamsError, VersionNotFoundError
-from fxhelpers.ledger import Decision, Ledger, Reign
-from fxhelpers.params import current_record, nearest
+from fxhelpers.errors import ParamsError
+from fxhelpers.ledger import Decision, Identity, Ledger, Meant, Reign, labels, same
+from fxhelpers.params import current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.registry.storage import registered_symbols
+from fxhelpers.registry.storage import unknown_model
 from fxhelpers.tables import Table, link
 
 _LONG = 140
@@ -77,11 +77,18 @@ class History:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a decision, oldest first, for people."""
-        return pd.DataFrame([_row(decision) for decision in self.ledger.decisions], columns=_COLUMNS)
+        meant = self.ledger.meant()
+        known = labels(v for about in meant.values() for v in (about.before, about.after, *about.by_number.values()) if v)
+        return pd.DataFrame([_row(d, meant[d.id], known) for d in self.ledger.decisions], columns=_COLUMNS)
 
     def reigns(self) -> pd.DataFrame:
         """Return one row a time during which one version, or none, was in Production, oldest first."""
-        rows = [[_named(r), _clock(r.since), _clock(r.until), r.standing, r.decision] for r in self.ledger.reigns()]
+        reigns = self.ledger.reigns()
+        known = labels(version for version in (reign.identity() for reign in reigns) if version)
+        rows = [
+            [known[v] if (v := r.identity()) else "none", _clock(r.since), _clock(r.until), r.standing, r.decision]
+            for r in reigns
+        ]
         return pd.DataFrame(rows, columns=["in Production", "since (UTC)", "until (UTC)", "rests on", "decision"])
 
     def to_json(self) -> str:
@@ -108,14 +115,13 @@ def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
     """Read a model's ledger, and hold it against the registry; :class:`VersionNotFoundError` where nothing was ever decided."""
     ledger = read_ledger(registry, name)
     if not ledger.decisions and not ledger.faults:
-        meant = nearest(symbol, registered_symbols(registry), most=3)
-        msg = f"nothing was ever decided about {name} at {registry.uri}{meant}; "
-        msg += f"register a version: fx run register -p symbol {symbol}"
-        raise VersionNotFoundError(msg)
+        raise unknown_model(registry, name)
     doubts = [f"The ledger is not intact ({len(ledger.faults)} faults): fx verify {symbol}"] if ledger.faults else []
-    now = registry.champion_number(name)
-    if now != ledger.champion:
-        told = f"In Production is {now or 'no version'}, the last decision says {ledger.champion or 'none'}"
+    now, decided = registry.champion_identity(name), ledger.serving
+    if not same(now, decided):
+        known = labels(version for version in (now, decided) if version)
+        there, then = known[now] if now else "no version", known[decided] if decided else "none"
+        told = f"In Production is {there}, the last decision says {then}"
         doubts.append(f"{told}: it was changed without a decision, or one was interrupted: fx verify {symbol}")
     records = registry.params.paths.records
     return History(symbol=symbol, ledger=ledger, records=records, doubts=tuple(doubts), uri=registry.uri)
@@ -153,13 +159,14 @@ def _span(when: str) -> tuple[datetime, datetime]:
         raise ParamsError(msg) from error
 
 
-def _row(decision: Decision) -> list[Any]:
-    before, after = decision.from_version, decision.to_version
-    moved = f"{before or 'none'} → {after or 'none'}" if decision.moved_at else str(after or "none")
+def _row(decision: Decision, meant: Meant, known: dict[Identity, str]) -> list[Any]:
+    before, after = (known[v].removeprefix("version ") if v else "none" for v in (meant.before, meant.after))
+    moved = f"{before} → {after}" if decision.moved_at else after
+    about = meant.by_number.get(decision.version) if decision.version is not None else None
     return [
         _clock(decision.time),
         decision.kind,
-        decision.version or "",
+        known[about].removeprefix("version ") if about else "",
         decision.came_to,
         moved if decision.outcome else "",
         decision.actor,
@@ -167,10 +174,6 @@ def _row(decision: Decision) -> list[Any]:
         decision.reason,
         Path(decision.record).name if decision.record else "none",
     ]
-
-
-def _named(reign: Reign) -> str:
-    return f"version {reign.version}" if reign.version is not None else "none"
 
 
 def _clock(time: str | None) -> str:

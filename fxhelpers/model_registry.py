@@ -315,7 +315,14 @@ class ModelRegistry:
         return promote(self.client, proposal)
 
     def rollback(
-        self, symbol: str, version: int | None = None, *, reason: str = "", approved_by: str = "", apply: bool = False
+        self,
+        symbol: str,
+        version: int | None = None,
+        *,
+        to: str = "",
+        reason: str = "",
+        approved_by: str = "",
+        apply: bool = False,
     ) -> "Decision":
         """Make the previous champion the champion again, once it loads and forecasts what it did when it was registered.
 
@@ -325,6 +332,9 @@ class ModelRegistry:
             Ticker.
         version : int, optional
             Another one than the previous champion.
+        to : {"", "none"}
+            none: no version serves afterwards; the same again without it
+            brings the former champion back.
         reason : str
             Why; needed with ``apply``.
         approved_by : str, optional
@@ -337,13 +347,19 @@ class ModelRegistry:
         ------
         NoChampionError
             No version was champion before.
+        VersionReplacedError
+            The champion before is not there any more, or its number stands
+            for another version.
         ModelTamperedError, PredictionsChangedError
             The version is not what was registered.
         """
         from fxhelpers.promotion import roll_back
 
-        name, version = self.model_name(symbol), None if version is None else check_version("version", version)
-        return roll_back(self.client, name, symbol, version, apply=apply, reason=reason, approved_by=approved_by)
+        if to and (not isinstance(to, str) or to.casefold() != "none" or version is not None):
+            msg = f"to: none is expected, so that no version serves, and no version beside it, found {to!r:.60}"
+            raise ParamsError(msg)
+        target = None if version is None else check_version("version", version)
+        return roll_back(self.client, symbol, "none" if to else target, apply=apply, reason=reason, approved_by=approved_by)
 
     def retain(self, symbol: str, *, apply: bool = False, prune: bool = False, reason: str = "") -> "Retention":
         """Archive the Staging versions that are older than ``model_registry.retention_days``.

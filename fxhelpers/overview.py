@@ -9,7 +9,7 @@ import pandas as pd
 
 from fxhelpers.errors import ParamsError
 from fxhelpers.history import path_from_here, record_link, shortened
-from fxhelpers.ledger import Decision, Ledger
+from fxhelpers.ledger import Decision, Identity, Ledger, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledgers
@@ -33,7 +33,7 @@ class Overview:
     ----------
     uri : str
         Where the registry is.
-    serving : dict of str to int or None
+    champion : dict of str to Identity or None
         Version in Production of each registered model, as the registry has it.
     ledgers : dict of str to Ledger
         By registered model.
@@ -44,10 +44,15 @@ class Overview:
     """
 
     uri: str
-    serving: dict[str, int | None]
+    champion: dict[str, Identity | None]
     ledgers: dict[str, Ledger]
     records: Path
     latest: int
+
+    @property
+    def serving(self) -> dict[str, int | None]:
+        """Number of the version in Production of each registered model, as the registry has it."""
+        return {name: version.number if version else None for name, version in self.champion.items()}
 
     @property
     def doubts(self) -> list[str]:
@@ -107,18 +112,19 @@ class Overview:
         return sorted(decided, key=lambda decision: decision.time, reverse=True)[: self.latest]
 
     def _reign(self, name: str) -> list[str]:
-        version, ledger = self.serving[name], self.ledgers[name]
-        told = [self._named(name), f"version {version}" if version is not None else "none"]
-        doubt = f"fx verify {ledger.symbol}" if self._is_doubtful(name) else ""
+        version, ledger = self.champion[name], self.ledgers[name]
+        told = [self._named(name), str(version or "none")]
+        alone = f" {ledger.symbol}" if name == f"{MODEL_PREFIX}{ledger.symbol}" else ""
+        doubt = f"fx verify{alone}" if self._is_doubtful(name) else ""
         reign = next(iter(reversed(ledger.reigns())), None)
-        if reign is None or reign.version != version:
+        if reign is None or not same(reign.identity(), version):
             return [*told, "", "", "", "", doubt]
         by = next((decision for decision in ledger.decisions if decision.id == reign.decision), None)
         record = record_link(self.records, by.record) if by else "none"
         return [*told, reign.since[:19].replace("T", " "), reign.standing, by.actor if by else "nobody's decision", record, doubt]
 
     def _is_doubtful(self, name: str) -> bool:
-        return bool(self.ledgers[name].faults) or self.serving[name] != self.ledgers[name].champion
+        return bool(self.ledgers[name].faults) or not same(self.champion[name], self.ledgers[name].serving)
 
     def _named(self, name: str) -> str:
         """Return the symbol, or the registered model where that has a name of somebody's own."""
@@ -184,7 +190,7 @@ def read_overview(registry: RegistryClient, latest: int = 15) -> Overview:
     names = sorted({*ledgers, *(name for name in models if name.startswith(MODEL_PREFIX))})
     return Overview(
         uri=registry.uri,
-        serving={name: models.get(name) for name in names},
+        champion={name: models.get(name) for name in names},
         ledgers={name: ledgers.get(name, Ledger(name=name)) for name in names},
         records=registry.params.paths.records,
         latest=latest,

@@ -17,12 +17,14 @@ from fxhelpers.errors import (
     LedgerError,
     LockLostError,
     ModelTamperedError,
+    NoChampionError,
     NotComparableError,
     ParamsError,
     PredictionsChangedError,
     PromotionRefusedError,
     StaleComparisonError,
     VersionNotFoundError,
+    VersionReplacedError,
 )
 from fxhelpers.files import folder_digest
 from fxhelpers.ledger import AGAINST, Decision
@@ -30,7 +32,7 @@ from fxhelpers.policy import judge, questions
 from fxhelpers.processes import process_identity
 from fxhelpers.promotion.deciding import Move, act, begin
 from fxhelpers.promotion.evidence import frame_in
-from fxhelpers.registry import MODEL_DIGEST
+from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST
 from fxhelpers.registry.ledgers import fetch, read_ledger, writing
 
 Register = Callable[..., int]
@@ -383,7 +385,12 @@ def test_an_outcome_that_is_too_long_moves_nothing(registered: Register, project
     registered("regularised")
     decision = begin(registry.client, NAME, "promotion", version=1)
     with pytest.raises(LedgerError, match="can be kept"):
-        act(registry.client, decision, facts={"result": "promoted", "reason": "x" * 5000}, move=Move(to=1))
+        act(
+            registry.client,
+            decision,
+            facts={"result": "promoted", "reason": "x" * 5000},
+            move=Move(to=registry.client.version(NAME, 1).identity),
+        )
     assert champion(registry) is None
 
 
@@ -456,9 +463,9 @@ def test_a_stage_is_not_set_on_a_version_that_became_champion_meanwhile(register
     registry = ModelRegistry()
     registered("regularised")
     decision = begin(registry.client, NAME, "stage change", version=1)
-    registry.transition_stage(NAME, 1, "Production")
+    version = registry.transition_stage(NAME, 1, "Production")
     with pytest.raises(StaleComparisonError, match="version 1 is the champion by now"):
-        act(registry.client, decision, facts={"result": "moved"}, stages={1: "Archived"})
+        act(registry.client, decision, facts={"result": "moved"}, stages={version.identity: "Archived"})
     assert registry.client.version(NAME, 1).mirror == "Production"
 
 
@@ -479,3 +486,197 @@ def test_a_registration_that_is_at_work_is_no_problem(registered: Register, proj
     begin(registry.client, NAME, "registration", bundle=bundle.digest)
     half_registered(registry, bundle)
     assert [finding.level for finding in registry.verify("AAPL").findings] == ["note"]
+
+
+def in_mlflow(registry: ModelRegistry, action: Callable[[Any], object]) -> None:
+    """Do something with MLflow's own client, as its pages do."""
+    with registry.client.session("by hand") as client:
+        action(client)
+
+
+def problems(registry: ModelRegistry) -> str:
+    return "\n".join(f"{finding.what}; {finding.do}" for finding in registry.verify("AAPL").problems)
+
+
+def test_a_number_that_mlflow_gives_again_is_another_version(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    registry = project.registry(promotion={"approval": {"Production": {"required": True}}})
+    registered("regularised")
+    approved = {"reason": "weekly", "approved_by": "bob"}
+    still_open = registry.propose("AAPL", 1, apply=True, **approved)  # type: ignore[arg-type]
+    old = str(promoted(registry, 1, **approved).bundles["1"])
+    registered("lighter")
+    in_mlflow(registry, lambda client: client.delete_registered_model(NAME))
+    assert "there is no champion, the last outcome says version 1 (bundle" in problems(registry)
+    assert "): it was deleted in MLflow; choose who serves: fx run promote -p symbol AAPL -p apply true" in problems(registry)
+    assert registered("original") == 1
+    assert registered("lighter", stage="Staging") == 2
+    new = registry.client.version(NAME, 1).identity
+    assert registry.client.version(NAME, 1).stage == "Staging"  # new, though a version 1 had been registered
+    with pytest.raises(
+        VersionReplacedError, match=rf"made about version 1 \(bundle {old[:12]}\), but by now that number stands for"
+    ):
+        registry.promote(still_open)
+    for version in (None, 1):  # neither as the former champion, nor without the approval that this one never got
+        with pytest.raises(VersionReplacedError, match=rf"{old[:12]}.* Nothing was changed") as refused:
+            registry.rollback("AAPL", version, reason="now", apply=True)
+        assert len(str(refused.value)) <= 320
+    found = registry.verify("AAPL", repair=True)
+    assert champion(registry) is None
+    told = "\n".join(finding.what for finding in found.problems)
+    assert f"version 1 (bundle {old[:12]}) was registered, and is not there any more: the registered model was deleted" in told
+    assert f"made anew, and number 1 given to bundle {str(new.bundle)[:12]}" in told
+    in_mlflow(registry, lambda client: client.set_registered_model_alias(NAME, "champion", "1"))
+    assert "the champion is version 1, the last outcome says no version: it was changed without a decision" in problems(registry)
+    assert "--version" not in problems(registry)  # the version that it was is not there: nothing leads back to it
+    assert registry.overview().doubts == ["AAPL"]
+    assert registry.overview().champions.frame["since (UTC)"][0] == ""
+    assert "In Production is version 1, the last decision says none" in registry.history("AAPL").doubts[0]
+    assert registry.rollback("AAPL", to="none", reason="who was that?", apply=True).to_version is None
+    assert "changed without a decision" not in problems(registry)
+    reigns = list(registry.history("AAPL").reigns()["in Production"])
+    assert reigns == [f"version 1 (bundle {old[:12]})", "none", f"version 1 (bundle {str(new.bundle)[:12]})", "none"]
+
+
+def test_a_registered_model_that_was_renamed_is_found_and_nothing_else_is_taken_for_it(
+    registered: Register, project: Project
+) -> None:
+    registry = reigned(registered, "regularised")
+    in_mlflow(registry, lambda client: client.rename_registered_model(NAME, f"{NAME}_old"))
+    assert f"the registered model was renamed to {NAME}_old in MLflow" in problems(registry)
+    registered("original")
+    with pytest.raises(VersionReplacedError, match=f"was renamed to {NAME}_old in MLflow, and number 1 given to bundle"):
+        registry.rollback("AAPL", reason="now", apply=True)
+    registry.verify("AAPL", repair=True)
+    assert champion(registry) is None
+    back = f"mlflow.MlflowClient().rename_registered_model('{NAME}_old', '{NAME}')"
+    assert back in problems(registry)
+    other = "\n".join(f"{f.what}; {f.do}" for f in registry.verify("AAPL_old").problems)
+    assert (
+        f"version 1 was registered as one of {NAME}: that registered model was renamed to {NAME}_old in MLflow; rename" in other
+    )
+    assert back in other
+    assert "truncated" not in other
+    in_mlflow(registry, lambda client: client.rename_registered_model(NAME, "elsewhere"))
+    in_mlflow(registry, lambda client: client.rename_registered_model(f"{NAME}_old", NAME))
+    assert champion(registry) == 1
+
+
+def test_a_version_whose_digest_was_edited_gets_nowhere(registered: Register, project: Project) -> None:
+    registry = reigned(registered, "regularised", "original")
+    lighter = registered("lighter")
+    digest = registry.client.version(NAME, 2).tags[BUNDLE_DIGEST]
+    in_mlflow(registry, lambda client: client.set_model_version_tag(NAME, "1", BUNDLE_DIGEST, "0" * 64))
+    in_mlflow(registry, lambda client: client.set_model_version_tag(NAME, str(lighter), BUNDLE_DIGEST, digest[::-1]))
+    acts: dict[str, Callable[[], object]] = {
+        "rollback": lambda: registry.rollback("AAPL", reason="now", apply=True),
+        "rollback to it": lambda: registry.rollback("AAPL", 1, reason="now", apply=True),
+        "promote": lambda: registry.propose("AAPL", lighter, apply=True),
+        "by hand": lambda: registry.transition_stage(NAME, lighter, "Production"),
+    }
+    for what, attempted in acts.items():
+        with pytest.raises(VersionReplacedError, match=r"its tag fx\.bundle_sha256 was edited\. Nothing was changed"):
+            attempted()
+        assert champion(registry) == 2, what
+    assert "version 1 is not as it was registered: its tag fx.bundle_sha256 was edited" in problems(registry)
+    in_mlflow(registry, lambda client: client.delete_model_version_tag(NAME, "1", BUNDLE_DIGEST))
+    with pytest.raises(VersionReplacedError, match=r"its tag fx\.bundle_sha256 was deleted"):
+        registry.rollback("AAPL", reason="now", apply=True)
+
+
+def test_a_decision_that_an_earlier_release_wrote_means_what_had_been_registered_by_then(
+    registered: Register, project: Project
+) -> None:
+    """Its stage changes and repairs named numbers alone."""
+    registry = ModelRegistry()
+    registered("regularised")
+    decision = begin(registry.client, NAME, "stage change", version=1, symbol="AAPL", stage="Production")
+    with writing(registry.client, NAME) as ledger:
+        moved = ledger.announce(decision, None, 1, {"rests_on": "manual"})
+        registry.client.set_alias(NAME, "champion", 1)
+        facts = {"result": "moved", "rests_on": "manual", "from": None, "to": 1, "moved": moved}
+        ledger.conclude(decision, facts, seal={"record": None})
+    bundle = registry.client.version(NAME, 1).identity
+    assert read_ledger(registry.client, NAME).serving == bundle
+    registry.client.drop_alias(NAME, "champion")
+    registry.verify("AAPL", repair=True)
+    assert champion(registry) == 1
+    in_mlflow(registry, lambda client: client.delete_registered_model(NAME))
+    registered("original")
+    registry.verify("AAPL", repair=True)
+    assert champion(registry) is None
+    assert bundle in read_ledger(registry.client, NAME).champions
+
+
+def test_a_rollback_to_none_is_a_decision_and_a_rollback_undoes_it(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    registered("regularised")
+    with pytest.raises(
+        NoChampionError, match=r"no version was ever in Production, .*: fx run promote -p symbol AAPL -p apply true"
+    ):
+        registry.rollback("AAPL", reason="now", apply=True)
+    assert promoted(registry).undo == "fx rollback AAPL --to none --reason TEXT"
+    look = registry.rollback("AAPL", to="none")
+    assert (look.result, look.said) == ("only shown", "Nothing; this only shows that no version would serve.")
+    with pytest.raises(ParamsError, match="a rollback needs one: fx rollback AAPL --to none --reason TEXT"):
+        registry.rollback("AAPL", to="none", apply=True)
+    for wrong in ({"to": "zero"}, {"to": "none", "version": 1}, {"to": 3}):
+        with pytest.raises(ParamsError, match="to: none is expected"):
+            registry.rollback("AAPL", reason="now", apply=True, **wrong)
+    done = registry.rollback("AAPL", to="none", reason="the feed broke", apply=True)
+    assert (done.kind, done.result, done.version, done.from_version, done.to_version) == ("rollback", "rolled back", 1, 1, None)
+    assert done.said == "No version serves now, version 1 did before."
+    assert done.undo == "fx rollback AAPL --version 1 --reason TEXT"
+    assert (champion(registry), registry.client.version(NAME, 1).mirror) == (None, "Archived")
+    assert registry.versions_frame("AAPL").loc[1, "last decision"].startswith("rolled back (rollback)")
+    assert list(registry.history("AAPL").reigns()["in Production"]) == ["version 1", "none"]
+    assert registry.overview().champions.frame["in Production"][0] == "none"
+    assert registry.rollback("AAPL", to="none", reason="again", apply=True).result == "unchanged"
+    assert registry.verify("AAPL", repair=True).problems == []
+    assert champion(registry) is None
+    assert registry.rollback("AAPL", reason="mended", apply=True).to_version == 1
+    with pytest.raises(NoChampionError, match="or let none serve: fx rollback AAPL --to none --reason TEXT"):
+        registry.rollback("AAPL", reason="now", apply=True)
+    registry.client.drop_alias(NAME, "champion")  # in MLflow, and then somebody decides that it stays so
+    registry.rollback("AAPL", to="none", reason="right so", apply=True)
+    assert registry.verify("AAPL", repair=True).problems == []
+    assert champion(registry) is None
+
+
+def test_a_rollback_to_none_leaves_the_stage_that_auto_archive_says_also_after_a_kill(
+    registered: Register, project: Project, dead: None
+) -> None:
+    registry = project.registry(model_registry={"auto_archive": False})
+    registered("regularised", stage="Production")
+    decision = begin(registry.client, NAME, "rollback", version=1, nobody=True, symbol="AAPL")
+    with writing(registry.client, NAME) as ledger:
+        ledger.announce(decision, 1, None, {"nobody": True, "rests_on": "manual", "version": 1})
+        registry.client.drop_alias(NAME, "champion")
+    assert registry.verify("AAPL", repair=True).problems == []
+    done = next(d for d in read_ledger(registry.client, NAME).decisions if d.id == decision.id)
+    assert (done.result, done.from_version, done.to_version) == ("rolled back", 1, None)
+    assert registry.client.version(NAME, 1).mirror == "Staging"
+    assert registry.rollback("AAPL", reason="mended", apply=True).to_version == 1
+
+
+def test_an_unknown_symbol_is_called_one_and_what_is_known_is_named(registered: Register, project: Project) -> None:
+    registered("regularised")
+    registry = ModelRegistry()
+    acts: list[Callable[[], object]] = [
+        lambda: registry.rollback("AAPPL"),
+        lambda: registry.rollback("AAPPL", reason="now", apply=True),
+        lambda: registry.rollback("AAPPL", to="none", reason="now", apply=True),
+        lambda: registry.retain("AAPPL"),
+        lambda: registry.history("AAPPL"),
+    ]
+    known = (
+        r"unknown symbol AAPPL: .* known are AAPL \(did you mean 'AAPL'\?\); register a version: fx run register -p symbol AAPPL"
+    )
+    for attempted in acts:
+        with pytest.raises(VersionNotFoundError, match=known):
+            attempted()
+    with pytest.raises(VersionNotFoundError, match="known are AAPL"):
+        registry.verify("AAPPL")
+    assert len(read_ledger(registry.client, NAME).decisions) == 1

@@ -6,16 +6,24 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import NAME, ROOT, Project, in_a_notebook
 from nbclient.exceptions import CellExecutionError
 
-from fxhelpers import ModelRegistry
+from fxhelpers import ModelRegistry, load_prices
 from fxhelpers.engine import run_notebook
-from fxhelpers.errors import ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
-from fxhelpers.ledger import AGAINST, Decision
+from fxhelpers.errors import (
+    ParamsError,
+    PredictionsChangedError,
+    PromotionRefusedError,
+    StaleComparisonError,
+    VersionNotFoundError,
+)
+from fxhelpers.ledger import AGAINST, Decision, Entry
 from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.scoring import inputs
 
 Register = Callable[..., int]
 
@@ -378,3 +386,77 @@ def test_distinct_attempts_are_counted_and_the_same_one_again_is_none(registered
     assert next(gate for gate in outcome.facts["gates"] if gate["id"] == "superior")["bound"].endswith(
         "which is 0.05 / (k (k + 1)), attempt k = 5"
     )
+
+
+def test_another_processor_or_prices_downloaded_again_are_no_new_attempt(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices, noise = load_prices("AAPL", ModelRegistry().params.prices), np.random.default_rng(0)
+    folder = project.folder / "prices"
+    folder.mkdir()
+
+    def attempt(prices: pd.DataFrame, **words: Any) -> tuple[int, str | None]:
+        prices.to_csv(folder / "AAPL.csv")
+        registry = project.registry(prices={"source": "csv", "folder": "prices"})
+        proposal = registry.propose("AAPL", apply=True, **words)
+        facts = registry.promote(proposal).outcome.facts  # type: ignore[union-attr]
+        return facts["attempt"], facts.get("attempt_frame")
+
+    registered("regularised", stage="Production")
+    registered("original")
+    registered("lighter")
+    number, same = attempt(prices)
+    assert (number, same) == (1, None)
+    again = prices * (1 + 1e-8 * noise.standard_normal(prices.shape))
+    number, same = attempt(again)
+    first = read_ledger(ModelRegistry().client, NAME).decisions[-2].frame_sha256
+    assert (number, same) == (1, first)
+    exact = inputs.forecast_days
+    with monkeypatch.context() as patch:  # another BLAS adds in another order
+
+        def elsewhere(*arguments: Any) -> pd.DataFrame:
+            days = exact(*arguments)
+            return days.assign(forecast=days["forecast"] + 1e-13 * noise.standard_normal(len(days)))
+
+        patch.setattr(inputs, "forecast_days", elsewhere)
+        assert attempt(prices) == (1, first)
+        assert attempt(prices, challengers=[2, 3])[0] == 2
+        assert attempt(prices, challengers=[3, 2])[0] == 2
+    ledger = read_ledger(ModelRegistry().client, NAME)
+    assert len({d.frame_sha256 for d in ledger.decisions if d.kind == "promotion"}) == 5
+    assert len(ledger.attempts) == 2
+    restated = prices.copy()
+    restated.iloc[-1:] *= 1.001  # the last return is another one, and no forecast that was stored
+    assert attempt(restated)[0] == 3
+    restated.iloc[-200:] *= 0.99
+    with pytest.raises(PredictionsChangedError):
+        attempt(restated)
+    assert ModelRegistry(project.folder / "params.yaml").verify("AAPL", deep=True).problems == []
+
+
+def test_the_same_comparison_that_an_earlier_release_recorded_is_no_new_attempt(registered: Register, project: Project) -> None:
+    """Its entry tells the bundles of two versions, days and policy; what those of others were, and values, is in the registry."""
+    registered("regularised", stage="Production")
+    registered("original")
+    registered("lighter")
+    registry = ModelRegistry()
+    once = registry.propose("AAPL", challengers=[2, 3], apply=True)
+    assert once.comparison is not None
+    shaken = replace(once.comparison.frame, days=once.comparison.frame.days + 1e-12)
+    shaken.days["zero return"] = 0.0
+    registry.promote(replace(once, comparison=replace(once.comparison, frame=shaken)))
+    old = read_ledger(registry.client, NAME).decisions[-1]
+    assert old.outcome is not None
+    kept = {number: digest for number, digest in old.bundles.items() if number in {str(once.challenger.version), "1"}}
+    facts = {key: value for key, value in old.outcome.facts.items() if key != "attempt_frame"} | {"bundles": kept}
+    outcome = Entry.after(old.intent, ledger=NAME, entry="outcome", decision=old.id, now=old.time, facts=facts)
+    seal = Entry.after(outcome, ledger=NAME, entry="seal", decision=old.id, now=old.time, facts={"record": None})
+    with registry.client.session("write as it was") as client:
+        for entry in (outcome, seal):
+            client.set_tag(old.run_id, f"fx.{entry.entry}", entry.to_json())
+    assert read_ledger(registry.client, NAME).faults == ()
+    again = registry.compare("AAPL", challengers=[3, 2])
+    assert again.comparison is not None
+    assert (again.verdict.attempt, again.attempt_frame) == (1, old.frame_sha256)
+    assert again.comparison.frame.digest != old.frame_sha256
+    assert registry.compare("AAPL", 2).verdict.attempt == 2

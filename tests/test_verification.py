@@ -168,6 +168,13 @@ def in_mlflow(action: Callable[[Any], object]) -> Callable[[], None]:
     return act
 
 
+def make_anew(client: Any) -> None:
+    client.delete_registered_model(NAME)
+    client.create_registered_model(NAME)
+    client.create_model_version(NAME, source="file:///nowhere")
+    client.set_registered_model_alias(NAME, "champion", "1")
+
+
 TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     "record edited": (lambda: flip(record_of("promote")), r"the record AAPL/.*-promote-.* was edited", False),
     "record of a registration edited": (lambda: flip(record_of("register")), r"-register-.* was edited", False),
@@ -214,6 +221,30 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     "champion deleted in MLflow": (
         in_mlflow(lambda client: client.delete_model_version(NAME, "1")),
         r"version 1 was registered, and is not there any more",
+        False,
+    ),
+    "registered model deleted in MLflow": (
+        in_mlflow(lambda client: client.delete_registered_model(NAME)),
+        r"there is no champion, the last outcome says version 1 \(bundle .{12}\): it was deleted in MLflow",
+        False,
+    ),
+    "registered model made anew in MLflow": (
+        in_mlflow(make_anew),
+        (
+            r"the champion is version 1 \(no bundle of fxhelpers\), the last outcome says version 1 \(bundle .*: it was changed "
+            r"without a decision: the registered model was deleted in MLflow and made anew, and number 1 given to no bundle of "
+            r"fxhelpers"
+        ),
+        False,
+    ),
+    "registered model renamed in MLflow": (
+        in_mlflow(lambda client: client.rename_registered_model(NAME, "mine")),
+        r"the last outcome says version 1 \(bundle .{12}\): the registered model was renamed to mine in MLflow",
+        False,
+    ),
+    "bundle of a version edited": (
+        in_mlflow(lambda client: client.set_model_version_tag(NAME, "2", "fx.bundle_sha256", "0" * 64)),
+        r"version 2 is not as it was registered: its tag fx.bundle_sha256 was edited",
         False,
     ),
     "a second version in Production": (
@@ -314,7 +345,7 @@ def test_fx_verify_says_it_on_one_line_each_and_exits_with_four(story: Path) -> 
     assert "What to do: put the sealed one back: a copy is with MLflow's run" in said
     said = fx("verify", "AAPL", "--json", code=PROBLEMS)
     assert [finding["level"] for finding in json.loads(said)["findings"]] == ["problem"]
-    assert "no version, no decision and no record of it" in fx("verify", "ZZZ", code=1)
+    assert re.search("no version, no decision and no record of it .*; known are AAPL", fx("verify", "ZZZ", code=1))
 
 
 @pytest.mark.parametrize("case", ["alias deleted in MLflow", "a second version in Production", "champion's stage changed"])

@@ -83,7 +83,9 @@ class Inputs:
         from fxhelpers.registry.ledgers import read_ledger
 
         name = model_name(symbol)
-        return [self._registry.champion_number(name), read_ledger(self._registry, name).attempts]
+        champion = self._registry.champion_identity(name)
+        serves = [champion.number, champion.bundle] if champion else None
+        return [serves, read_ledger(self._registry, name).attempts]
 
     def _state(self, kind: str, symbol: str, models: Path) -> object:
         if kind == "prices":

@@ -4,10 +4,11 @@ from fxhelpers.comparison.answers import SEED, Answer, Question
 from fxhelpers.comparison.comparing import STANDARD, compare, measure
 from fxhelpers.comparison.comparison import Comparison, measures_json
 from fxhelpers.comparison.drift import population_stability
-from fxhelpers.comparison.frame import MEAN, TARGET, ZERO, EvaluationFrame, column
+from fxhelpers.comparison.frame import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column
 
 __all__ = [
     "MEAN",
+    "ROUNDING",
     "SEED",
     "STANDARD",
     "TARGET",

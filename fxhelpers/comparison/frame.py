@@ -15,6 +15,10 @@ _VERSUS = {"zero_return": ZERO, "mean_training_return": MEAN}
 """How a policy names the baselines, and the frame's columns."""
 
 
+ROUNDING = 1e-6
+"""Returns, as fractions: what rounding in restated prices may change in a forecast."""
+
+
 def column(version: int) -> str:
     """Return the name that a version's forecasts have in an evaluation frame."""
     return f"version {version}"
@@ -41,6 +45,9 @@ class EvaluationFrame:
     facts : dict of int to dict
         What each version's training recorded, with ``seen``: the last day
         that it was trained or chosen on, and how that is known.
+    bundles : dict of int to str
+        SHA-256 of the bundle of each version, which tells it from another one
+        of its number.
     replayed : dict of int to tuple
         Of each version: how many stored forecasts of real days came out
         again, and how many were stored. Those of days without prices could
@@ -59,6 +66,7 @@ class EvaluationFrame:
     others: tuple[int, ...] = ()
     days: pd.DataFrame
     facts: dict[int, dict[str, Any]]
+    bundles: dict[int, str] = field(default_factory=dict)
     replayed: dict[int, tuple[int, int]] = field(default_factory=dict)
     drift: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["psi", "threshold"], dtype=float))
     footprint: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -71,6 +79,26 @@ class EvaluationFrame:
         roles = f"{self.symbol} {self.challenger} {self.champion} {self.others}"
         names = "\n".join([roles, *self.days.columns]).encode()
         return hashlib.sha256(names + days.tobytes() + values.tobytes()).hexdigest()
+
+    def is_same(self, other: Self) -> bool:
+        """Tell whether another frame is the same comparison: bundles in their roles, days, and values but for rounding.
+
+        Another processor, or prices that were downloaded again, change the
+        last digits of some values, and with them :attr:`digest`.
+        """
+        (roles, values), (others, its) = self._by_roles(), other._by_roles()
+        if (self.symbol, roles) != (other.symbol, others) or "" in roles or not self.days.index.equals(other.days.index):
+            return False
+        return bool((np.abs(values - its) <= ROUNDING).all())
+
+    def _by_roles(self) -> tuple[list[str | None], np.ndarray]:
+        """Return the bundles of challenger, champion and further challengers, and all columns in that order."""
+        bundles = {number: self.bundles.get(number, "") for number in (self.challenger, self.champion, *self.others) if number}
+        others = sorted(self.others, key=lambda number: bundles[number])
+        versions = [self.challenger, *([self.champion] if self.champion is not None else []), *others]
+        roles = [bundles[self.challenger], bundles[self.champion] if self.champion is not None else None]
+        roles += [bundles[number] for number in others]
+        return roles, self.days[[TARGET, ZERO, MEAN, *map(column, versions)]].to_numpy()
 
     @property
     def challengers(self) -> list[str]:

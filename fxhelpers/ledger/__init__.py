@@ -3,9 +3,10 @@
 Pure: texts in, facts out. Where the entries are kept is the registry's business.
 """
 
-from fxhelpers.ledger.chain import Fault, Ledger, Reign
-from fxhelpers.ledger.decision import AGAINST, NO_SKILL, NOT_COMPARED, Decision, named
+from fxhelpers.ledger.chain import Fault, Ledger, Meant, Reign
+from fxhelpers.ledger.decision import AGAINST, NO_SKILL, NOT_COMPARED, Decision, back_to, named
 from fxhelpers.ledger.entry import KINDS, LONGEST_ENTRY, Entry
+from fxhelpers.ledger.identity import Identity, labels, same
 
 __all__ = [
     "AGAINST",
@@ -16,7 +17,12 @@ __all__ = [
     "Decision",
     "Entry",
     "Fault",
+    "Identity",
     "Ledger",
+    "Meant",
     "Reign",
+    "back_to",
+    "labels",
     "named",
+    "same",
 ]

@@ -9,6 +9,7 @@ from typing import Self
 from fxhelpers.errors import LedgerError
 from fxhelpers.ledger.decision import Decision
 from fxhelpers.ledger.entry import GENESIS, KINDS, Entry
+from fxhelpers.ledger.identity import Identity, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.results import Keyed
 
@@ -21,6 +22,10 @@ class Reign(Keyed):
     ----------
     version : int or None
         None: there was no champion.
+    bundle : str or None
+        SHA-256 of its bundle, which tells it from another version of that
+        number; "" for one of plain MLflow; None where the ledger does not
+        tell.
     since : str
         ISO 8601, UTC.
     until : str or None
@@ -35,6 +40,7 @@ class Reign(Keyed):
     """
 
     version: int | None
+    bundle: str | None = None
     since: str
     until: str | None
     decision: str | None
@@ -46,6 +52,28 @@ class Reign(Keyed):
         """What it rests on, with its mark."""
         words = (self.rests_on, self.mark) if self.rests_on == "compared" else (self.mark or self.rests_on,)
         return ", ".join(filter(None, words))
+
+    def identity(self) -> Identity | None:
+        """Return the version, by number and bundle; None where there was no champion."""
+        return Identity(self.version, self.bundle) if self.version is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meant:
+    """The versions that a decision is about, each by number and bundle.
+
+    Attributes
+    ----------
+    before, after : Identity or None
+        Champion before and afterwards; None: there was none, or there is no
+        outcome.
+    by_number : dict of int to Identity
+        The others that it names, by number.
+    """
+
+    before: Identity | None
+    after: Identity | None
+    by_number: dict[int, Identity]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,33 +149,77 @@ class Ledger:
 
     @property
     def champion(self) -> int | None:
+        """The number of the version in Production, as the last outcome has it."""
+        return self.serving.number if self.serving else None
+
+    @property
+    def serving(self) -> Identity | None:
         """The version in Production, as the last outcome has it."""
         outcomes = self.outcomes
-        return outcomes[-1].to_version if outcomes else None
+        return self.meant()[outcomes[-1].id].after if outcomes else None
 
     @property
     def previous_champion(self) -> int | None:
+        """The number of the version that was in Production before the present one; None where there was none."""
+        former = self.former
+        return former.number if former else None
+
+    @property
+    def former(self) -> Identity | None:
         """The version that was in Production before the present one; None where there was none."""
-        before = [reign.version for reign in self.reigns() if reign.version is not None]
-        return next((version for version in reversed(before) if version != self.champion), None)
+        now = self.serving
+        return next((v for v in (r.identity() for r in reversed(self.reigns())) if v and not same(v, now)), None)
 
     @property
-    def champions(self) -> set[int]:
+    def champions(self) -> set[Identity]:
         """All versions that ever were in Production."""
-        return {reign.version for reign in self.reigns() if reign.version is not None}
+        return {version for version in (reign.identity() for reign in self.reigns()) if version}
 
     @property
-    def lost_champion(self) -> int | None:
+    def lost(self) -> Identity | None:
         """The version whose alias went without a decision; None where the last change was decided, or left a champion."""
-        reigns = self.reigns()
-        without = len(reigns) > 1 and reigns[-1].version is None and reigns[-1].decision is None
-        return reigns[-2].version if without else self.champion
+        reigns, outcomes = self.reigns(), self.outcomes
+        if len(reigns) < 2 or reigns[-1].version is not None or reigns[-1].decision is not None:  # noqa: PLR2004 (a champion, and its end)
+            return self.serving
+        decided = any(d.settles for d in outcomes if d.time >= reigns[-1].since)
+        return None if decided else reigns[-2].identity()
 
     @property
-    def registrations(self) -> dict[int, Decision]:
-        """The decision that registered each version: the first one, since a repeated one takes over what is there."""
-        done = [d for d in reversed(self.outcomes) if d.kind == "registration" and d.result == "registered"]
-        return {d.version: d for d in done if d.version is not None}
+    def registrations(self) -> dict[int, list[Decision]]:
+        """The decisions that registered the versions of each number, in order.
+
+        Of one version the first counts, since a repeated one takes over what
+        is there; another version of that number was registered after MLflow
+        gave it again.
+        """
+        found: dict[int, list[Decision]] = {}
+        for decision in self.outcomes:
+            if decision.kind == "registration" and decision.result == "registered" and decision.version is not None:
+                found.setdefault(decision.version, []).append(decision)
+        return found
+
+    def meant(self) -> dict[str, Meant]:
+        """Return which versions each decision is about, by its id.
+
+        What it does not say itself, as decisions of earlier releases, is what
+        had been registered under that number by then.
+        """
+        known: dict[int, str | None] = {}
+        begun: dict[str, dict[int, Identity]] = {}
+        found: dict[str, Meant] = {}
+        steps = [(entry, d) for d in self.decisions for entry in (d.intent, d.outcome) if entry]
+        for entry, decision in sorted(steps, key=lambda step: step[0].seq):
+            if entry.entry == "intent":
+                begun[decision.id] = {n: Identity(n, known.get(n)) for n in decision.numbers}
+            named = {int(number): decision.identity(int(number)) for number in decision.bundles}
+            if entry is decision.outcome:
+                known |= {number: version.bundle for number, version in named.items()}
+            before, after = (
+                Identity(n, known.get(n)) if n is not None and entry is decision.outcome else None
+                for n in (decision.from_version, decision.to_version)
+            )
+            found[decision.id] = Meant(before=before, after=after, by_number={**begun.get(decision.id, {}), **named})
+        return found
 
     @property
     def attempts(self) -> list[str]:
@@ -160,6 +232,15 @@ class Ledger:
         """
         return list(dict.fromkeys(key for key in map(_attempt, self.decisions) if key))
 
+    def tried(self, policy_sha256: str, before: Decision | None = None) -> dict[str, Decision]:
+        """Return the distinct comparisons made in order to promote by a policy: the digest that each counts by, to its first.
+
+        ``before`` is as in :meth:`attempt`.
+        """
+        begun = (d for d in reversed(self.decisions) if before is None or d.intent.seq < before.intent.seq)
+        keys = ((_attempt(decision), decision) for decision in begun)
+        return {key.split()[0]: d for key, d in keys if key and key.split()[1:] == [policy_sha256]}
+
     def attempt(self, frame_sha256: str, policy_sha256: str, before: Decision | None = None) -> int:
         """Return the how-manieth distinct attempt a comparison is; the same one by the same policy is no new one.
 
@@ -171,9 +252,20 @@ class Ledger:
         same = next((d.outcome.facts.get("attempt") for d in begun.decisions if d.outcome and _attempt(d) == key), None)
         return same if isinstance(same, int) and same > 0 else len(begun.attempts) + 1
 
-    def mover(self, champion: int | None) -> Decision | None:
-        """Return the open decision that may have made a version champion, before it was interrupted."""
-        return next((d for d in self.decisions if d.outcome is None and champion in (d.version, *d.challengers)), None)
+    def mover(self, champion: Identity | None) -> Decision | None:
+        """Return the open decision that may have made a version champion, or nobody, before it was interrupted."""
+        if all(d.outcome for d in self.decisions):
+            return None
+        meant = self.meant()
+
+        def moves(decision: Decision) -> bool:
+            if champion is None:
+                return decision.to_nobody or decision.kind == "stage change"
+            there = meant[decision.id].by_number.get(champion.number)
+            named = champion.number in (decision.version, *decision.challengers) and same(there, champion)
+            return named or (bool(champion.bundle) and decision.intent.facts.get("bundle") == champion.bundle)
+
+        return next((d for d in self.decisions if d.outcome is None and moves(d)), None)
 
     @property
     def symbol(self) -> str:
@@ -187,18 +279,21 @@ class Ledger:
         A champion that came without a decision, in MLflow's own pages say,
         reigns from the first outcome that found it.
         """
-        changes: list[tuple[int | None, str, Decision | None]] = []
-        now: int | None = None
+        changes: list[tuple[Identity | None, str, Decision | None]] = []
+        now: Identity | None = None
+        meant = self.meant()
         for decision in self.outcomes:
-            if decision.from_version != now:
-                changes.append((decision.from_version, decision.time, None))
+            before, after = meant[decision.id].before, meant[decision.id].after
+            if not same(before, now):
+                changes.append((before, decision.time, None))
             if decision.moved_at:
-                changes.append((decision.to_version, decision.moved_at, decision))
-            now = decision.to_version
+                changes.append((after, decision.moved_at, decision))
+            now = after
         ends = [since for _, since, _ in changes[1:]]
         return [
             Reign(
-                version=version,
+                version=version.number if version else None,
+                bundle=version.bundle if version else None,
                 since=since,
                 until=end,
                 decision=by.id if by is not None else None,
@@ -221,7 +316,8 @@ def _attempt(decision: Decision) -> str | None:
     if decision.kind != "promotion" or decision.result == "unchanged" or decision.rests_on == "not compared":
         return None
     if decision.frame_sha256:
-        return f"{decision.frame_sha256} {decision.outcome.facts.get('policy_sha256') if decision.outcome else ''}"
+        same = decision.outcome.facts.get("attempt_frame") if decision.outcome else None
+        return f"{same or decision.frame_sha256} {decision.outcome.facts.get('policy_sha256') if decision.outcome else ''}"
     return None if decision.result in {"failed", "stale"} else decision.id
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fxhelpers.ledger.entry import Entry
+from fxhelpers.ledger.identity import Identity
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.results import Keyed, rows_html
 
@@ -123,6 +124,13 @@ class Decision(Keyed):
         return [number for number in told if isinstance(number, int)] if isinstance(told, list) else []
 
     @property
+    def numbers(self) -> set[int]:
+        """The versions that it names, beside the champion before and afterwards."""
+        lists = (self._told(key) for key in ("challengers", "archive", "archived", "prune", "pruned"))
+        listed = {number for told in lists if isinstance(told, list) for number in told if isinstance(number, int)}
+        return listed | ({self.version} if self.version is not None else set())
+
+    @property
     def from_version(self) -> int | None:
         """Champion before."""
         return self._number("from")
@@ -141,6 +149,17 @@ class Decision(Keyed):
     def moved_at(self) -> str | None:
         """When the champion was moved, ISO 8601, UTC; None where it was not."""
         return self._text("moved")
+
+    @property
+    def settles(self) -> bool:
+        """Whether it decided who is champion, also where that one was it already."""
+        meant = None if self.to_nobody else self.version
+        return self.moved_at is not None or (self.outcome is not None and self.rests_on == "manual" and meant == self.to_version)
+
+    @property
+    def to_nobody(self) -> bool:
+        """Whether it was made so that no version serves."""
+        return self._told("nobody") is True
 
     @property
     def actor(self) -> str:
@@ -181,7 +200,8 @@ class Decision(Keyed):
             mark = mark.replace(AGAINST, f"{AGAINST} ({self.verdict})").replace(NO_SKILL, f"with {NO_SKILL}")
             told = f"{named(self.to_version)} serves now, {named(self.from_version)} did before{mark}"
         elif not self.run_id:
-            told = f"nothing; this only shows that {f'version {self.version} would serve' if self._would_move else stays}"
+            would = f"{'no version' if self.to_nobody else f'version {self.version}'} would serve"
+            told = f"nothing; this only shows that {would if self._would_move else stays}"
         elif self.outcome is None:
             told = f"the {self.kind} is open: it is at work, or was interrupted"
         elif self.result in {"refused", "registered"}:
@@ -193,6 +213,8 @@ class Decision(Keyed):
     @property
     def _would_move(self) -> bool:
         """Whether a decision that is only shown would move the champion."""
+        if self.to_nobody:
+            return self.to_version is not None
         wanted = self.kind == "rollback" or self.verdict == "promote" or self.rests_on == "override"
         return wanted and self.version not in {None, self.to_version}
 
@@ -201,11 +223,7 @@ class Decision(Keyed):
         """What would undo it: a command, or that there is nothing to undo."""
         if not self.applied:
             return "Nothing is to be undone: no champion was moved."
-        if self.from_version is None:
-            return f'ModelRegistry().transition_stage("{self.model_name}", {self.to_version}, "Archived"), as none served before.'
-        if self.model_name != f"{MODEL_PREFIX}{self.symbol}":  # fx rollback takes a symbol
-            return f'ModelRegistry().transition_stage("{self.model_name}", {self.from_version}, "Production")'
-        return f"fx rollback {self.symbol} --version {self.from_version} --reason TEXT"
+        return back_to(self.model_name, self.symbol, self.from_version, now=self.to_version)
 
     def _repr_html_(self) -> str:
         words = {"compared": "a comparison on the same days", "override": f"an override: {AGAINST}, {self.verdict}"}
@@ -230,7 +248,11 @@ class Decision(Keyed):
     def bundles(self) -> dict[str, str | None]:
         """Digests of the bundles of the versions that it rests on, by version."""
         told = self._told("bundles")
-        return dict(told) if isinstance(told, dict) else {}
+        return {number: digest for number, digest in told.items() if number.isdecimal()} if isinstance(told, dict) else {}
+
+    def identity(self, number: int) -> Identity:
+        """Return the version of a number that it names, as far as it says itself which one that is."""
+        return Identity.told(number, self.bundles)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -249,6 +271,14 @@ class Decision(Keyed):
     def _text(self, key: str) -> str | None:
         told = self._told(key)
         return told if isinstance(told, str) else None
+
+
+def back_to(model_name: str, symbol: str, version: int | None, *, now: int | None) -> str:
+    """Return what to type to make a version champion again, or none: a command, or Python where no command takes the model."""
+    if model_name == f"{MODEL_PREFIX}{symbol}":  # fx rollback takes a symbol
+        return f"fx rollback {symbol} {f'--version {version}' if version else '--to none'} --reason TEXT"
+    to, stage = (version, "Production") if version else (now, "Archived")
+    return f'ModelRegistry().transition_stage("{model_name}", {to}, "{stage}")'
 
 
 def named(version: int | None) -> str:

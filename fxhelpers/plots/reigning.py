@@ -3,19 +3,21 @@
 from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter
 
-from fxhelpers.ledger import AGAINST, Reign
+from fxhelpers.ledger import AGAINST, Reign, labels
 from fxhelpers.plots.style import BLUE, GREY, ORANGE, SKY, axes, day, finish
 
 
 def reigns(history: list[Reign], now: str, ax: Axes | None = None) -> Axes:
     """Draw which version was in Production from when to when; ``now`` (ISO 8601) ends the present reign."""
-    versions = sorted({reign.version for reign in history if reign.version is not None})
+    known = labels(version for version in (reign.identity() for reign in history) if version)
+    versions = list(known)
     ax = axes(ax, 1.2 + 0.4 * max(1, len(versions)))
     for reign in history:
-        if reign.version is None:
+        version = reign.identity()
+        if version is None:
             continue
         first, last = day(reign.since), day(reign.until or now)
-        row = versions.index(reign.version)
+        row = versions.index(version)
         against = AGAINST in reign.mark
         colour = ORANGE if against else SKY if reign.mark else BLUE if reign.decision else GREY
         hatch = "//" if against else ".." if reign.mark else None
@@ -23,7 +25,7 @@ def reigns(history: list[Reign], now: str, ax: Axes | None = None) -> Axes:
         ax.plot(first, row, "|", color="black", markersize=14)
     if not versions:
         ax.text(0.5, 0.5, "No version was ever in Production", ha="center", va="center", transform=ax.transAxes)
-    ax.set_yticks(range(len(versions)), [f"version {version}" for version in versions])
+    ax.set_yticks(range(len(versions)), list(known.values()))
     ax.xaxis_date()
     ax.xaxis.set_major_formatter(ConciseDateFormatter(ax.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
     ax.set_xlabel("UTC")

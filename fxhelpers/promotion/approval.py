@@ -1,11 +1,11 @@
 """Approvals: whether the second person that the policy asks for is there, and is a second one."""
 
-from fxhelpers.ledger import Decision
+from fxhelpers.ledger import Decision, Identity
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 
 
-def approval_missing(registry: RegistryClient, decision: Decision, version: int) -> str:
+def approval_missing(registry: RegistryClient, decision: Decision, version: Identity) -> str:
     """Say what is missing before a version may go to Production; "" where nothing is."""
     rule = registry.params.promotion.approval.Production
     if rule.required:
@@ -15,9 +15,9 @@ def approval_missing(registry: RegistryClient, decision: Decision, version: int)
             return f"promotion.approval.Production asks for {' and '.join(missing)}."
     if decision.approved_by and rule.not_author:
         authors = {decision.actor: "promotes"}
-        registered = read_ledger(registry, decision.model_name).registrations.get(version)
-        if registered:
-            authors[registered.actor] = f"registered version {version}"
+        for registered in read_ledger(registry, decision.model_name).registrations.get(version.number, []):
+            if registered.identity(version.number) == version:
+                authors.setdefault(registered.actor, f"registered {version}")
         for author, did in authors.items():
             if _user(author) == _user(decision.approved_by):
                 return (

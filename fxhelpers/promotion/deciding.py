@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,14 +18,15 @@ from fxhelpers.errors import (
     RegistryError,
     StaleComparisonError,
     VersionNotFoundError,
+    VersionReplacedError,
 )
-from fxhelpers.ledger import AGAINST, Decision, named
+from fxhelpers.ledger import AGAINST, Decision, Identity, labels, named
 from fxhelpers.params import current_record
 from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
-from fxhelpers.registry import PRUNED, RegistryClient, in_production
+from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.client import CHALLENGER, CHAMPION
-from fxhelpers.registry.ledgers import LedgerWriter, OpenDecision, writing
+from fxhelpers.registry.ledgers import LedgerWriter, OpenDecision, read_ledger, writing
 from fxhelpers.registry.storage import unknown_model
 
 logger = logging.getLogger(__name__)
@@ -46,16 +47,16 @@ class Move:
 
     Attributes
     ----------
-    to : int or None
+    to : Identity or None
         The new one; None: there shall be none.
-    compared_with : int or None
+    compared_with : Identity or None
         The champion that the decision was made against.
     by_hand : bool
         Made against none: whoever is champion, it is moved.
     """
 
-    to: int | None
-    compared_with: int | None = None
+    to: Identity | None
+    compared_with: Identity | None = None
     by_hand: bool = False
 
 
@@ -98,7 +99,7 @@ def failing(registry: RegistryClient, decision: Decision, facts: Mapping[str, An
             with writing(registry, decision.model_name) as ledger:
                 still = ledger.still_open(decision)
                 if still:
-                    _conclude(ledger, decision, {**(facts or {}), **ending(registry, still, *_result_of(error))})
+                    _conclude(ledger, decision, ending(registry, still, *_result_of(error), facts))
         except FxError as second:
             logger.warning("%s: its outcome could not be written: %s", decision.id, second)
         raise
@@ -110,10 +111,12 @@ def act(
     *,
     facts: dict[str, Any],
     move: Move | None = None,
-    stages: Mapping[int, str] = MappingProxyType({}),
+    stages: Mapping[Identity, str] = MappingProxyType({}),
 ) -> Decision:
     """Take the model's lock, do what was decided, and note it on the version."""
     with writing(registry, decision.model_name) as ledger:
+        if stages:
+            _check_there(registry, decision.model_name, stages)
         done = act_under(ledger, registry, decision, facts=facts, move=move, stages=stages)
     note_on_version(registry, done)
     return done
@@ -126,7 +129,7 @@ def act_under(
     *,
     facts: dict[str, Any],
     move: Move | None = None,
-    stages: Mapping[int, str] = MappingProxyType({}),
+    stages: Mapping[Identity, str] = MappingProxyType({}),
     challenger: int | None = None,
 ) -> Decision:
     """Do what was decided, under the model's lock, and write the outcome: the one path to Production.
@@ -141,43 +144,75 @@ def act_under(
         )
         raise LockLostError(msg)
     champion = registry.champion(name)
-    before = champion.version if champion else None
+    before = champion.identity if champion else None
     after = _next_champion(registry, name, before, move, stages)
-    moved = {}
+    facts = {**with_bundles(facts, before, after), **_champions(before, after)}
     if after != before:
-        moved = {"moved": ledger.announce(decision, before, after, facts)}
+        facts["moved"] = ledger.announce(decision, facts["from"], facts["to"], facts)
         ledger.lock.confirm()
-        _point(registry, name, after)
+        _point(registry, name, facts["to"])
     for version, stage in stages.items():
-        registry.set_stage(name, version, stage)
+        registry.set_stage(name, version.number, stage)
     if move or (champion and champion.mirror_lags):
         mirror_champion(registry, name)
     waiting = registry.challenger(name)
-    if waiting and (waiting.version == after or stages.get(waiting.version) == "Archived"):
+    if waiting and (waiting.identity == after or stages.get(waiting.identity) == "Archived"):
         registry.drop_alias(name, CHALLENGER)
     if challenger is not None:
         registry.set_alias(name, CHALLENGER, challenger)
-    return _conclude(ledger, decision, {**facts, "from": before, "to": after, **moved})
+    return _conclude(ledger, decision, facts)
+
+
+def with_bundles(facts: Mapping[str, Any], *versions: Identity | None) -> dict[str, Any]:
+    """Return facts that also tell which bundles the versions are: a number alone tells no version from another."""
+    bundles = {str(v.number): v.bundle or None for v in versions if v}
+    return {**facts, "bundles": {**facts.get("bundles", {}), **bundles}} if bundles else dict(facts)
+
+
+def _champions(before: Identity | None, after: Identity | None) -> dict[str, int | None]:
+    return {"from": before.number if before else None, "to": after.number if after else None}
 
 
 def _next_champion(
-    registry: RegistryClient, name: str, before: int | None, move: Move | None, stages: Mapping[int, str]
-) -> int | None:
+    registry: RegistryClient, name: str, before: Identity | None, move: Move | None, stages: Mapping[Identity, str]
+) -> Identity | None:
     """Return who is champion after a decision; refuse where champion or version are not any more as it was made on."""
     after = move.to if move else before
     if move and not move.by_hand and before not in {move.compared_with, after}:
+        known = labels(version for version in (move.compared_with, before) if version)
+        against, now = (known[version] if version else "no version" for version in (move.compared_with, before))
         msg = (
-            f"{name}: the decision was made against {named(move.compared_with)}, but the champion is {named(before)} by now; "
+            f"{name}: the decision was made against {against}, but the champion is {now} by now; "
             "nothing was changed: compare again"
         )
         raise StaleComparisonError(msg)
     if after is not None and after in stages:
-        msg = f"{name}: version {after} is the champion by now, and was to leave Production; nothing was changed: decide anew"
+        msg = f"{name}: {after} is the champion by now, and was to leave Production; nothing was changed: decide anew"
         raise StaleComparisonError(msg)
-    if after is not None and after != before and PRUNED in registry.version(name, after).tags:
-        msg = f"the files of version {after} of {name} were deleted on purpose; nothing was changed"
-        raise VersionNotFoundError(msg)
+    if after is not None and after != before:
+        there = _check_there(registry, name, [after])
+        if PRUNED in there[after.number].tags:
+            msg = f"the files of {after} of {name} were deleted on purpose; nothing was changed"
+            raise VersionNotFoundError(msg)
     return after
+
+
+def _check_there(registry: RegistryClient, name: str, meant: Collection[Identity]) -> dict[int, ModelVersion]:
+    """Return the versions that a decision is about, by number; refuse where a number stands for another one by now."""
+    if len(meant) == 1:
+        there = {version.number: registry.version(name, version.number) for version in meant}
+    else:
+        there = {version.version: version for version in registry.versions(name)}
+    for version in meant:
+        now = there.get(version.number)
+        if now is None or now.identity != version:
+            found = f"by now that number stands for {now.identity.short}" if now else "it is not there any more"
+            msg = (
+                f"{name}: the decision was made about {version} ({version.short}), but {found}: it was deleted, renamed or "
+                "edited in MLflow meanwhile; nothing was changed: decide anew"
+            )
+            raise VersionReplacedError(msg)
+    return there
 
 
 def was_interrupted(decision: Decision) -> bool:
@@ -225,38 +260,54 @@ def settle_now(registry: RegistryClient, name: str) -> list[Decision]:
         return settle(registry, name, ledger)
 
 
-def ending(registry: RegistryClient, still: OpenDecision, result: str, reason: str) -> dict[str, Any]:
+def ending(
+    registry: RegistryClient, still: OpenDecision, result: str, reason: str, facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the outcome of a decision that did not come to its end; the alias tells whether the champion was moved."""
-    now, moving = registry.champion_number(still.decision.model_name), still.moving
-    if moving is not None and moving["to"] == now:
+    now, moving = registry.champion_identity(still.decision.model_name), still.moving
+    if moving is not None and _has_moved(registry, still, now):
         done = _DONE.get(still.decision.kind, "moved")
-        told = {"from": moving["from"], "to": now, "moved": moving["time"], "interrupted": True}
+        told = {"from": moving["from"], "to": moving["to"], "moved": moving["time"], "interrupted": True}
         reason = "Interrupted after the champion was moved, and completed later."
         rests_on = moving.get("facts", {})
         if rests_on.get("rests_on") == "override":
             reason = f"{AGAINST} ({rests_on.get('verdict')}). {reason}"
-        return {**rests_on, "result": done, "reason": reason, **told}
-    return {"result": result, "reason": reason, "from": now, "to": now}
+        return {**with_bundles({**(facts or {}), **rests_on}, now), "result": done, "reason": reason, **told}
+    return {**with_bundles(facts or {}, now), "result": result, "reason": reason, **_champions(now, now)}
+
+
+def _has_moved(registry: RegistryClient, still: OpenDecision, now: Identity | None) -> bool:
+    """Tell whether the champion is the one that an interrupted decision was about to make."""
+    moving = still.moving or {}
+    if now is None or moving["to"] is None:
+        return now is None and moving["to"] is None
+    meant = Identity.told(moving["to"], moving.get("facts", {}).get("bundles", {}))
+    if meant.bundle is None:  # announced by an earlier release
+        known = read_ledger(registry, still.decision.model_name).meant()[still.decision.id]
+        meant = known.by_number.get(meant.number, meant)
+    return meant.may_be(now)
 
 
 def mirror_champion(registry: RegistryClient, name: str) -> None:
     """Let MLflow's stages say what the alias says: the champion is in Production, and nobody else."""
     versions = registry.versions(name)
-    champion = in_production(versions)
-    if champion is None:
-        return
-    retired = "Archived" if registry.params.model_registry.auto_archive else "Staging"
-    for version in sorted((v for v in versions if v.mirror_lags), key=lambda v: v.version != champion.version):
-        registry.set_stage(name, version.version, "Production" if version.version == champion.version else retired)
+    lagging = [version for version in versions if version.mirror_lags]
+    for version in sorted(lagging, key=lambda v: v.stage != "Production"):
+        registry.set_stage(name, version.version, "Production" if version.stage == "Production" else retired(registry))
 
 
-def check_by_hand(registry: RegistryClient) -> None:
+def retired(registry: RegistryClient) -> str:
+    """Return the stage of a version that was champion."""
+    return "Archived" if registry.params.model_registry.auto_archive else "Staging"
+
+
+def check_by_hand(registry: RegistryClient, symbol: str) -> None:
     """Raise :class:`PromotionRefusedError` where Production asks for an approval: a stage set by hand has none."""
     if registry.params.promotion.approval.Production.required:
         msg = (
             "promotion.approval.Production.required is true in params.yaml: Production is reached by a promotion with "
-            "approved_by and reason "
-            "(fx run promote -p apply true -p approved_by NAME -p reason TEXT), not by hand; nothing was changed"
+            f"approved_by and reason (fx run promote -p symbol {symbol} -p apply true -p approved_by NAME -p reason TEXT), not "
+            "by hand; nothing was changed"
         )
         raise PromotionRefusedError(msg)
 

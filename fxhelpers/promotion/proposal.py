@@ -47,6 +47,9 @@ class Proposal:
     tried : tuple of str
         The gates, by id, that are not those of the written policy; then the
         verdict is nobody's to act on.
+    attempt_frame : str
+        Digest of the evaluation frame that this attempt is counted by: its
+        own, or that of an earlier comparison which it repeats.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Proposal:
     decision: Decision | None = None
     override: bool = False
     tried: tuple[str, ...] = ()
+    attempt_frame: str = ""
 
     def to_frame(self) -> pd.DataFrame:
         """Return the measures of all forecasts, or one line that says why there are none."""

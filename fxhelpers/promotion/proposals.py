@@ -1,6 +1,8 @@
 """Promotions: propose, judge, and let the champion be moved only where the policy says so."""
 
+import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,15 +11,17 @@ from typing import Any
 from fxhelpers import policy
 from fxhelpers.comparison import SEED, compare
 from fxhelpers.errors import ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
-from fxhelpers.ledger import AGAINST, Decision, Entry, named
+from fxhelpers.ledger import AGAINST, Decision, Entry, Identity, named
 from fxhelpers.params import PromotionParams, nearest, try_gates
 from fxhelpers.policy import Family, Verdict
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
-from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded
+from fxhelpers.promotion.attempts import counts_as
+from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded, with_bundles
 from fxhelpers.promotion.evidence import keep_evidence
+from fxhelpers.promotion.identity import check_registered
 from fxhelpers.promotion.proposal import Proposal
-from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
+from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.storage import registered_symbols
 from fxhelpers.scoring import Selection, evaluation_frame
@@ -62,13 +66,22 @@ def propose(
         return replace(_judged(registry, name, symbol, chosen, compared=compared, family=family), override=override)
     if chosen.version is None and not chosen.challengers:
         chosen = replace(chosen, version=_challenger(registry, name, symbol, registry.champion(name)).version)
-    refuse_unrecorded(f"fx run promote -p symbol {symbol} -p version {chosen.version or 0} -p apply true")
-    about_it = {"version": chosen.version, "symbol": symbol, **chosen.told(), **({"override": True} if override else {})}
+    told = {**chosen.told(), **({"override": True} if override else {})}
+    words = {"symbol": symbol, "version": chosen.version, **told, "reason": reason, "approved_by": approved_by, "apply": True}
+    refuse_unrecorded(shlex.join(["fx", "run", "promote", *_typed(words)]))
+    about_it = {"version": chosen.version, "symbol": symbol, **told}
     decision = begin(registry, name, "promotion", reason=reason, approved_by=approved_by, **about_it)
     with failing(registry, decision):
         _check_champion(registry, name, chosen)
         judged = _judged(registry, name, symbol, chosen, compared=compared, family=family, decision=decision)
     return replace(judged, decision=decision, override=override)
+
+
+def _typed(parameters: Mapping[str, Any]) -> list[str]:
+    """Return parameters as they are typed after ``fx run NOTEBOOK``."""
+    given = {name: value for name, value in parameters.items() if value}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    return [word for name, text in texts.items() for word in ("-p", name, text)]
 
 
 def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
@@ -86,10 +99,11 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
     if against:
         facts.update(rests_on="override", reason=f"{AGAINST} ({proposal.verdict.outcome}): {proposal.verdict.reason}")
     if decision is None:
-        now = registry.champion_number(proposal.name)
+        champion = registry.champion(proposal.name)
+        now = champion.version if champion else None
         return shown(proposal.name, "promotion", {**facts, "from": now, "to": now})
     with failing(registry, decision, facts):
-        missing = approval_missing(registry, decision, version)
+        missing = approval_missing(registry, decision, proposal.challenger.identity)
         move = None
         if before == version:
             facts["result"] = "unchanged"
@@ -99,7 +113,7 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
             facts.update(result="refused", reason=f"Refused: {missing} {proposal.verdict.reason}")
         else:
             facts["result"] = "promoted"
-            move = Move(to=version, compared_with=before)
+            move = Move(to=_identity(proposal, proposal.challenger), compared_with=_identity(proposal, proposal.champion))
         if proposal.comparison:
             facts["evidence"] = keep_evidence(registry, decision, proposal.comparison.frame, proposal.to_json())
         return act(registry, decision, facts=facts, move=move)
@@ -125,6 +139,9 @@ def _judged(
     if is_champion and chosen.champion is not None:
         msg = f"champion: {named(chosen.champion)} would be compared with itself; name another version, or leave champion out"
         raise ParamsError(msg)
+    ledger = read_ledger(registry, name)
+    for version in {challenger.version, *given}:
+        check_registered(ledger, challenger if version == challenger.version else registry.version(name, version))
     if not compared:
         already = f"Version {challenger.version} is the champion already. " if is_champion else ""
         headline = f"{already}Not compared: model_registry.compare_metrics is false in params.yaml"
@@ -139,13 +156,14 @@ def _judged(
         selection=chosen,
         judged=challenger.version if chosen.version is not None or not given else None,
     )
-    attempt = read_ledger(registry, name).attempt(frame.digest, policy.policy_digest(rules), before=decision)
+    counted = counts_as(registry, ledger, frame, policy.policy_digest(rules), decision)
+    attempt = ledger.attempt(counted, policy.policy_digest(rules), before=decision)
     comparison = compare(frame, policy.questions(rules, attempt, family), cost=rules.evaluation.cost)
     verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date(), family=family)
     verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
     _check_family(name, symbol, verdict, family)
     judged = challenger if frame.challenger == challenger.version else registry.version(name, frame.challenger)
-    return Proposal(challenger=judged, comparison=comparison, verdict=verdict, **told)
+    return Proposal(challenger=judged, comparison=comparison, verdict=verdict, attempt_frame=counted, **told)
 
 
 def _check_family(name: str, symbol: str, verdict: Verdict, family: Family | None) -> None:
@@ -185,9 +203,10 @@ def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> N
 def _challenger(registry: RegistryClient, name: str, symbol: str, champion: ModelVersion | None) -> ModelVersion:
     """Return the version registered last that waits; where none waits, the champion."""
     waiting = registry.challenger(name) or champion
-    challenger = waiting or next((v for v in registry.versions(name) if v.stage != "Archived"), None)
+    versions = [] if waiting else registry.versions(name)
+    challenger = waiting or next((v for v in versions if v.stage != "Archived"), None)
     if challenger is None:
-        meant = nearest(symbol, registered_symbols(registry), most=3)
+        meant = " (all are archived)" if versions else nearest(symbol, registered_symbols(registry), most=3)
         msg = f"{name} has no version to compare at {registry.uri}{meant}; register one: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)
     return challenger
@@ -202,11 +221,13 @@ def _facts(proposal: Proposal) -> dict[str, Any]:
         "verdict": proposal.verdict.outcome,
         "reason": proposal.verdict.reason,
         "rests_on": "compared" if comparison else "not compared",
-        "bundles": {str(v.version): v.tags.get(BUNDLE_DIGEST) for v in versions},
     }
+    facts = with_bundles(facts, *(_identity(proposal, version) for version in versions))
     if comparison:
         facts["window"] = {"first_day": comparison.first_day, "last_day": comparison.last_day, "days": len(comparison.frame.days)}
         facts["frame_sha256"] = comparison.frame.digest
+        if proposal.attempt_frame not in {"", comparison.frame.digest}:
+            facts["attempt_frame"] = proposal.attempt_frame
         facts["challengers"] = [comparison.frame.challenger, *comparison.frame.others]
         facts["gates"] = [gate.to_json() for gate in proposal.verdict.gates]
         facts["attempt"], facts["seed"] = proposal.verdict.attempt, SEED
@@ -215,6 +236,13 @@ def _facts(proposal: Proposal) -> dict[str, Any]:
             facts["family"] = {**proposal.verdict.family.told(), **proposal.verdict.p_values()}
         facts["policy_sha256"] = policy.policy_digest(proposal.policy)
     return facts
+
+
+def _identity(proposal: Proposal, version: ModelVersion | None) -> Identity | None:
+    """Return which version was compared: the one that was loaded, whatever its number stands for by now."""
+    if version is None or proposal.comparison is None:
+        return version.identity if version else None
+    return Identity(version.version, proposal.comparison.frame.bundles.get(version.version, version.identity.bundle))
 
 
 def shown(name: str, kind: str, facts: dict[str, Any]) -> Decision:

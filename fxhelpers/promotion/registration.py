@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fxhelpers.bundles import Bundle
 from fxhelpers.ledger import Decision
 from fxhelpers.params import STAGES
-from fxhelpers.promotion.deciding import Move, act, act_under, begin, check_by_hand, failing, note_on_version
+from fxhelpers.promotion.deciding import Move, act, act_under, begin, check_by_hand, failing, note_on_version, with_bundles
+from fxhelpers.promotion.identity import check_registered
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version, store_bundle
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger, writing
 from fxhelpers.results import Keyed
@@ -74,7 +75,7 @@ def register(
     decision = begin(registry, name, "registration", symbol=bundle.symbol, bundle=bundle.digest)
     with failing(registry, decision):
         if (stage or registry.params.model_registry.default_stage) == "Production":
-            check_by_hand(registry)
+            check_by_hand(registry, bundle.symbol)
         stored = store_bundle(registry, bundle, name, description=description, tags=tags)
         with writing(registry, name) as ledger:
             found = (stored, False) if isinstance(stored, ModelVersion) else create_version(registry, stored, name, ledger.lock)
@@ -103,16 +104,18 @@ def register(
 def transition(registry: RegistryClient, name: str, version: int, stage: str) -> ModelVersion:
     """Set the stage of a version by hand; Production goes the one path, and taking the champion out of it leaves none."""
     found = registry.version(name, version)
+    if stage == "Production":
+        check_registered(read_ledger(registry, name), found)
     decision = begin(registry, name, "stage change", version=version, symbol=found.tags.get("symbol"), stage=stage)
     with failing(registry, decision):
         facts = {"result": "moved", "stage": stage, "rests_on": "manual", "reason": f"To {stage}, by hand."}
         if stage == "Production":
-            check_by_hand(registry)
-            act(registry, decision, facts=facts, move=Move(to=version, by_hand=True))
+            check_by_hand(registry, decision.symbol)
+            act(registry, decision, facts=facts, move=Move(to=found.identity, by_hand=True))
         else:
-            leaves = registry.champion_number(name) == version
-            move = Move(to=None, compared_with=version) if leaves else None
-            act(registry, decision, facts=facts, move=move, stages={version: stage})
+            leaves = registry.champion_identity(name) == found.identity
+            move = Move(to=None, compared_with=found.identity) if leaves else None
+            act(registry, decision, facts=with_bundles(facts, found.identity), move=move, stages={found.identity: stage})
     return registry.version(name, version)
 
 
@@ -121,8 +124,12 @@ def _enter(
 ) -> Decision:
     """Bring a registered version to its stage; one that was never brought to any becomes the challenger."""
     number = version.version
-    # new is also one whose registration was killed before it came this far
-    new = created or number not in read_ledger(registry, version.name).registrations
+    new = created
+    if not created:
+        known = read_ledger(registry, version.name)
+        check_registered(known, version)
+        # new is also one whose registration was killed before it came this far
+        new = version.identity not in [d.identity(number) for d in known.registrations.get(number, [])]
     if stage is not None and stage not in STAGES:
         logger.warning("Invalid stage '%s'. Using None. Valid stages: %s", stage, ", ".join(STAGES))
         stage = "None" if new else version.stage
@@ -144,7 +151,7 @@ def _enter(
     if wanted == "Production":
         if version.stage != "Production":
             facts.update(rests_on="manual", reason="To Production with its registration, by hand.")
-        return act_under(ledger, registry, decision, facts=facts, move=Move(to=number, by_hand=True))
+        return act_under(ledger, registry, decision, facts=facts, move=Move(to=version.identity, by_hand=True))
     challenger = number if new and wanted in {"None", "Staging"} else None
-    stages = {number: wanted} if wanted != version.mirror else {}
+    stages = {version.identity: wanted} if wanted != version.mirror else {}
     return act_under(ledger, registry, decision, facts=facts, stages=stages, challenger=challenger)

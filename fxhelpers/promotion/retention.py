@@ -1,12 +1,12 @@
 """Retention: Staging versions that are past their time are archived; their files go only where that is asked for."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import pandas as pd
 
-from fxhelpers.ledger import Decision, Ledger
+from fxhelpers.ledger import Decision, Identity, Ledger
 from fxhelpers.promotion.deciding import act, begin, failing, refuse_unrecorded, settle_now
 from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -31,10 +31,13 @@ class Retention:
         archive and prune, or keep) and ``why``.
     decision : Decision or None
         None where nothing was to be done, or ``apply`` was false.
+    identities : tuple of Identity
+        Which versions the numbers stood for.
     """
 
     versions: pd.DataFrame
     decision: Decision | None
+    identities: tuple[Identity, ...] = ()
 
     def _repr_html_(self) -> str:
         if self.decision:
@@ -57,10 +60,11 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
     if apply:
         flag = " -p prune true" if prune else ""
         refuse_unrecorded(f"fx run retain -p symbol {symbol} -p apply true{flag}")
-    ledger, versions = read_ledger(registry, name), registry.versions(name)
-    if not (ledger.decisions or versions):
+    ledger, there = read_ledger(registry, name), registry.versions(name)
+    if not there and not ledger.decisions:
         raise unknown_model(registry, name)
-    found = Retention(versions=_plan(registry, ledger, versions, prune=prune), decision=None)
+    identities = tuple(version.identity for version in there)
+    found = Retention(versions=_plan(registry, ledger, there, prune=prune), decision=None, identities=identities)
     archive, gone = found.due("archive"), found.due("prune")
     if not apply:
         return found
@@ -70,9 +74,9 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
     days = registry.params.model_registry.retention_days
     decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)
     with failing(registry, decision):
-        versions = [registry.version(name, number) for number in gone]
         with ModelLock(registry, name):  # after this nobody makes one of them champion
-            versions = [v for v in versions if registry.version(name, v.version).stage != "Production"]
+            now = [registry.version(name, number) for number in gone]
+            versions = [v for v in now if v.stage != "Production" and v.identity in identities]
             for version in versions:
                 registry.annotate(name, version.version, tags={PRUNED: decision.id})
         for version in versions:
@@ -82,8 +86,8 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
         pruned = [version.version for version in versions]
         told = {"archived": archive, "pruned": pruned, "bytes": found.bytes_pruned}
         facts = {"result": "archived", "reason": " ".join(why), **told}
-        stages = dict.fromkeys(archive, "Archived")
-        return Retention(versions=found.versions, decision=act(registry, decision, facts=facts, stages=stages))
+        stages = {version: "Archived" for version in found.identities if version.number in archive}
+        return replace(found, decision=act(registry, decision, facts=facts, stages=stages))
 
 
 def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion], *, prune: bool) -> pd.DataFrame:
@@ -94,7 +98,7 @@ def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]
         due = version.archive_due(days)
         late = past = due is not None and due <= now
         size = stored_bytes(registry, version) if past or version.stage == "Archived" else 0
-        why = named.get(version.version, "")
+        why = named.get(version.identity) or named.get(Identity(version.version), "")  # which may be this one
         if MODEL_DIGEST not in version.tags or shared[version.run_id] > 1:
             why = why or "its files are not ours alone"
         gone = prune and not why and size > 0 and (past or version.stage == "Archived")
@@ -110,13 +114,12 @@ def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]
     return pd.DataFrame(rows, columns=["version", "stage", "registered", "due", "bytes", "what", "why"])
 
 
-def _named(ledger: Ledger) -> dict[int, str]:
+def _named(ledger: Ledger) -> dict[Identity, str]:
     """Return the versions whose files are evidence, and why."""
-    named: dict[int, str] = {}
-    for decision in ledger.decisions:
-        if decision.kind not in _KINDS_THAT_KEEP:
-            continue
-        numbers = {decision.version, decision.from_version, decision.to_version, *map(int, decision.bundles)}
-        numbers |= set(decision.challengers)
-        named |= {number: f"named by {decision.id}" for number in numbers if number is not None}
+    named: dict[Identity, str] = {}
+    meant = ledger.meant()
+    for decision in (decision for decision in ledger.decisions if decision.kind in _KINDS_THAT_KEEP):
+        about = meant[decision.id]
+        versions = (*about.by_number.values(), about.before, about.after)
+        named |= {version: f"named by {decision.id}" for version in versions if version}
     return named | dict.fromkeys(ledger.champions, "was in Production")

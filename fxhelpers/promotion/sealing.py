@@ -45,7 +45,8 @@ def seal_record(
         sealed = _seal(registry, name, run_id, facts, why=error or "The run ended without an outcome.")
         if sealed and sealed.version is not None:
             tags = {RECORD_TAG: str(facts["record"]), RECORD_DIGEST_TAG: str(facts["sha256"])}
-            registry.annotate(name, sealed.version, tags=tags)
+            if registry.version(name, sealed.version).identity.may_be(sealed.identity(sealed.version)):
+                registry.annotate(name, sealed.version, tags=tags)
         if sealed:
             add_decision(record.parent.parent, sealed)
 

@@ -12,7 +12,6 @@ from fxhelpers.registry.client import RegistryClient
 from fxhelpers.registry.connection import Connection
 from fxhelpers.registry.creating import check_tags, create_version, store_bundle
 from fxhelpers.registry.models import (
-    BUNDLE_DIGEST,
     MODEL_DIGEST,
     PRUNED,
     RegisteredModel,
@@ -20,7 +19,7 @@ from fxhelpers.registry.models import (
     misdirected,
     stored_digest,
 )
-from fxhelpers.registry.version import ModelVersion, in_production
+from fxhelpers.registry.version import BUNDLE_DIGEST, ModelVersion, in_production
 
 __all__ = [
     "BUNDLE_DIGEST",

@@ -18,6 +18,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from sqlalchemy.exc import SQLAlchemyError
 
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
+from fxhelpers.ledger import Identity
 from fxhelpers.params import Params
 from fxhelpers.registry.calls import Calls, StrangeAnswerError, all_pages, lent_environment, tells_secret, translated
 from fxhelpers.registry.connection import Connection, connect
@@ -139,6 +140,17 @@ class RegistryClient:
         """Return the number of the version in Production, in one call; None where there is none."""
         champion = self.champion(name)
         return champion.version if champion else None
+
+    def champion_identity(self, name: str) -> Identity | None:
+        """Return which version is in Production, in one call; None where there is none."""
+        champion = self.champion(name)
+        return champion.identity if champion else None
+
+    def elsewhere(self, name: str, run_id: str) -> str | None:
+        """Return the registered model that has a run's version, if that is another one than it once was: it was renamed."""
+        with self.session("look for the versions of", name) as client:
+            found = client.search_model_versions(f"run_id = {quoted(run_id)}")
+        return next((str(v.name) for v in found if v.name != name), None)
 
     def challenger(self, name: str) -> ModelVersion | None:
         """Return the version that wants to be champion, in one call; None where there is none."""

@@ -26,9 +26,9 @@ from fxhelpers.files import folder_digest
 from fxhelpers.registry.calls import StrangeAnswerError, is_passing
 from fxhelpers.registry.client import RegistryClient, log_values, new_run, quoted, suppress_existing
 from fxhelpers.registry.lock import ModelLock
-from fxhelpers.registry.models import BUNDLE_DIGEST, MODEL_DIGEST, PIPELINE
+from fxhelpers.registry.models import MODEL_DIGEST, PIPELINE
 from fxhelpers.registry.probe import write_probe
-from fxhelpers.registry.version import ModelVersion, as_version
+from fxhelpers.registry.version import BUNDLE_DIGEST, ModelVersion, as_version
 
 logger = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ EXPERIMENT = "fx-ledger"
 _MODEL, _DECISION, _MOVING = "fx.model", "fx.decision", "fx.moving"
 _KEPT = (
     "version",
+    "nobody",
     "verdict",
     "rests_on",
     "bundles",
@@ -38,6 +39,7 @@ _KEPT = (
     "challengers",
     "attempt",
     "skill",
+    "attempt_frame",
 )
 """Facts of an outcome that are known before the champion is moved, and told of a decision that was killed right then."""
 
@@ -171,6 +173,12 @@ def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
 def read_ledger(registry: RegistryClient, name: str) -> Ledger:
     """Return the ledger of a registered model; an empty one where nothing was decided."""
     return _ledger(name, _search(registry, name))
+
+
+def ledger_of(registry: RegistryClient, decision: str) -> str | None:
+    """Return the registered model that a decision is about; None where there is no such decision."""
+    found = _search(registry, None, f"tags.`{_DECISION}` = {quoted(decision)}")
+    return next((run.data.tags[_MODEL] for run in found if _MODEL in run.data.tags), None)
 
 
 def read_ledgers(registry: RegistryClient) -> dict[str, Ledger]:

@@ -18,7 +18,6 @@ from fxhelpers.registry.client import RegistryClient
 from fxhelpers.registry.probe import Probe, read_probe
 from fxhelpers.registry.version import ModelVersion
 
-BUNDLE_DIGEST = "fx.bundle_sha256"
 MODEL_DIGEST = "fx.model_sha256"
 
 PRUNED = "fx.pruned"

@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from fxhelpers.errors import VersionNotFoundError
+from fxhelpers.ledger import Identity
 from fxhelpers.params import MODEL_PREFIX, is_symbol, nearest
 from fxhelpers.registry.calls import all_pages
 from fxhelpers.registry.client import ALIAS_TAG, ANY_MODEL, CHAMPION, IS_PROMPT, RegistryClient
 from fxhelpers.registry.creating import FILES
 from fxhelpers.registry.models import PIPELINE
-from fxhelpers.registry.version import ModelVersion
+from fxhelpers.registry.version import BUNDLE_DIGEST, ModelVersion
 
 logger = logging.getLogger(__name__)
+
+_MOST_NAMED = 10
 
 
 def stored_bytes(registry: RegistryClient, version: ModelVersion) -> int:
@@ -30,7 +33,7 @@ def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
                 files.delete_artifacts(entry.path)
 
 
-def registered_models(registry: RegistryClient) -> dict[str, int | None]:
+def registered_models(registry: RegistryClient) -> dict[str, Identity | None]:
     """Return the version in Production of every registered model, None where there is none; locks are among the models."""
     with registry.session("list the registered models") as client:
         whole = all_pages(lambda token: client.search_registered_models(ANY_MODEL, max_results=1000, page_token=token))
@@ -39,7 +42,16 @@ def registered_models(registry: RegistryClient) -> dict[str, int | None]:
     tagged = {str(model.name): model.tags.get(f"{ALIAS_TAG}{CHAMPION}") for model in found}
     if any(tagged.values()) and not registry.connection.aliases:
         champions = tagged
-    return {name: int(version) if version else None for name, version in champions.items()}
+    # MLflow tells the newest version of each stage with it, and the champion's stage is Production
+    told = {(v.name, str(v.version)): v for model in found for v in model.latest_versions or ()}
+    identities: dict[str, Identity | None] = {}
+    for name, number in champions.items():
+        there = told.get((name, str(number))) if number else None
+        if there is not None:
+            identities[name] = Identity(int(there.version), there.tags.get(BUNDLE_DIGEST, ""))
+        else:
+            identities[name] = registry.champion_identity(name) if number else None
+    return identities
 
 
 def registered_symbols(registry: RegistryClient) -> list[str]:
@@ -50,9 +62,12 @@ def registered_symbols(registry: RegistryClient) -> list[str]:
 
 def unknown_model(registry: RegistryClient, name: str) -> VersionNotFoundError:
     """Return the error that there is no version and no decision of a model; it names the symbols that may have been meant."""
-    symbol = name.removeprefix(MODEL_PREFIX)
-    meant = nearest(symbol, registered_symbols(registry), most=3)
-    msg = f"{name}: no version and no decision of it at {registry.uri}{meant}; register one: fx run register -p symbol {symbol}"
+    symbol, symbols = name.removeprefix(MODEL_PREFIX), registered_symbols(registry)
+    known = f"{', '.join(symbols[:_MOST_NAMED])}{', …' if len(symbols) > _MOST_NAMED else ''}" or "none yet"
+    msg = (
+        f"unknown symbol {symbol}{nearest(symbol, symbols, most=3)}: no version and no decision of {name} at {registry.uri} "
+        f"(known: {known}); register one: fx run register -p symbol {symbol}"
+    )
     return VersionNotFoundError(msg)
 
 

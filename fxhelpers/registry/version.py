@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
 
+from fxhelpers.ledger import Identity
 from fxhelpers.results import Keyed
+
+BUNDLE_DIGEST = "fx.bundle_sha256"
 
 STAGE_TAG = "fx.stage"
 """Tag of a version that is its stage, where a server knows none."""
@@ -53,6 +56,11 @@ class ModelVersion(Keyed):
     last_updated_timestamp: int
     description: str
     tags: dict[str, str] = field(repr=False)
+
+    @property
+    def identity(self) -> Identity:
+        """Which version it is, whatever MLflow gives its number to later: number and bundle."""
+        return Identity(self.version, self.tags.get(BUNDLE_DIGEST, ""))
 
     @property
     def created(self) -> datetime:

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from fxhelpers.files import write_atomic
-from fxhelpers.ledger import Decision, Ledger, Reign
+from fxhelpers.ledger import Decision, Identity, Ledger, Reign, same
 from fxhelpers.processes import utc_now
 from fxhelpers.records import UNREADABLE, is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
 from fxhelpers.reports.pages import page_template
@@ -72,8 +72,10 @@ def add_decision(folder: Path, decision: Decision) -> None:
         if decision.outcome is None or told.get("decided", "") > decision.time:
             return  # a later one is known already
         told |= {"symbol": decision.symbol, "decided": decision.time, "asof": utc_now()}
-        if not decision.moved_at and told.get("champion") != decision.to_version:
-            told |= {"champion": decision.to_version, "since": None, "record": None}
+        to, bundle = decision.to_version, decision.bundles.get(str(decision.to_version))
+        if not decision.moved_at and (told.get("champion"), told.get("bundle") or bundle) != (to, bundle):
+            told |= {"champion": to, "since": None, "record": None}
+        told["bundle"] = bundle
         if decision.moved_at:
             reigns = [[*reign[:2], reign[2] or decision.moved_at, *reign[3:]] for reign in told.get("reigns", [])]
             reigns.append([decision.to_version, decision.moved_at, None, _marked(decision)])
@@ -112,14 +114,14 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_
     _change(folder, note)
 
 
-def standing(ledger: Ledger, champion: int | None) -> dict[str, Any]:
+def standing(ledger: Ledger, champion: Identity | None) -> dict[str, Any]:
     """Return what the gallery tells of a model: who is in Production, and who was.
 
     Parameters
     ----------
     ledger : Ledger
         Of the registered model.
-    champion : int or None
+    champion : Identity or None
         Version that is in Production, as the registry has it.
 
     Returns
@@ -128,11 +130,12 @@ def standing(ledger: Ledger, champion: int | None) -> dict[str, Any]:
         For :func:`note_models`.
     """
     reigns, records = ledger.reigns(), {decision.id: decision.record for decision in ledger.decisions}
-    last = reigns[-1] if reigns and reigns[-1].version == champion else None
+    last = reigns[-1] if reigns and same(reigns[-1].identity(), champion) else None
     return {
         "model": ledger.name,
         "symbol": ledger.symbol,
-        "champion": champion,
+        "champion": champion.number if champion else None,
+        "bundle": champion.bundle if champion else None,
         "since": last.since if last else None,
         "record": records.get(str(last.decision)) if last else None,
         "reigns": [[r.version, r.since, r.until, _marked(r)] for r in reigns[-_MOST_REIGNS:]],

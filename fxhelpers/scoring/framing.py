@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from fxhelpers.comparison import MEAN, TARGET, ZERO, EvaluationFrame, column, population_stability
+from fxhelpers.comparison import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column, population_stability
 from fxhelpers.errors import NotComparableError, ParamsError
 from fxhelpers.features import HORIZON_DAYS
 from fxhelpers.params import check_version
@@ -14,7 +14,6 @@ from fxhelpers.scoring.footprint import footprint
 from fxhelpers.scoring.inputs import Inputs, Scored, day_of
 
 MOST_CHALLENGERS = 50
-_SAME_TARGET = 1e-6  # returns: rounding in a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +108,7 @@ def evaluation_frame(
         others=others,
         days=days,
         facts={version: one.facts() for version, one in scored.items()},
+        bundles={version: str(one.model.version.identity.bundle) for version, one in scored.items()},
         replayed=replayed,
         drift=_drift(best, days.index),
         footprint=footprint(
@@ -153,11 +153,11 @@ def _target(symbol: str, scored: Mapping[int, Scored], days: pd.Index) -> pd.Ser
     target = one.days["target"].reindex(days)
     for other, its in others:
         off = (its.days["target"].reindex(days) - target).abs()
-        if (off > _SAME_TARGET).any():
+        if (off > ROUNDING).any():
             day = pd.Timestamp(str(off.idxmax()))
             msg = (
                 f"{symbol}: version {version} and version {other} are to forecast different returns: on {day:%Y-%m-%d} they "
-                f"differ by {off.max():.4%}, and on {int((off > _SAME_TARGET).sum())} of {len(off)} days in all; prices and "
+                f"differ by {off.max():.4%}, and on {int((off > ROUNDING).sum())} of {len(off)} days in all; prices and "
                 "features file have to be of the same share, adjusted in the same way"
             )
             raise NotComparableError(msg)

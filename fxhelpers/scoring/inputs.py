@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.bundles import TRAINED_SHARE, latest_features, read_features, trained_until
+from fxhelpers.comparison import ROUNDING
 from fxhelpers.errors import NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.evaluation import forecast_days
 from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, TARGET, build_features, next_day_return
@@ -21,9 +22,6 @@ RECORDED = "recorded by its training"
 
 _TESTED_SHARE = 0.25
 """ForesightX tests on the last part of its features file."""
-
-_SAME = 1e-6
-"""Returns: what rounding in restated prices may change in a forecast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,8 +70,8 @@ class Scored:
         now = self.days["forecast"].reindex(stored.index)
         known = now.notna()
         off = (now - stored)[known].abs()
-        if not (off <= _SAME).all():
-            day, count = pd.Timestamp(str(off.idxmax())), int((~(off <= _SAME)).sum())
+        if not (off <= ROUNDING).all():
+            day, count = pd.Timestamp(str(off.idxmax())), int((~(off <= ROUNDING)).sum())
             msg = (
                 f"{self.model.who} gives other forecasts of the same days than when it was registered: {count} of {len(off)} "
                 f"differ, most that of {day:%Y-%m-%d}: {stored.loc[day]:+.4%} then, {now.loc[day]:+.4%} now. Its bytes and its "

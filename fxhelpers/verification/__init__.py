@@ -62,7 +62,7 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
         champion = in_production(versions)
         problems = [f"{finding.what}. What to do: {finding.do}" for finding in found if finding.level == "problem"]
         looked = {"time": utc_now(), "deep": deep, "problems": problems}
-        standings.append({**standing(ledger, champion.version if champion else None), "verified": looked})
+        standings.append({**standing(ledger, champion.identity if champion else None), "verified": looked})
     note_models(registry.params.paths.records, standings, all_there_are=name is None)
     findings.sort(key=lambda finding: finding.level == "note")
     return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings), uri=registry.uri)
@@ -101,4 +101,4 @@ def _decided_in(folder: Path) -> set[str]:
 
 def _look(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:
     ledger, versions = read_ledger(registry, name), registry.versions(name)
-    return ledger, versions, list(quick_findings(ledger, versions, registry.params.paths.records, registry.uri))
+    return ledger, versions, list(quick_findings(registry, ledger, versions))

@@ -14,6 +14,7 @@ from fxhelpers.promotion.evidence import COMPARISON, EVIDENCE, FRAME, frame_in
 from fxhelpers.records import read_summary
 from fxhelpers.registry import MODEL_DIGEST, ModelVersion, RegistryClient, misdirected, stored_digest
 from fxhelpers.registry.ledgers import fetch
+from fxhelpers.verification.quick import registration_of
 from fxhelpers.verification.report import Finding
 
 _SAME = 1e-9  # what another processor's arithmetic may change in a measure
@@ -25,19 +26,19 @@ def deep_findings(registry: RegistryClient, ledger: Ledger, versions: list[Model
     for decision in ledger.decisions:
         for what, do in (*_evidence(registry, decision), *_record(registry, decision, outcomes)):
             yield Finding(model=ledger.name, level="problem", what=what, do=do, decision=decision.id)
-    pruned = {number: d for d in ledger.decisions for number in d.intent.facts.get("prune", [])}
-    registrations = ledger.registrations
+    meant, registrations = ledger.meant(), ledger.registrations
+    pruned = {meant[d.id].by_number.get(n): d for d in ledger.decisions for n in d.intent.facts.get("prune", [])}
     for version in (version for version in versions if MODEL_DIGEST in version.tags):
         stored, who = stored_digest(registry, version), f"the files of version {version.version}"
-        registered = registrations.get(version.version)
+        registered = registration_of(registrations.get(version.version, []), version)
         digest = registered.outcome.facts.get("model_sha256") if registered and registered.outcome else version.tags[MODEL_DIGEST]
         taken = misdirected(registry, version) if stored else None
-        if stored is None and version.version in pruned and version.stage != "Production":
-            decision = pruned[version.version]
+        if stored is None and version.identity in pruned and version.stage != "Production":
+            decision = pruned[version.identity]
             what = f"{who} were deleted on purpose"
             yield Finding(model=ledger.name, level="note", what=what, do="nothing", decision=decision.id)
         elif stored is None:
-            what = f"{who} are gone" + ("" if version.version in pruned else ": nobody decided to delete them")
+            what = f"{who} are gone" + ("" if version.identity in pruned else ": nobody decided to delete them")
             yield Finding(model=ledger.name, level="problem", what=what, do=_ANOTHER)
         elif stored != digest:
             yield Finding(model=ledger.name, level="problem", what=f"{who} are not those that were registered", do=_ANOTHER)

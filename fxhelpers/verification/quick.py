@@ -6,28 +6,59 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.files import sha256
-from fxhelpers.ledger import AGAINST, Ledger, named
+from fxhelpers.ledger import AGAINST, Decision, Identity, Ledger, back_to, labels, same
+from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.promotion.deciding import DECISION_TAG, was_interrupted
+from fxhelpers.promotion.identity import became, renamed
 from fxhelpers.records import folder_id, origin_of, report_path
-from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, in_production
+from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, in_production
+from fxhelpers.registry.ledgers import ledger_of
 from fxhelpers.verification.report import Finding
 
 _REPAIR = "fx verify --repair"
 _WHO = "find out who can write there"
 
 
-def quick_findings(ledger: Ledger, versions: list[ModelVersion], records: Path, uri: str) -> Iterator[Finding]:
+def quick_findings(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
     """Yield what does not fit."""
+    records, fates = registry.params.paths.records, _Fates(registry, ledger, versions)
     for fault in ledger.faults:
         yield _problem(ledger, fault.what, fault.do, fault.decision)
     yield from _unfinished(ledger)
-    yield from _champion(ledger, versions)
-    yield from _gaps(ledger)
+    yield from _champion(ledger, versions, fates)
+    yield from _gaps(ledger, fates)
     yield from _stages(ledger, versions)
-    yield from _registrations(ledger, versions)
+    yield from _registrations(ledger, versions, fates)
     yield from _overrides(ledger)
     yield from _sealed_records(ledger, records)
-    yield from _orphans(ledger, records, uri)
+    yield from _orphans(ledger, records, registry.uri)
+
+
+class _Fates:
+    """What became of versions that the ledger means and the registry does not have."""
+
+    def __init__(self, registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> None:
+        self._registry, self._ledger, self._versions = registry, ledger, versions
+        self._renamed: dict[Identity, str | None] = {}
+        self._origins: dict[str, str | None] = {}
+
+    def is_there(self, meant: Identity) -> bool:
+        return any(meant.may_be(version.identity) for version in self._versions)
+
+    def renamed(self, meant: Identity) -> str | None:
+        """Return the registered model that has it by now; of the versions of one model one is asked about."""
+        if not self._renamed:
+            self._renamed[meant] = renamed(self._registry, self._ledger, meant)
+        return self._renamed.get(meant) or next(iter(self._renamed.values()))
+
+    def came_from(self, decision: str) -> str | None:
+        """Return the registered model that a decision of another ledger is about; None where there is no such decision."""
+        if decision not in self._origins:
+            self._origins[decision] = ledger_of(self._registry, decision) if decision else None
+        return self._origins[decision]
+
+    def of(self, meant: Identity) -> str:
+        return became(self._ledger, meant, self._versions, self.renamed(meant))
 
 
 def _unfinished(ledger: Ledger) -> Iterator[Finding]:
@@ -47,42 +78,68 @@ def _unfinished(ledger: Ledger) -> Iterator[Finding]:
             yield Finding(model=ledger.name, level="note", what=what, do="wait for it", decision=decision.id)
 
 
-def _champion(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
+def _champion(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> Iterator[Finding]:
     found = in_production(versions)
-    champion, known = found.version if found else None, ledger.champion
-    if champion == known:
+    champion, known = found.identity if found else None, ledger.serving
+    if same(champion, known):
         return
+    called = labels(version for version in (champion, known) if version)
+    now, before = (called[version] if version else "no version" for version in (champion, known))
     mover = ledger.mover(champion)
+    gone = known is not None and not fates.is_there(known)
     if mover:
-        what = f"the champion is {named(champion)}, the last outcome says {named(known)}: {mover.id} was interrupted in between"
+        what = f"the champion is {now}, the last outcome says {before}: {mover.id} was interrupted in between"
         yield _problem(ledger, what, f"run it again, or {_REPAIR}", mover.id)
+    elif champion is None and known is not None and gone:
+        what = f"there is no champion, the last outcome says {known} ({known.short}): {fates.of(known)}"
+        yield _problem(ledger, what, _serve_another(ledger), None)
+    elif champion is None and known is not None and not known.bundle:
+        what = f"there is no champion, the last outcome says {known}: its alias was deleted, and no entry tells its bundle"
+        yield _problem(ledger, what, _serve_another(ledger), None)
     elif champion is None:
-        what = f"there is no champion, the last outcome says {named(known)}: its alias was deleted without a decision"
+        what = f"there is no champion, the last outcome says {before}: its alias was deleted without a decision"
         yield _problem(ledger, what, f"{_REPAIR} sets it again", None)
     else:
-        what = f"the champion is {named(champion)}, the last outcome says {named(known)}: it was changed without a decision"
-        do = f"find out who did, in MLflow's pages perhaps; then {_way_back(ledger, known)}"
+        why = f": {fates.of(known)}" if gone and known is not None else ""
+        what = f"the champion is {now}, the last outcome says {before}: it was changed without a decision{why}"
+        do = f"find out who did, in MLflow's pages perhaps; then {_way_back(ledger, None if gone else known, champion)}"
         yield _problem(ledger, what, do, None)
 
 
-def _way_back(ledger: Ledger, known: int | None) -> str:
-    keep = "keep it: ModelRegistry().transition_stage(name, version, 'Production')"
-    return f"go back: fx rollback {ledger.symbol} --version {known} --reason TEXT, or {keep}" if known else keep
+def _way_back(ledger: Ledger, known: Identity | None, champion: Identity | None) -> str:
+    """Return how to make right again that the champion is another one than was decided, by what can be typed."""
+    if known is None and champion is None:
+        return _serve_another(ledger)
+    number, now = (known.number if known else None), (champion.number if champion else None)
+    back = f"go back: {back_to(ledger.name, ledger.symbol, number, now=now)}"
+    keep = f"keep it: ModelRegistry().transition_stage('{ledger.name}', {now}, 'Production')"
+    return f"{back}, or {keep}" if champion else back
 
 
-def _gaps(ledger: Ledger) -> Iterator[Finding]:
+def _serve_another(ledger: Ledger) -> str:
+    if ledger.name != f"{MODEL_PREFIX}{ledger.symbol}":
+        return f"choose who serves: ModelRegistry().transition_stage('{ledger.name}', VERSION, 'Production')"
+    return (
+        f"choose who serves: fx run promote -p symbol {ledger.symbol} -p apply true judges the challenger, "
+        f"{back_to(ledger.name, ledger.symbol, None, now=None)} says that nobody does"
+    )
+
+
+def _gaps(ledger: Ledger, fates: _Fates) -> Iterator[Finding]:
     """Find champions that came without a decision; once somebody has decided about Production again, they are history."""
-    outcomes = ledger.outcomes
-    anew = [d.moved_at is not None or (d.rests_on == "manual" and d.version == d.to_version) for d in outcomes]
-    settled = max((i for i, decided in enumerate(anew) if decided), default=-1)
+    outcomes, meant = ledger.outcomes, ledger.meant()
+    settled = max((i for i, decision in enumerate(outcomes) if decision.settles), default=-1)
+    expected: Identity | None = None
     for i, decision in enumerate(outcomes):
-        before = outcomes[i - 1] if i else None
-        expected = before.to_version if before is not None else None
-        if decision.from_version != expected:
-            what = f"{named(decision.from_version)} was champion when this was decided, {named(expected)} before: "
-            what += "it was changed without a decision"
+        about, before = meant[decision.id], expected
+        expected = about.after
+        if not same(about.before, before):
+            called = labels(version for version in (about.before, before) if version)
+            now, then = (called[version] if version else "no version" for version in (about.before, before))
+            what = f"{now} was champion when this was decided, {then} before: it was changed without a decision"
             level: Any = "note" if settled >= i else "problem"
-            do = "nothing: it was decided anew since" if settled >= i else f"find out who did; {_way_back(ledger, expected)}"
+            way = _way_back(ledger, before if before and fates.is_there(before) else None, about.before)
+            do = "nothing: it was decided anew since" if settled >= i else f"find out who did; {way}"
             yield Finding(model=ledger.name, level=level, what=what, do=do, decision=decision.id)
 
 
@@ -96,25 +153,37 @@ def _stages(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
         yield _problem(ledger, what, f"{_REPAIR} sets it", None)
 
 
-def _registrations(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
+def registration_of(decisions: list[Decision], version: ModelVersion) -> Decision | None:
+    """Return the first decision that registered a version, of those that registered one of its number: by its run, or bundle."""
+    by_run = (d for d in decisions if d.outcome and version.run_id and d.outcome.facts.get("run_id") == version.run_id)
+    by_bundle = (d for d in decisions if d.identity(version.version) == version.identity)
+    return next(by_run, None) or next(by_bundle, None)
+
+
+def _registrations(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> Iterator[Finding]:
     registered = ledger.registrations
+    found: set[str] = set()
     known = {decision.id for decision in ledger.decisions}
     at_work = {d.intent.facts.get("bundle") for d in ledger.decisions if not d.outcome and not was_interrupted(d)}
     for version in versions:
         who = f"version {version.version}"
-        decision = registered.pop(version.version, None)
+        decision = registration_of(registered.get(version.version, []), version)
         last = version.tags.get(DECISION_TAG, "").rpartition("; ")[2]
-        if last and last not in known:
+        if last and last not in known and not (decision is None and version.tags.get(BUNDLE_DIGEST) and fates.came_from(last)):
             what = f"{who} names the decision {last}, which the ledger lacks: the ledger was truncated"
             yield _problem(ledger, what, "restore the registry from a backup", None)
         if decision is None or decision.outcome is None:
             if BUNDLE_DIGEST not in version.tags:
                 what = f"{who} was not registered by fxhelpers"
                 yield Finding(model=ledger.name, level="note", what=what, do="nothing: it is never loaded or promoted by policy")
+            elif (source := fates.came_from(last)) is not None:
+                what = f"{who} was registered as one of {source}: that registered model was renamed to {ledger.name} in MLflow"
+                yield _problem(ledger, what, _rename_back(ledger.name, source), None)
             elif version.tags[BUNDLE_DIGEST] not in at_work:
                 what = f"{who} has no registration in the ledger: it was interrupted, or its entries are gone"
                 yield _problem(ledger, what, "register the same bundle again; it stays the same version", None)
             continue
+        found.add(decision.id)
         facts = decision.outcome.facts
         expected = {BUNDLE_DIGEST: decision.bundles.get(str(version.version)), MODEL_DIGEST: facts.get("model_sha256")}
         edited = [f"its tag {tag}" for tag, digest in expected.items() if version.tags.get(tag) != digest]
@@ -123,9 +192,38 @@ def _registrations(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Fin
         if edited:
             what = f"{who} is not as it was registered: {' and '.join(edited)} was edited"
             yield _problem(ledger, what, f"the version cannot be trusted: {_WHO}; do not serve it", decision.id)
-    for number, decision in registered.items():
-        what = f"version {number} was registered, and is not there any more: it was deleted in MLflow"
-        yield _problem(ledger, what, "register its bundle again, as a new version", decision.id)
+    yield from _gone(ledger, versions, fates, found)
+
+
+def _gone(ledger: Ledger, versions: list[ModelVersion], fates: _Fates, found: set[str]) -> Iterator[Finding]:
+    """Find the versions that were registered and are not there any more, and what became of them."""
+    there = {version.identity.bundle: version.version for version in versions}
+    kept = {d.identity(number) for number, decisions in ledger.registrations.items() for d in decisions if d.id in found}
+    gone: dict[Identity, Decision] = {}
+    for number, decisions in ledger.registrations.items():
+        for decision in decisions:
+            version = decision.identity(number)
+            # a repeated registration of what is there under an edited digest is about the same version
+            repeated = any(d.id in found and _run(d) == _run(decision) for d in decisions)
+            if version not in kept and not repeated:
+                gone.setdefault(version, decision)
+    for version, decision in gone.items():
+        what = f"{version} ({version.short}) was registered, and is not there any more: {fates.of(version)}"
+        name = fates.renamed(version)
+        if version.bundle in there:
+            do = f"nothing: the same bundle is version {there[version.bundle]} now"
+            yield Finding(model=ledger.name, level="note", what=what, do=do, decision=decision.id)
+        else:
+            do = _rename_back(name, ledger.name) if name else "register its bundle again, as a new version"
+            yield _problem(ledger, what, do, decision.id)
+
+
+def _run(decision: Decision) -> str | None:
+    return decision.outcome.facts.get("run_id") if decision.outcome else None
+
+
+def _rename_back(name: str, to: str) -> str:
+    return f"rename it back, after whatever has its name by now: mlflow.MlflowClient().rename_registered_model('{name}', '{to}')"
 
 
 def _overrides(ledger: Ledger) -> Iterator[Finding]:
