@@ -604,7 +604,9 @@ def test_a_decision_that_an_earlier_release_wrote_means_what_had_been_registered
     registry.verify("AAPL", repair=True)
     assert champion(registry) == 1
     in_mlflow(registry, lambda client: client.delete_registered_model(NAME))
-    registered("original")
+    other = project.bundle()
+    half_registered(registry, other)  # and killed: the same again completes it
+    assert (registry.register_model(other).version, registry.client.version(NAME, 1).stage) == (1, "Staging")
     registry.verify("AAPL", repair=True)
     assert champion(registry) is None
     assert bundle in read_ledger(registry.client, NAME).champions

@@ -23,7 +23,7 @@ from servers import FX, Server, free_port
 from fxhelpers import ModelRegistry
 from fxhelpers.bundles import Bundle
 from fxhelpers.engine import run_notebook
-from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError
+from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionReplacedError
 from fxhelpers.records import SUMMARY_MIME, read_summary
 from fxhelpers.registry import load_version
 from fxhelpers.registry.storage import registered_models
@@ -235,6 +235,15 @@ def test_a_server_without_aliases_and_stages_takes_the_older_route(
     registry.transition_stage(name_of("GOOG"), 2, "Archived")
     assert remote().get_production_model(name_of("GOOG")) is None
     assert remote().overview().serving[name_of("GOOG")] is None
+    old = remote().rollback("GOOG", reason="back", apply=True)
+    assert (old.to_version, remote().rollback("GOOG", to="none", reason="out", apply=True).to_version) == (2, None)
+    with registry.client.session("by hand") as client:
+        client.delete_registered_model(name_of("GOOG"))
+    registry.register_model(project.bundle("GOOG", max_iter=4))
+    registry.register_model(project.bundle("GOOG", max_iter=5))
+    with pytest.raises(VersionReplacedError, match="and number 2 given to bundle"):
+        remote().rollback("GOOG", reason="back", apply=True)
+    assert remote().get_production_model(name_of("GOOG")) is None
 
 
 def test_what_the_server_can_do_is_asked_once(remote: Callable[[], ModelRegistry], proxy: Proxy, older: bool) -> None:

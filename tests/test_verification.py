@@ -230,11 +230,7 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     ),
     "registered model made anew in MLflow": (
         in_mlflow(make_anew),
-        (
-            r"the champion is version 1 \(no bundle of fxhelpers\), the last outcome says version 1 \(bundle .*: it was changed "
-            r"without a decision: the registered model was deleted in MLflow and made anew, and number 1 given to no bundle of "
-            r"fxhelpers"
-        ),
+        r"version 1 \(bundle .{12}\): it was changed without a decision: .* was deleted in MLflow and made anew, and number 1",
         False,
     ),
     "registered model renamed in MLflow": (

@@ -7,20 +7,23 @@ from fxhelpers.ledger import Identity, Ledger
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
 
 
-def check_registered(ledger: Ledger, version: ModelVersion) -> ModelVersion:
-    """Return a version if it is one that was registered by its number, or if none was.
+def check_registered(ledger: Ledger, version: ModelVersion, *, registering: bool = False) -> ModelVersion:
+    """Return a version if it is one that was registered by its number, or if none was, or if this is being done.
 
     Raises
     ------
     VersionReplacedError
-        Another one was, and no registration of this one is in the ledger.
+        Another one was, and no registration of this one is in the ledger; or
+        its digest was edited.
     """
     known = _registered(ledger, version.version)
-    if not known or version.identity in known:
+    edited = known.get(version.run_id, version.identity) != version.identity
+    if not edited and (registering or not known or version.identity in known.values()):
         return version
+    was = known[version.run_id] if edited else list(known.values())[-1]
     msg = (
-        f"{version.name}: version {version.version} ({version.identity.short}) is not the one registered ({known[-1].short}): "
-        f"{became(ledger, known[-1], [version], None)}. Nothing was changed: fx verify {ledger.symbol} "
+        f"{version.name}: version {version.version} ({version.identity.short}) is not the one registered ({was.short}): "
+        f"{became(ledger, was, [version], None)}. Nothing was changed: fx verify {ledger.symbol} "
         "says what to do"
     )
     raise VersionReplacedError(msg)
@@ -65,13 +68,13 @@ def renamed(registry: RegistryClient, ledger: Ledger, meant: Identity) -> str | 
     return next((name for run in _runs(ledger, meant) if (name := registry.elsewhere(ledger.name, run))), None)
 
 
-def _registered(ledger: Ledger, number: int) -> list[Identity]:
-    """Return the versions that were registered by a number; the same run again takes over what is there, edited or not."""
+def _registered(ledger: Ledger, number: int) -> dict[str, Identity]:
+    """Return the versions that were registered by a number, by run: the first of each, as a repeated one takes over edits."""
     firsts: dict[str, Identity] = {}
     for decision in ledger.registrations.get(number, []):
         run = decision.outcome.facts.get("run_id") if decision.outcome else None
         firsts.setdefault(str(run or decision.id), decision.identity(number))
-    return list(firsts.values())
+    return firsts
 
 
 def _runs(ledger: Ledger, meant: Identity) -> list[str]:

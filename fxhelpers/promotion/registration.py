@@ -127,7 +127,7 @@ def _enter(
     new = created
     if not created:
         known = read_ledger(registry, version.name)
-        check_registered(known, version)
+        check_registered(known, version, registering=True)
         # new is also one whose registration was killed before it came this far
         new = version.identity not in [d.identity(number) for d in known.registrations.get(number, [])]
     if stage is not None and stage not in STAGES:

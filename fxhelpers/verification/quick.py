@@ -207,8 +207,9 @@ def _gone(ledger: Ledger, versions: list[ModelVersion], fates: _Fates, found: se
             repeated = any(d.id in found and _run(d) == _run(decision) for d in decisions)
             if version not in kept and not repeated:
                 gone.setdefault(version, decision)
+    called = labels([*gone, *(version.identity for version in versions)])
     for version, decision in gone.items():
-        what = f"{version} ({version.short}) was registered, and is not there any more: {fates.of(version)}"
+        what = f"{called[version]} was registered, and is not there any more: {fates.of(version)}"
         name = fates.renamed(version)
         if version.bundle in there:
             do = f"nothing: the same bundle is version {there[version.bundle]} now"
