@@ -136,7 +136,6 @@ def history(symbol: str, at: str | None, form: str | None) -> None:
 
     registry = ModelRegistry()
     told = registry.history(symbol)
-    _say_registry(registry.params)
     for doubt in told.doubts:
         click.echo(f"Warning: {doubt}", err=True)
     if at is not None:
@@ -147,6 +146,7 @@ def history(symbol: str, at: str | None, form: str | None) -> None:
         for frame, title in ((told.reigns(), "in Production"), (told.to_frame(), "decisions")):
             more = f", the last {_SHOWN} of {len(frame)} (--csv and --json have all)" if len(frame) > _SHOWN else ""
             _print_frame(frame.tail(_SHOWN), f"{symbol}: {title}{more}")
+        _say_registry(registry.params)
 
 
 @cli.command()
@@ -161,7 +161,6 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     registry = ModelRegistry()
     found = registry.verify(symbol, deep=deep, repair=repair)
-    _say_registry(registry.params)
     if as_json:
         click.echo(found.to_json())
     else:
@@ -169,6 +168,7 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
             about = f" [{finding.decision}]" if finding.decision else ""
             click.echo(f"{finding.level.upper()}  {finding.model}{about}: {finding.what}.\n    What to do: {finding.do}.")
         click.echo(found.said)
+        _say_registry(registry.params)
     if found.problems:
         raise SystemExit(PROBLEMS)
 

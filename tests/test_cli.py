@@ -167,7 +167,7 @@ def test_a_killed_kernel_is_one_line_and_leaves_its_record(project: Project) -> 
     ("arguments", "message"),
     [
         (["run", "promte"], "no notebook 'promte' (did you mean 'promote'?)"),
-        (["run", "train", "-p", "symbol", "FB"], "PriceDataError: FB (sample): 196 days"),
+        (["run", "train", "-p", "symbol", "FB"], "TooFewDaysError: FB (sample): 196 days"),
         (["run", "train", "-p", "symbl", "IBM"], "unknown parameter 'symbl' (did you mean 'symbol'?)"),
         (["run", "train", "-p", "overrides", "{alpha: 1, alpha: 2}"], "the key 'alpha' is there twice, on line 1;"),
         (

@@ -674,11 +674,11 @@ def test_an_unknown_symbol_is_called_one_and_what_is_known_is_named(registered: 
         lambda: registry.history("AAPPL"),
     ]
     known = (
-        r"unknown symbol AAPPL: .* known are AAPL \(did you mean 'AAPL'\?\); register a version: fx run register -p symbol AAPPL"
+        r"unknown symbol AAPPL \(did you mean 'AAPL'\?\): .*\(known: AAPL\); register one: fx run register -p symbol AAPPL"
     )
     for attempted in acts:
         with pytest.raises(VersionNotFoundError, match=known):
             attempted()
-    with pytest.raises(VersionNotFoundError, match="known are AAPL"):
+    with pytest.raises(VersionNotFoundError, match="known: AAPL"):
         registry.verify("AAPPL")
     assert len(read_ledger(registry.client, NAME).decisions) == 1

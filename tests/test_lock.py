@@ -98,7 +98,7 @@ def test_an_owner_that_was_too_slow_changes_nothing_and_releases_nobody_elses_lo
     slow = ModelLock(client, "M", hold=0.1, expiry=0.2)
     slow.__enter__()
     time.sleep(0.3)
-    with ModelLock(client, "M", wait=5, expiry=0.2) as other:
+    with ModelLock(client, "M", wait=20, expiry=2) as other:
         with pytest.raises(LockLostError, match="nothing more was changed"):
             slow.confirm()
         slow.__exit__(None, None, None)

@@ -255,7 +255,7 @@ def test_a_decision_that_comes_late_does_not_turn_the_gallery_back(project: Proj
     first, *_, last = ledger.decisions
     for decision in (last, first):
         add_decision(folder, decision)
-    old = {**standing(ledger, 1), "decided": first.time, "verified": {"time": "now", "problems": []}}
+    old = {**standing(ledger, ledger.former), "decided": first.time, "verified": {"time": "now", "problems": []}}
     note_models(folder, [old])
     (model,) = lines(project, "models")
     assert (model["champion"], model["verified"]) == (2, {"time": "now", "problems": []})

@@ -341,7 +341,7 @@ def test_fx_verify_says_it_on_one_line_each_and_exits_with_four(story: Path) -> 
     assert "What to do: put the sealed one back: a copy is with MLflow's run" in said
     said = fx("verify", "AAPL", "--json", code=PROBLEMS)
     assert [finding["level"] for finding in json.loads(said)["findings"]] == ["problem"]
-    assert re.search("no version, no decision and no record of it .*; known are AAPL", fx("verify", "ZZZ", code=1))
+    assert re.search(r"unknown symbol ZZZ: .*\(known: AAPL\)", fx("verify", "ZZZ", code=1))
 
 
 @pytest.mark.parametrize("case", ["alias deleted in MLflow", "a second version in Production", "champion's stage changed"])
@@ -423,7 +423,7 @@ def test_the_history_tells_who_was_in_production_on_a_day(story: Path) -> None:
     before = since.replace(since[11:13], f"{(int(since[11:13]) - 1) % 24:02}", 1) if since[11:13] != "00" else "2020-01-01"
     assert history.at(before) == []
     assert history.doubts == ()
-    assert list(history.to_frame()["result"]) == ["registered", "promoted", "registered", "refused"]
+    assert list(history.to_frame()["result"]) == ["registered", "promoted, no evidence of skill", "registered", "refused"]
     html = history._repr_html_()
     assert html.count("<a href=") == 4
     assert fx("history", "AAPL", "--at", since[:10]).startswith(f"version 1, from {since} to now, put there by ")
@@ -453,6 +453,6 @@ def test_a_rollback_and_its_undoing_take_one_command_each(story: Path) -> None:
 
 
 def test_nothing_known_says_how_to_begin(project: Project) -> None:
-    with pytest.raises(VersionNotFoundError, match=r"nothing was ever decided about .*; register a version"):
+    with pytest.raises(VersionNotFoundError, match=r"unknown symbol AAPL: .*\(known: none yet\); register one"):
         ModelRegistry().history("AAPL")
     assert ModelRegistry().verify().findings == ()
