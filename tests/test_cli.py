@@ -168,6 +168,7 @@ def test_a_killed_kernel_is_one_line_and_leaves_its_record(project: Project) -> 
     [
         (["run", "promte"], "no notebook 'promte' (did you mean 'promote'?)"),
         (["run", "train", "-p", "symbol", "FB"], "TooFewDaysError: FB (sample): 196 days"),
+        (["rollback", "ZZZ", "--to", "none", "--reason", "x"], "unknown symbol ZZZ: no version and no decision"),
         (["run", "train", "-p", "symbl", "IBM"], "unknown parameter 'symbl' (did you mean 'symbol'?)"),
         (["run", "train", "-p", "overrides", "{alpha: 1, alpha: 2}"], "the key 'alpha' is there twice, on line 1;"),
         (
@@ -180,6 +181,12 @@ def test_a_killed_kernel_is_one_line_and_leaves_its_record(project: Project) -> 
 )
 def test_errors_are_one_line_and_exit_with_one(project: Project, arguments: list[str], message: str) -> None:
     assert message in fx(*arguments, code=1)
+
+
+@pytest.mark.parametrize("words", [["--version", "0"], ["--version", "-1"], ["--to", "1"], ["--to", "none", "--version", "1"]])
+def test_a_rollback_to_what_is_no_version_does_not_begin(project: Project, words: list[str]) -> None:
+    assert "Error: " in fx("rollback", "AAPL", "--reason", "x", *words, code=2)
+    assert project.records() == []
 
 
 def test_without_a_project_the_error_says_where_it_was_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

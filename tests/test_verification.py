@@ -448,7 +448,9 @@ def test_a_rollback_and_its_undoing_take_one_command_each(story: Path) -> None:
         champion = registry.get_production_model(NAME)
         assert champion is not None
         assert champion.version == expected
-    assert [reign.version for reign in registry.history("AAPL").ledger.reigns()] == [1, 2, 1, 2]
+    assert "No version serves now, version 2 did before." in fx("rollback", "AAPL", "--to", "none", "--reason", "a bad feed")
+    assert "champion after  2" in fx("rollback", "AAPL", "--reason", "mended")
+    assert [reign.version for reign in registry.history("AAPL").ledger.reigns()] == [1, 2, 1, 2, None, 2]
     assert registry.verify("AAPL", deep=True).findings == ()
 
 

@@ -24,8 +24,7 @@ class Reign(Keyed):
         None: there was no champion.
     bundle : str or None
         SHA-256 of its bundle, which tells it from another version of that
-        number; "" for one of plain MLflow; None where the ledger does not
-        tell.
+        number; "" for one of plain MLflow; None where it is not known.
     since : str
         ISO 8601, UTC.
     until : str or None
@@ -155,8 +154,11 @@ class Ledger:
     @property
     def serving(self) -> Identity | None:
         """The version in Production, as the last outcome has it."""
-        outcomes = self.outcomes
-        return self.meant()[outcomes[-1].id].after if outcomes else None
+        last = next(reversed(self.outcomes), None)
+        if last is None or last.to_version is None:
+            return None
+        told = last.identity(last.to_version)
+        return told if told.bundle is not None else self.meant()[last.id].after
 
     @property
     def previous_champion(self) -> int | None:

@@ -252,7 +252,7 @@ class Decision(Keyed):
 
     def identity(self, number: int) -> Identity:
         """Return the version of a number that it names, as far as it says itself which one that is."""
-        return Identity.told(number, self.bundles)
+        return Identity.of(number, self.bundles)
 
     @property
     def entries(self) -> tuple[Entry, ...]:

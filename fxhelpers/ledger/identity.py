@@ -20,17 +20,17 @@ class Identity:
         MLflow gives it again.
     bundle : str or None
         SHA-256 of the bundle that it was made of; "" for a version of plain
-        MLflow, which has none; None where the ledger does not tell.
+        MLflow, which has none; None where it is not known.
     """
 
     number: int
     bundle: str | None = None
 
     @classmethod
-    def told(cls, number: int, bundles: Mapping[str, Any]) -> Self:
+    def of(cls, number: int, bundles: Mapping[str, Any]) -> Self:
         """Return the version of a number, as a decision's ``bundles`` have it."""
-        told = bundles.get(str(number), ...)
-        return cls(number, None if told is ... else str(told or ""))
+        bundle = bundles.get(str(number), ...)
+        return cls(number, None if bundle is ... else str(bundle or ""))
 
     def may_be(self, other: "Identity | None") -> bool:
         """Tell whether nothing speaks against both being the same version: one digest, or one that is not known."""
@@ -43,7 +43,7 @@ class Identity:
     @property
     def short(self) -> str:
         """``bundle 3f2a…``, for people."""
-        words = {None: "a bundle that the ledger does not tell", "": "no bundle of fxhelpers"}
+        words = {None: "unknown bundle", "": "no bundle of fxhelpers"}
         return words.get(self.bundle, f"bundle {str(self.bundle)[:_DIGITS]}")
 
     def __str__(self) -> str:

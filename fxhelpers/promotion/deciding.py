@@ -281,7 +281,7 @@ def _has_moved(registry: RegistryClient, still: OpenDecision, now: Identity | No
     moving = still.moving or {}
     if now is None or moving["to"] is None:
         return now is None and moving["to"] is None
-    meant = Identity.told(moving["to"], moving.get("facts", {}).get("bundles", {}))
+    meant = Identity.of(moving["to"], moving.get("facts", {}).get("bundles", {}))
     if meant.bundle is None:  # announced by an earlier release
         known = read_ledger(registry, still.decision.model_name).meant()[still.decision.id]
         meant = known.by_number.get(meant.number, meant)

@@ -44,7 +44,7 @@ def find(registry: RegistryClient, ledger: Ledger, meant: Identity) -> ModelVers
         return there
     why = became(ledger, meant, versions, renamed(registry, ledger, meant))
     msg = (
-        f"{ledger.name}: {meant} ({meant.short}), which the ledger means, is not there: {why}. Nothing was changed: fx verify "
+        f"{ledger.name}: {meant} ({meant.short}) is not there any more: {why}. Nothing was changed: fx verify "
         f"{ledger.symbol} says more, fx rollback {ledger.symbol} --version N --reason TEXT takes another"
     )
     raise VersionReplacedError(msg)
