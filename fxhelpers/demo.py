@@ -34,7 +34,7 @@ def run_demo(symbol: str) -> None:
     paths = {notebook: find_notebook(notebook) for notebook in _STEPS}
     console = Console()
     if not console.is_terminal:
-        console = Console(width=100)
+        console = Console(width=110)
     done: list[_Step] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:

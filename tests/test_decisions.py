@@ -673,9 +673,7 @@ def test_an_unknown_symbol_is_called_one_and_what_is_known_is_named(registered: 
         lambda: registry.retain("AAPPL"),
         lambda: registry.history("AAPPL"),
     ]
-    known = (
-        r"unknown symbol AAPPL \(did you mean 'AAPL'\?\): .*\(known: AAPL\); register one: fx run register -p symbol AAPPL"
-    )
+    known = r"unknown symbol AAPPL \(did you mean 'AAPL'\?\): .*\(known: AAPL\); register one: fx run register -p symbol AAPPL"
     for attempted in acts:
         with pytest.raises(VersionNotFoundError, match=known):
             attempted()
