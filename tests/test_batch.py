@@ -336,6 +336,7 @@ def prepared(project: Project, symbols: tuple[str, ...] = SYMBOLS) -> ModelRegis
 QUICK = {"versus": "champion", "alpha": 0.05, "resamples": 1_000}
 
 
+@pytest.mark.usefixtures("thorough")
 def test_promotions_together_are_decided_by_the_adjusted_p_of_all(project: Project) -> None:
     registry = prepared(project)
     batch = Batch(ROOT / "notebooks" / "promote.ipynb", registry.params, jobs=3)

@@ -52,6 +52,7 @@ def browser(folder: Path, name: str) -> Path:
     return program
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("name", ["browser", "xdg-open"])
 def test_records_opens_the_gallery_at_a_symbol(project: Project, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     folder = project.folder / "programs"
@@ -124,6 +125,7 @@ def test_settings_elsewhere_still_find_the_projects_notebooks(
     assert len(list((elsewhere.parent / "outputs" / "models").iterdir())) == 2
 
 
+@pytest.mark.usefixtures("thorough")
 def test_every_run_says_which_registry_it_was_for(project: Project) -> None:
     """The users' document names a repository on DagsHub and no URI; a run that needs no registry runs without a token."""
     project.settings["mlflow"] = {"enabled": True, "dagshub_username": "TheAditya-10", "dagshub_repo": "ForesightX"}

@@ -132,6 +132,7 @@ def test_all_challengers_superior_in_steps_is_no_error() -> None:
     assert all(answer.p < 0.2 for answer in compare(frame, [SUPERIOR]).answers)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_same_days_give_the_same_answers() -> None:
     target = returns(300)
     frame = frame_of(forecaster(target, 0.1, 1), forecaster(target, 0, 2), target, forecaster(target, 0, 3))

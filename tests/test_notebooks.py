@@ -91,6 +91,7 @@ def outputs(nb: Any) -> list[Any]:
     return [output for cell in nb.cells for output in cell.get("outputs", [])]
 
 
+@pytest.mark.usefixtures("thorough")
 def test_run_all_in_jupyterlab_works_with_all_defaults_and_changes_nothing_in_production(
     project: Project, registered: Callable[..., int]
 ) -> None:

@@ -51,6 +51,7 @@ def run(name: str, **parameters: Any) -> Path:
     return run_notebook(ROOT / "notebooks" / f"{name}.ipynb", {"symbol": "AAPL", **parameters}, preloaded=True).record
 
 
+@pytest.mark.usefixtures("thorough")
 def test_reports_at_three_widths(project: Project, registered: Callable[..., int], page: Page) -> None:
     failed = run("compare", symbol="IBM")
     registered("regularised", stage="Production")
@@ -73,6 +74,7 @@ def test_reports_at_three_widths(project: Project, registered: Callable[..., int
     assert page.locator(".badge").first.text_content() == "REFUSED"
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_gallery_filters_ten_thousand_records(project: Project, registered: Callable[..., int], page: Page) -> None:
     registered("regularised", stage="Production")
     run("promote", apply=True)

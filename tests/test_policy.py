@@ -489,6 +489,7 @@ def test_equal_forecasters_are_rarely_promoted(rounds: int) -> None:
     assert promoted_share(times, frame, with_gates(attempts="ignore")) <= most(times)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_twenty_equal_challengers_are_rarely_promoted(rounds: int) -> None:
     def frame(seed: int) -> EvaluationFrame:
         target = returns(260, seed)
@@ -501,6 +502,7 @@ def test_twenty_equal_challengers_are_rarely_promoted(rounds: int) -> None:
     assert promoted_share(times, frame, with_gates(attempts="ignore")) <= most(times)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_twenty_five_looks_at_an_equal_forecaster_rarely_promote_it(rounds: int) -> None:
     """The days grow; each look is a new attempt, and one success would do."""
     policy, times, promoted = with_gates(), 2 * rounds, 0
@@ -528,6 +530,7 @@ def test_at_levels_of_late_attempts_equal_forecasters_are_promoted_no_more_often
         assert not is_promoted(frame, with_gates(), attempt=224)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_real_gain_is_found_about_as_often_as_by_diebold_and_mariano(rounds: int) -> None:
     found, dm, times = 0, 0, 40 * rounds
     for seed in range(times):
@@ -678,6 +681,7 @@ def test_a_family_that_cannot_be_is_refused(told: dict[str, Any]) -> None:
         Family.read(told)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_of_the_promotions_of_many_symbols_at_most_the_stated_share_is_false(rounds: int) -> None:
     """Families of 30 symbols of which 10 have a real gain; `make stress` draws many."""
     policy = with_gates({"id": "naive", "metric": "rmse", "versus": "zero_return", "max_regression": 10.0})

@@ -253,6 +253,7 @@ def test_an_override_needs_the_approval_that_any_promotion_needs(registered: Reg
     assert "asks for approved_by" in decision.reason
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_comparison_with_another_version_than_the_champion_can_be_looked_at_but_not_acted_on(
     registered: Register, project: Project
 ) -> None:
@@ -270,6 +271,7 @@ def test_a_comparison_with_another_version_than_the_champion_can_be_looked_at_bu
     assert registry.propose("AAPL", new, champion=champion).champion == registry.get_production_model(NAME)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_other_gates_can_be_tried_in_a_look_and_never_be_acted_on(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     registered("original", stage="Production")
@@ -352,6 +354,7 @@ def test_what_is_no_version_number_is_refused_and_never_taken_for_the_newest(pro
                 act(wrong)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_notebooks_zero_and_numpys_integers_are_numbers_as_before(registered: Register, project: Project) -> None:
     registered("regularised", stage="Production")
     registered("lighter")
@@ -388,6 +391,7 @@ def test_distinct_attempts_are_counted_and_the_same_one_again_is_none(registered
     )
 
 
+@pytest.mark.usefixtures("thorough")
 def test_another_processor_or_prices_downloaded_again_are_no_new_attempt(
     registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,6 +438,7 @@ def test_another_processor_or_prices_downloaded_again_are_no_new_attempt(
     assert ModelRegistry(project.folder / "params.yaml").verify("AAPL", deep=True).problems == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_same_comparison_that_an_earlier_release_recorded_is_no_new_attempt(registered: Register, project: Project) -> None:
     """Its entry tells the bundles of two versions, days and policy; what those of others were, and values, is in the registry."""
     registered("regularised", stage="Production")

@@ -350,6 +350,7 @@ def test_a_symbol_is_data_whatever_it_holds(project: Project, symbol: str) -> No
     assert set(project.folder.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_tickers_dots_and_signs_make_a_bundle_a_version_and_a_history_of_its_own(
     project: Project, foresightx: Callable[..., Path]
 ) -> None:

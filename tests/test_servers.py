@@ -215,6 +215,7 @@ def wait_for(server: Server, path: str, times: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_server_without_aliases_and_stages_takes_the_older_route(
     project: Project, remote: Callable[[], ModelRegistry], proxy: Proxy
 ) -> None:

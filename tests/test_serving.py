@@ -29,6 +29,7 @@ def features(project: Project) -> pd.DataFrame:
     return supervised(load_prices("AAPL", ModelRegistry().params.prices))[0].tail(3)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_mlflows_own_server_answers_with_the_champions_forecasts(
     project: Project, registered: Callable[..., int], features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
