@@ -216,6 +216,7 @@ def test_promotions_are_run_again_once_something_else_was_decided(project: Proje
     assert run("promote", parameters={"apply": True}, **look)[0].status == "completed"
 
 
+@pytest.mark.usefixtures("thorough")
 def test_resume_runs_only_what_has_no_sealed_record_of_the_same_inputs(project: Project) -> None:
     for symbol in SYMBOLS:
         project.bundle(symbol, max_iter=2)
@@ -268,6 +269,7 @@ def test_a_failed_run_is_run_again_by_resume(notebook: Path, project: Project) -
     assert len(project.records("BAD")) == 2
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
     notebook: Path, project: Project, number: signal.Signals

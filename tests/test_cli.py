@@ -34,6 +34,7 @@ def test_a_run_prints_its_summary_and_where_it_was_saved(project: Project) -> No
     assert f"saved as  outputs/records/IBM/{record.name}" in printed
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_refused_promotion_is_a_completed_run_unless_promotion_is_required(
     project: Project, registered: Callable[..., int]
 ) -> None:

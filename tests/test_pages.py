@@ -113,6 +113,7 @@ def test_the_gallery_filters_ten_thousand_records(project: Project, registered: 
     assert page.locator("#count").text_content() == "998 of 10,000 records, newest first"
 
 
+@pytest.mark.usefixtures("thorough")
 def test_jupyterlab_runs_promote_and_shows_a_verdict(project: Project, registered: Callable[..., int], browser: Browser) -> None:
     registered("regularised", stage="Production")
     registered("lighter")

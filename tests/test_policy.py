@@ -335,6 +335,7 @@ def test_p_far_above_the_level_is_a_refusal_however_fine_the_level_is() -> None:
     assert next(a for a in compare(frame, questions(QUICK, 3_000)).answers if a.resamples).resamples == 1_000
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("others", [0, 4])
 def test_a_strong_gain_is_promoted_at_any_attempt(others: int) -> None:
     target = returns(800)

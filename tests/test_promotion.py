@@ -316,6 +316,7 @@ def test_gates_to_try_are_checked_as_params_yaml_is(gates: Any, wrong: str) -> N
         try_gates(PromotionParams(), gates)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_several_challengers_are_tested_at_once_and_the_best_is_judged(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     registered("original", stage="Production")
