@@ -297,6 +297,7 @@ def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
         assert (told["status"], bool(told["ended"])) == ("interrupted", True)
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("seconds", [0.7, 3.0])
 def test_ctrl_c_at_any_moment_of_the_start_is_no_traceback(notebook: Path, project: Project, seconds: float) -> None:
     command = [FX, "run", "probe.ipynb", "--symbols", "A,B,C,D", "-p", "seconds", "600"]

@@ -380,6 +380,7 @@ def test_a_pickle_whose_digest_is_another_is_not_even_read(
         load_bundle(PathsParams(), model_path=path)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_foreign_model_gives_the_forecasts_of_its_training_again(
     foresightx: Callable[..., Path], project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -150,6 +150,7 @@ def test_a_password_in_the_registrys_uri_is_in_no_record(project: Project, monke
     assert "s3cret" not in project.records()[0].read_text()
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_command_itself_prints_and_exits_so_too(project: Project) -> None:
     done = subprocess.run([FX, "run", "register", "--quiet"], check=False, capture_output=True, text=True)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)

@@ -70,6 +70,7 @@ def header(record: Path) -> dict[str, str]:
     return dict(nbformat.read(record, as_version=4).metadata["fxhelpers"]["record"])
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_plain_papermill_run_keeps_a_record_whatever_output_was_asked_for(notebook: Path, project: Project) -> None:
     named = subprocess.run([*PAPERMILL, "probe.ipynb", "out.ipynb", "-p", "count", "3"], check=True, capture_output=True)
     piped = subprocess.run([*PAPERMILL, "probe.ipynb"], check=True, capture_output=True, stdin=subprocess.DEVNULL)

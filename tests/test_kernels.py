@@ -81,6 +81,7 @@ def test_each_preloaded_kernel_draws_its_own_random_numbers_and_keeps_nothing(pr
     assert {numbers[2] for numbers in drawn} == {"False"}
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("backend", ["agg", "module://matplotlib_inline.backend_inline"])
 def test_figures_are_drawn_whatever_backend_the_caller_has(
     probe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, backend: str

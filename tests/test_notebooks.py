@@ -118,6 +118,7 @@ def test_run_all_in_jupyterlab_works_with_all_defaults_and_changes_nothing_in_pr
     assert not (project.folder / "outputs" / "records").exists()
 
 
+@pytest.mark.usefixtures("thorough")
 def test_apply_is_refused_in_jupyterlab(project: Project, registered: Callable[..., int]) -> None:
     """In an ordinary kernel, whose record nobody keeps; papermill ends with the same line as ever."""
     registered("regularised")

@@ -553,6 +553,7 @@ def test_baselines_are_no_versions() -> None:
     ]
 
 
+@pytest.mark.usefixtures("thorough")
 def test_every_test_is_adjusted_for_the_number_of_challengers() -> None:
     """The best of many by RMSE has a small p by Diebold and Mariano too."""
     target = returns(400)

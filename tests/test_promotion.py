@@ -174,6 +174,7 @@ def test_judging_the_champion_again_moves_nothing(registered: Register, project:
     assert len(read_ledger(registry.client, NAME).reigns()) == 1
 
 
+@pytest.mark.usefixtures("thorough")
 def test_an_archived_version_is_no_challenger_any_more(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     champion, last = registered("regularised", stage="Production"), registered("lighter")

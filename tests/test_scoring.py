@@ -115,6 +115,7 @@ def test_restated_prices_are_refused_with_the_difference(registered: Register, p
     assert "prices were restated" in last.reason
 
 
+@pytest.mark.usefixtures("thorough")
 def test_prices_that_were_restated_as_a_whole_change_nothing(registered: Register, project: Project) -> None:
     registered("regularised", stage="Production")
     registered("lighter")
@@ -204,6 +205,7 @@ def test_the_originals_leak_is_reproduced_and_refused(leaky: Callable[..., Model
     assert "that of forecasting zero" in decision.reason
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_end_of_a_foreign_training_can_be_given_or_is_the_day_of_the_training(leaky: Callable[..., ModelRegistry]) -> None:
     registry = leaky(timestamp="20170629_120000", predictions=False)  # trained before its features file begins
     comparison = registry.compare("NOISE").comparison
@@ -218,6 +220,7 @@ def test_the_end_of_a_foreign_training_can_be_given_or_is_the_day_of_the_trainin
     assert stated.frame.facts[1]["seen"]["basis"] == "as the parameter training_end says"
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_features_file_that_grew_at_its_beginning_gives_no_seen_day_away(leaky: Callable[..., ModelRegistry]) -> None:
     """85 % of the longer file end before the training did; the days of its predictions tell."""
     registry = leaky(1000)
