@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed import Client
+from distributed.client import ClosedClientError
 from joblib._dask import DaskDistributedBackend
 
 from fxhelpers.batch.one import lost
@@ -75,7 +76,7 @@ class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no ty
     def stop(self, batch: str) -> None:
         """Stop a batch here and on every worker, and give up what has not ended soon after."""
         stop_batch(batch)
-        with suppress(OSError, TimeoutError, RuntimeError):  # all has ended meanwhile
+        with suppress(OSError, TimeoutError, RuntimeError, ClosedClientError):  # all has ended meanwhile
             self.client.run(stop_batch, batch)
             end = time.monotonic() + _GRACE_SECONDS
             while self._results and time.monotonic() < end:
