@@ -27,12 +27,13 @@ class Proxy:
     Faults: ``drop`` (the request is lost), ``lose`` (its answer is), ``twice``,
     ``late`` (the answer comes after ``delay`` seconds), ``page`` (200 and a web
     page), ``torn`` (half of the answer), ``slow`` (byte by byte), ``empty`` (200 and nothing that MLflow
-    would say), a status such as ``"503"`` (with a page).
+    would say), a status such as ``"503"`` (with a page). ``date`` is the clock of the server, if that is not the target's.
     """
 
     target: str
     fault: Callable[[int, str, str], str | None] = lambda _n, _method, _path: None
     delay: float = 1.0
+    date: str | None = None
     uri: str = ""
     seen: list[tuple[str, str]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
@@ -88,7 +89,10 @@ def proxy_to(target: str) -> Iterator[Proxy]:  # noqa: C901 (the branches are it
                 connection.close()
 
         def answer(self, status: int, content: bytes, kind: str, *, cut: bool = False) -> None:
-            self.send_response(status)
+            self.send_response_only(status)
+            date = self.date_time_string() if proxy.date is None else proxy.date
+            if date:
+                self.send_header("Date", date)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Connection", "close")

@@ -8,6 +8,7 @@ import traceback
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -513,3 +514,11 @@ def test_a_foresightx_bundle_registers_unchanged_and_serves(
     np.testing.assert_array_equal(loaded.pipeline.predict(rows), expected)
     with pytest.raises(NotComparableError, match=r"put features_TATAMOTORS.BO.csv into .*paths\.features"):
         registry.compare("TATAMOTORS.BO")
+
+
+def test_a_file_has_no_clock_of_its_own_and_a_database_server_has(project: Project, postgresql: Callable[..., str]) -> None:
+    assert project.registry().client.server_time() is None
+    told = project.registry(mlflow={"tracking_uri": postgresql()}).client.server_time()
+    assert told is not None
+    assert told.utcoffset() == timedelta(0)
+    assert abs(told - datetime.now(UTC)) < timedelta(seconds=5)

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import faults
@@ -255,6 +256,13 @@ def test_what_the_server_can_do_is_asked_once(remote: Callable[[], ModelRegistry
     assert re.match(r"2\.7\.1|3\.", found.server)
     assert registry.connection is found
     assert len(proxy.seen) == asked
+
+
+def test_a_server_tells_its_time(remote: Callable[[], ModelRegistry], proxy: Proxy) -> None:
+    proxy.date = "Thu, 01 Jan 2026 00:00:00 GMT"
+    assert remote().client.server_time() == datetime(2026, 1, 1, tzinfo=UTC)
+    proxy.date = ""
+    assert remote().client.server_time() is None
 
 
 @pytest.mark.parametrize(

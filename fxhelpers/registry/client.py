@@ -21,7 +21,7 @@ from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, V
 from fxhelpers.ledger import Identity
 from fxhelpers.params import Params
 from fxhelpers.registry.calls import Calls, StrangeAnswerError, all_pages, lent_environment, tells_secret, translated
-from fxhelpers.registry.connection import Connection, connect
+from fxhelpers.registry.connection import Connection, connect, server_clock
 from fxhelpers.registry.database import open_database, sqlite_file
 from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
 
@@ -235,6 +235,15 @@ class RegistryClient:
         with self.session("create experiment", name) as client, suppress_existing():
             client.create_experiment(name, artifact_location=self._artifacts)
         return self.experiment(name)
+
+    def server_time(self) -> datetime | None:
+        """Return the time by the registry's own clock, UTC; None where it has no other than this machine's.
+
+        A server tells it by HTTP, in whole seconds; PostgreSQL and MySQL to
+        the microsecond. One small request each time.
+        """
+        with self.session("ask the time of", self.uri):
+            return server_clock(self.params)
 
     @cached_property
     def connection(self) -> Connection:

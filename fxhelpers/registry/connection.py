@@ -2,6 +2,8 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +15,7 @@ from mlflow.utils.rest_utils import http_request
 
 from fxhelpers.params import Params
 from fxhelpers.registry.calls import StrangeAnswerError
+from fxhelpers.registry.database import database_clock
 from fxhelpers.results import Keyed, rows_html
 
 _NOBODY = "fx-probe-of-no-model"
@@ -70,6 +73,17 @@ def connect(client: MlflowClient, params: Params) -> Connection:
         ),
         logged_models=_knows(uri, "GET", "logged-models/m-00000000000000000000000000000000"),
     )
+
+
+def server_clock(params: Params) -> datetime | None:
+    """Return the time by the registry's own clock, UTC, in whole seconds where a server tells it; None where it has none."""
+    if not params.is_server:
+        return database_clock(params.registry_uri)
+    try:
+        told = parsedate_to_datetime(_ask(params.mlflow.tracking_uri, "GET", "/version").headers.get("Date", ""))
+    except ValueError:  # a server need not tell it
+        return None
+    return told.astimezone(UTC)
 
 
 def _knows(uri: str, method: str, endpoint: str, **asked: Any) -> bool:  # noqa: ANN401 (as requests takes them)

@@ -3,15 +3,20 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
 from mlflow import MlflowClient
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import DateTime, NullPool, create_engine, func, select, text
 
 from fxhelpers.processes import uncollected
 
 _SQLITE = "sqlite:///"
+_CLOCKS = {
+    "postgresql": func.clock_timestamp(type_=DateTime(timezone=True)),
+    "mysql": func.utc_timestamp(6, type_=DateTime),
+}
 _FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
 
 
@@ -26,6 +31,16 @@ def open_database(uri: str) -> MlflowClient:
 def sqlite_file(uri: str) -> Path | None:
     """Return the file of an SQLite database; None for any other."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def database_clock(uri: str) -> datetime | None:
+    """Return the time by a database server's clock, UTC; None for a file, and for databases that are not asked."""
+    now = next((found for kind, found in _CLOCKS.items() if uri.startswith(kind)), None)
+    if now is None:
+        return None
+    with create_engine(uri, poolclass=NullPool).connect() as connection:
+        told = connection.execute(select(now)).scalar_one()
+    return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
 
 
 @contextmanager
