@@ -16,7 +16,8 @@ Each error is an :class:`FxError` and also the builtin that fits, so that
     │   ├── VersionNotFoundError   (LookupError)      no such model or version
     │   │   └── VersionReplacedError                  its number stands for another version by now
     │   ├── LockedError            (TimeoutError)     another decision about this model does not end
-    │   └── LockLostError          (RuntimeError)     the lock was taken away; nothing was changed
+    │   ├── LockLostError          (RuntimeError)     another decision was written first; this one does not count
+    │   └── ClockError             (RuntimeError)     this machine's clock is minutes off; nothing was changed
     ├── StageError                 (ValueError)       not a stage that was asked for
     ├── ModelTamperedError         (ValueError)       stored bytes differ from what was registered
     ├── NotComparableError         (ValueError)       two versions cannot be put on one frame
@@ -87,7 +88,11 @@ class LockedError(RegistryError, TimeoutError):
 
 
 class LockLostError(RegistryError, RuntimeError):
-    """The lock of a model was taken away, because it was held too long; nothing was changed."""
+    """Another decision about the same model was written first, while this one was held up; this one does not count."""
+
+
+class ClockError(RegistryError):
+    """The clock of this machine and that of the registry differ by minutes; nothing was changed."""
 
 
 class StageError(FxError, ValueError):

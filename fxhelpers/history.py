@@ -118,11 +118,10 @@ def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
         raise unknown_model(registry, name)
     doubts = [f"The ledger is not intact ({len(ledger.faults)} faults): fx verify {symbol}"] if ledger.faults else []
     now, decided = registry.champion_identity(name), ledger.serving
-    if not same(now, decided):
+    if ledger.last_telling and not same(now, decided):
         known = labels(version for version in (now, decided) if version)
-        there, then = known[now] if now else "no version", known[decided] if decided else "none"
-        told = f"In Production is {there}, the last decision says {then}"
-        doubts.append(f"{told}: it was changed without a decision, or one was interrupted: fx verify {symbol}")
+        there, then = (known[version] if version else "no version" for version in (now, decided))
+        doubts.append(f"By the ledger {then} is in Production, MLflow's alias points to {there}: fx verify {symbol}")
     records = registry.params.paths.records
     return History(symbol=symbol, ledger=ledger, records=records, doubts=tuple(doubts), uri=registry.uri)
 

@@ -153,7 +153,7 @@ class ModelRegistry:
         return transition(self.client, model_name, number, stage)
 
     def get_production_model(self, model_name: str) -> "ModelVersion | None":
-        """Return the champion, in one call to the registry; None where there is none.
+        """Return the version that MLflow's alias ``champion`` points to, in one call to the registry; None where there is none.
 
         Parameters
         ----------
@@ -430,6 +430,9 @@ class ModelRegistry:
     def load_champion(self, symbol: str) -> "RegisteredModel | None":
         """Load the champion's pipeline, its bytes checked; None where there is no champion.
 
+        The champion is the version that the ledger says. Where MLflow's alias
+        points to another one, a warning says so.
+
         Parameters
         ----------
         symbol : str
@@ -440,9 +443,10 @@ class ModelRegistry:
         ModelTamperedError
             The stored files are not those that were registered.
         """
+        from fxhelpers.promotion import serving
         from fxhelpers.registry import load_version
 
-        champion = self.client.champion(self.model_name(symbol))
+        champion = serving(self.client, self.model_name(symbol))
         return load_version(self.client, champion.name, champion.version) if champion else None
 
     def versions_frame(self, symbol: str) -> "pd.DataFrame":

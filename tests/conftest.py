@@ -36,9 +36,11 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKE
 from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
+from fxhelpers.ledger import Entry
+from fxhelpers.processes import utc_now
 from fxhelpers.registry import RegistryClient, create_version, store_bundle
 from fxhelpers.registry.creating import StoredBundle
-from fxhelpers.registry.lock import ModelLock
+from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -174,8 +176,37 @@ def half_registered(registry: ModelRegistry, bundle: Bundle) -> None:
     """Make a version of a bundle, as a registration does that is killed right after."""
     stored = store_bundle(registry.client, bundle, NAME, description=None, tags={})
     assert isinstance(stored, StoredBundle)
-    with ModelLock(registry.client, NAME) as lock:
-        create_version(registry.client, stored, NAME, lock)
+    create_version(registry.client, stored, NAME)
+
+
+def as_earlier_releases_kept_it(registry: ModelRegistry, name: str) -> None:
+    """Rewrite a ledger as earlier releases kept it: entries by their kind alone, nothing linked, nobody named who serves."""
+    decisions = read_ledger(registry.client, name).decisions
+    without_ledger(registry, name)
+    for decision in decisions:
+        told = {entry.entry: {k: v for k, v in entry.facts.items() if k != "serves"} for entry in decision.entries}
+        by_an_earlier_release(registry, name, decision.id, told)
+
+
+def without_ledger(registry: ModelRegistry, name: str) -> None:
+    """Let a registered model be one of plain MLflow, about which nothing was decided."""
+    with registry.client.session("forget the ledger") as client:
+        for decision in read_ledger(registry.client, name).decisions:
+            client.set_tag(decision.run_id, "fx.model", "of nobody")
+
+
+def by_an_earlier_release(
+    registry: ModelRegistry, name: str, decision: str, told: dict[str, dict[str, Any]], now: str = ""
+) -> None:
+    """Append a decision as earlier releases did, entry kind to facts."""
+    head, tags = read_ledger(registry.client, name).head, {"fx.model": name, "fx.decision": decision}
+    for kind, facts in told.items():
+        head = Entry.after(head, ledger=name, entry=kind, decision=decision, now=now or utc_now(), facts=facts)  # type: ignore[arg-type]
+        tags[f"fx.{kind}"] = head.to_json()
+    with registry.client.session("write as before") as client:
+        run = client.create_run(registry.client.experiment("fx-ledger"), tags=tags)
+        if "seal" in told:
+            client.set_terminated(run.info.run_id)
 
 
 @pytest.fixture(scope="session")

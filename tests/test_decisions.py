@@ -1,19 +1,23 @@
 """What a decision holds, and the decisions beside promotion: approval, rollback, retention."""
 
 import shutil
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from conftest import NAME, Project, half_registered, in_a_notebook
+from conftest import NAME, Project, as_earlier_releases_kept_it, by_an_earlier_release, half_registered, in_a_notebook
 from nbclient.exceptions import CellExecutionError
 from sqlalchemy import create_engine, text
 
 from fxhelpers import ModelRegistry
 from fxhelpers.comparison import compare, measure, measures_json
 from fxhelpers.errors import (
+    ClockError,
     LedgerError,
     LockLostError,
     ModelTamperedError,
@@ -29,11 +33,12 @@ from fxhelpers.errors import (
 from fxhelpers.files import folder_digest
 from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.policy import judge, questions
-from fxhelpers.processes import process_identity
+from fxhelpers.processes import process_identity, utc_now
 from fxhelpers.promotion.deciding import Move, act, begin
 from fxhelpers.promotion.evidence import frame_in
+from fxhelpers.promotion.life import end_showing
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST
-from fxhelpers.registry.ledgers import fetch, read_ledger, writing
+from fxhelpers.registry.ledgers import LedgerWriter, fetch, read_ledger
 
 Register = Callable[..., int]
 
@@ -78,7 +83,8 @@ def test_a_promotion_holds_who_when_why_and_on_what_evidence(
     assert kept.reason.endswith('"weekly"')
     assert kept.outcome is not None
     assert kept.seal is not None
-    assert kept.seal.facts == {"record": None, "status": "taken outside a recorded run"}
+    serves = [new, kept.bundles[str(new)]]
+    assert kept.seal.facts == {"record": None, "status": "taken outside a recorded run", "serves": serves}
     facts = kept.outcome.facts
     assert set(facts["bundles"]) == {str(old), str(new)}
     assert facts["window"]["days"] == 768
@@ -311,32 +317,43 @@ def test_files_are_pruned_only_where_asked_for_and_of_no_version_that_a_decision
     assert registry.retain("AAPL", prune=True).due("prune") == []
 
 
+def sent_again(registry: ModelRegistry, decision: Decision) -> None:
+    """Create a decision's run once more, as a network does that doubles a message."""
+    with registry.client.session("send again") as client:
+        first = client.get_run(decision.run_id)
+        names = ("fx.model", "fx.decision", "fx.intent")
+        client.create_run(first.info.experiment_id, tags={k: v for k, v in first.data.tags.items() if k.startswith(names)})
+
+
 def test_a_creation_that_was_sent_twice_is_one_decision(registered: Register, project: Project) -> None:
     """The answer to the first one was lost, so MLflow's client sent it again."""
     registered("regularised", stage="Production")
     registry = ModelRegistry()
     decision = last(registry)
-    with registry.client.session("send again") as client:
-        first = client.get_run(decision.run_id)
-        tags = {key: first.data.tags[key] for key in ("fx.model", "fx.decision", "fx.intent")}
-        client.create_run(first.info.experiment_id, tags=tags)
+    sent_again(registry, decision)
     assert registry.verify("AAPL").problems == []
     registry.transition_stage(NAME, 1, "Archived")
     found = registry.verify("AAPL")
     assert (found.problems, found.decisions) == ([], 2)
 
 
-def test_an_open_run_that_somebody_deleted_in_mlflow_does_not_stop_the_next_decision(
+def test_an_open_run_that_somebody_deleted_in_mlflow_is_restored_as_far_as_the_next_decision_needs_it(
     registered: Register, project: Project
 ) -> None:
+    """It keeps the last entry, which takes the link to what follows; a run that keeps another one stays deleted, as a finding."""
     registered("regularised")
     registry = ModelRegistry()
     open_one = begin(registry.client, NAME, "promotion", version=1)
     with registry.client.session("delete by hand") as client:
         client.delete_run(open_one.run_id)
-    assert promoted(registry).result == "promoted"
     (fault,) = read_ledger(registry.client, NAME).faults
     assert fault.do == f"mlflow runs restore --run-id {open_one.run_id}"
+    done = promoted(registry)
+    assert (done.result, read_ledger(registry.client, NAME).faults) == ("promoted", ())
+    with registry.client.session("delete by hand") as client:
+        client.delete_run(open_one.run_id)
+    registry.transition_stage(NAME, 1, "Archived")
+    assert [fault.decision for fault in read_ledger(registry.client, NAME).faults] == [open_one.id]
 
 
 @pytest.fixture
@@ -348,15 +365,12 @@ def dead(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ending_an_old_run_does_not_hide_the_last_entry_from_the_next_decision(
     registered: Register, project: Project, dead: None
 ) -> None:
-    """It once was taken for the run that ended last: the next entry forked the chain."""
     registry = ModelRegistry()
     registered("regularised", stage="Production")
     first = last(registry)
     registered("lighter")
-    with registry.client.session("send again, and be killed before a run was ended") as client:
-        kept = client.get_run(first.run_id)
-        tags = {key: kept.data.tags[key] for key in ("fx.model", "fx.decision", "fx.intent")}
-        client.create_run(kept.info.experiment_id, tags=tags)
+    sent_again(registry, first)
+    with registry.client.session("be killed before a run was ended") as client:
         client.update_run(first.run_id, "RUNNING")
     assert registry.verify("AAPL", repair=True).problems == []
     registry.transition_stage(NAME, 2, "Archived")
@@ -364,18 +378,26 @@ def test_ending_an_old_run_does_not_hide_the_last_entry_from_the_next_decision(
     assert registry.verify("AAPL").problems == []
 
 
-def test_an_override_that_was_killed_after_the_champion_was_moved_keeps_its_mark(
-    registered: Register, project: Project, dead: None
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_override_that_was_killed_after_its_outcome_is_carried_out_and_keeps_its_mark(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = ModelRegistry()
     old, worse = registered("regularised", stage="Production"), registered("original")
     proposal = registry.propose("AAPL", worse, apply=True, override=True, reason="the feed broke")
     assert proposal.decision is not None
-    with writing(registry.client, NAME) as ledger:  # what a promotion does before it is killed
-        ledger.announce(proposal.decision, old, worse, {"rests_on": "override", "verdict": "keep", "attempt": 1})
-        registry.client.set_alias(NAME, "champion", worse)
+    monkeypatch.setattr("fxhelpers.promotion.deciding.mirror", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.promote(proposal)
+    monkeypatch.undo()
+    assert (champion(registry), registry.load_champion("AAPL").version.version) == (old, worse)  # type: ignore[union-attr]
+    assert any("a late writer set the alias" in finding.what for finding in registry.verify("AAPL").problems)
     assert registry.verify("AAPL", repair=True).problems == []
-    done = last(registry)
+    assert champion(registry) == worse
+    done = next(d for d in read_ledger(registry.client, NAME).outcomes if d.id == proposal.decision.id)
     assert (done.result, done.to_version, done.overridden, done.verdict) == ("promoted", worse, True, "keep")
     assert AGAINST in done.reason
 
@@ -405,16 +427,83 @@ def test_a_run_of_somebody_else_among_the_ledgers_is_left_alone(registered: Regi
     assert read_ledger(registry.client, NAME).decisions[-1].result == "interrupted"
 
 
-def test_a_writer_that_slept_too_long_writes_nothing_more(registered: Register, project: Project) -> None:
+@pytest.mark.parametrize("step", ["intent", "outcome", "seal"])
+def test_a_writer_that_was_held_up_forks_nothing(registered: Register, project: Project, step: str) -> None:
+    """Stopped right before a write while its lock expires and others decide; then it writes."""
     registered("regularised")
     registry = ModelRegistry()
-    with writing(registry.client, NAME) as ledger:
-        ledger.lock._ends = (0.0, 0.0)
-        with pytest.raises(LockLostError):
-            ledger.begin("promotion", {})
-    with registry.client.session("unlock by hand") as client:  # it was not released: it could be somebody else's
-        client.delete_registered_model(f"fx-lock.{NAME}")
-    assert len(read_ledger(registry.client, NAME).decisions) == 1
+    late = LedgerWriter(registry.client, NAME)
+    decision = Decision(run_id="", intent=late.head)  # type: ignore[arg-type]
+    if step != "intent":
+        decision = late.begin("stage change", {"version": 1, "actor": "ann@desk"}, None)
+    if step == "seal":
+        decision = late.conclude(decision, {"result": "moved", "from": None, "to": None})
+    registry.transition_stage(NAME, 1, "Production")
+    writes = {
+        "intent": lambda: late.begin("stage change", {"version": 1}, None),
+        "outcome": lambda: late.conclude(decision, {"result": "moved", "from": None, "to": None}),
+        "seal": lambda: late.seal(decision, {"record": None}),
+    }
+    with pytest.raises(LockLostError, match="another decision was written while this one was held up"):
+        writes[step]()
+    registry.transition_stage(NAME, 1, "Archived")
+    ledger = read_ledger(registry.client, NAME)
+    assert (ledger.faults, ledger.champion, [entry.entry for entry in ledger.late]) == ((), None, [step])
+    found = registry.verify("AAPL")
+    assert any(f"the {step} of" in f.what and "came too late" in f.what and f.level == "note" for f in found.findings)
+    assert [f.what for f in found.problems if "chain" in f.what or "MLflow" in f.what] == []
+
+
+def test_a_late_alias_is_put_back_by_whoever_set_it_or_by_the_next_decision(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped between its outcome and the alias: others move on meanwhile."""
+    registry = reigned(registered, "original", "regularised")
+    third = registered("lighter")
+    from fxhelpers.promotion import deciding
+
+    mirror = deciding.mirror
+
+    def late(client: Any, name: str, ledger: Any) -> None:
+        monkeypatch.setattr(deciding, "mirror", mirror)
+        registry.transition_stage(NAME, 1, "Production")  # by somebody else
+        mirror(client, name, ledger)
+
+    monkeypatch.setattr(deciding, "mirror", late)
+    registry.transition_stage(NAME, third, "Production")
+    assert champion(registry) == 1
+    assert [f.what for f in registry.verify("AAPL").findings if f.level == "problem"] == []
+    registry.client.set_alias(NAME, "champion", 2)  # by one who was killed right after
+    assert registry.load_champion("AAPL").version.version == 1  # type: ignore[union-attr]
+    (problem,) = (f for f in registry.verify("AAPL").problems if "champion is" in f.what)
+    assert "by the ledger it is version 1: a late writer set the alias" in problem.what
+    assert registry.propose("AAPL").champion.version == 1  # type: ignore[union-attr]
+    registry.transition_stage(NAME, third, "Archived")
+    assert champion(registry) == 1
+    assert registry.verify("AAPL").problems == []
+    assert any("and was put back to version 1: a late writer had set it" in f.what for f in registry.verify("AAPL").findings)
+
+
+def test_two_interrupted_decisions_beside_each_other_leave_history_in_order(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has proposed; another moves the champion and is killed; the first is refused, and only then the other is settled."""
+    registry = reigned(registered, "original")
+    second = registered("regularised")
+    open_one = begin(registry.client, NAME, "promotion", version=second)
+    monkeypatch.setattr("fxhelpers.promotion.deciding.process_identity", lambda _pid=None: process_identity() | {"started": 1})
+    monkeypatch.setattr("fxhelpers.promotion.deciding.mirror", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.transition_stage(NAME, second, "Production")
+    monkeypatch.undo()
+    act(registry.client, open_one, facts={"result": "refused"})
+    registry.verify("AAPL", repair=True)
+    reigns = read_ledger(registry.client, NAME).reigns()
+    assert [reign.version for reign in reigns] == [1, second]
+    assert all(reign.until is None or reign.since <= reign.until for reign in reigns)
+    moves = [(d.from_version, d.to_version) for d in read_ledger(registry.client, NAME).outcomes if d.applied]
+    assert moves == [(None, 1), (1, second)]
+    assert registry.verify("AAPL").problems == []
 
 
 def test_files_that_are_not_ours_are_never_pruned(registered: Register, project: Project) -> None:
@@ -437,14 +526,16 @@ def test_a_rollback_after_a_change_in_mlflow_goes_to_the_champion_before_it(regi
     assert registry.rollback("AAPL", reason="who was that?", apply=True).to_version == 2
 
 
-def test_an_unrelated_decision_does_not_acknowledge_a_change_in_mlflow(registered: Register, project: Project) -> None:
+def test_an_unrelated_decision_puts_back_what_was_changed_in_mlflow(registered: Register, project: Project) -> None:
     registry = reigned(registered, "original", "regularised")
     third = registered("lighter")
-    registry.client.set_alias(NAME, "champion", 1)
-    registry.transition_stage(NAME, third, "Archived")
+    in_mlflow(registry, lambda client: client.set_registered_model_alias(NAME, "champion", str(third)))
     assert any("changed without a decision" in finding.what for finding in registry.verify("AAPL").problems)
-    registry.rollback("AAPL", 2, reason="back to what was decided", apply=True)
-    assert registry.verify("AAPL").problems == []
+    registry.transition_stage(NAME, 1, "Archived")
+    assert champion(registry) == 2
+    found = registry.verify("AAPL")
+    assert found.problems == []
+    assert any(f"MLflow's alias pointed to version {third}, and was put back to version 2" in f.what for f in found.findings)
 
 
 def test_repair_sets_a_lost_alias_also_after_another_decision(registered: Register, project: Project) -> None:
@@ -509,8 +600,10 @@ def test_a_number_that_mlflow_gives_again_is_another_version(
     old = str(promoted(registry, 1, **approved).bundles["1"])
     registered("lighter")
     in_mlflow(registry, lambda client: client.delete_registered_model(NAME))
-    assert "there is no champion, the last outcome says version 1 (bundle" in problems(registry)
-    assert "): it was deleted in MLflow; choose who serves: fx run promote -p symbol AAPL -p apply true" in problems(registry)
+    assert f"by the ledger version 1 (bundle {old[:12]}) is in Production, and MLflow's alias points to no version" in problems(
+        registry
+    )
+    assert ": it was deleted in MLflow; choose who serves: fx run promote -p symbol AAPL -p apply true" in problems(registry)
     assert registered("original") == 1
     assert registered("lighter", stage="Staging") == 2
     new = registry.client.version(NAME, 1).identity
@@ -529,15 +622,14 @@ def test_a_number_that_mlflow_gives_again_is_another_version(
     assert f"version 1 (bundle {old[:12]}) was registered, and is not there any more: the registered model was deleted" in told
     assert f"made anew, and number 1 given to bundle {str(new.bundle)[:12]}" in told
     in_mlflow(registry, lambda client: client.set_registered_model_alias(NAME, "champion", "1"))
-    assert "the champion is version 1, the last outcome says no version: it was changed without a decision" in problems(registry)
-    assert "--version" not in problems(registry)  # the version that it was is not there: nothing leads back to it
+    assert "the champion is version 1, by the ledger it is no version: it was changed without a decision" in problems(registry)
     assert registry.overview().doubts == ["AAPL"]
     assert registry.overview().champions.frame["since (UTC)"][0] == ""
-    assert "In Production is version 1, the last decision says none" in registry.history("AAPL").doubts[0]
+    assert "By the ledger no version is in Production, MLflow's alias points to version 1" in registry.history("AAPL").doubts[0]
     assert registry.rollback("AAPL", to="none", reason="who was that?", apply=True).to_version is None
     assert "changed without a decision" not in problems(registry)
     reigns = list(registry.history("AAPL").reigns()["in Production"])
-    assert reigns == [f"version 1 (bundle {old[:12]})", "none", f"version 1 (bundle {str(new.bundle)[:12]})", "none"]
+    assert reigns == ["version 1", "none"]
 
 
 def test_a_registered_model_that_was_renamed_is_found_and_nothing_else_is_taken_for_it(
@@ -592,12 +684,14 @@ def test_a_decision_that_an_earlier_release_wrote_means_what_had_been_registered
     """Its stage changes and repairs named numbers alone."""
     registry = ModelRegistry()
     registered("regularised")
-    decision = begin(registry.client, NAME, "stage change", version=1, symbol="AAPL", stage="Production")
-    with writing(registry.client, NAME) as ledger:
-        moved = ledger.announce(decision, None, 1, {"rests_on": "manual"})
-        registry.client.set_alias(NAME, "champion", 1)
-        facts = {"result": "moved", "rests_on": "manual", "from": None, "to": 1, "moved": moved}
-        ledger.conclude(decision, facts, seal={"record": None})
+    as_earlier_releases_kept_it(registry, NAME)
+    told: dict[str, dict[str, Any]] = {
+        "intent": {"kind": "stage change", "version": 1, "symbol": "AAPL", "stage": "Production"},
+        "outcome": {"result": "moved", "rests_on": "manual", "from": None, "to": 1, "moved": utc_now()},
+        "seal": {"record": None},
+    }
+    by_an_earlier_release(registry, NAME, "20261101T000000Z-stage-change-0", told)
+    registry.client.set_alias(NAME, "champion", 1)
     bundle = registry.client.version(NAME, 1).identity
     assert read_ledger(registry.client, NAME).serving == bundle
     registry.client.drop_alias(NAME, "champion")
@@ -641,23 +735,25 @@ def test_a_rollback_to_none_is_a_decision_and_a_rollback_undoes_it(registered: R
     assert registry.rollback("AAPL", reason="mended", apply=True).to_version == 1
     with pytest.raises(NoChampionError, match="or let none serve: fx rollback AAPL --to none --reason TEXT"):
         registry.rollback("AAPL", reason="now", apply=True)
-    registry.client.drop_alias(NAME, "champion")  # in MLflow, and then somebody decides that it stays so
+    registry.client.drop_alias(NAME, "champion")  # in MLflow, and then somebody decides that it is so
     registry.rollback("AAPL", to="none", reason="right so", apply=True)
     assert registry.verify("AAPL", repair=True).problems == []
     assert champion(registry) is None
 
 
 def test_a_rollback_to_none_leaves_the_stage_that_auto_archive_says_also_after_a_kill(
-    registered: Register, project: Project, dead: None
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = project.registry(model_registry={"auto_archive": False})
     registered("regularised", stage="Production")
-    decision = begin(registry.client, NAME, "rollback", version=1, nobody=True, symbol="AAPL")
-    with writing(registry.client, NAME) as ledger:
-        ledger.announce(decision, 1, None, {"nobody": True, "rests_on": "manual", "version": 1})
-        registry.client.drop_alias(NAME, "champion")
+    monkeypatch.setattr("fxhelpers.promotion.deciding.mirror", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.rollback("AAPL", to="none", reason="the feed broke", apply=True)
+    monkeypatch.undo()
+    assert (champion(registry), registry.load_champion("AAPL")) == (1, None)
     assert registry.verify("AAPL", repair=True).problems == []
-    done = next(d for d in read_ledger(registry.client, NAME).decisions if d.id == decision.id)
+    assert champion(registry) is None
+    done = next(d for d in read_ledger(registry.client, NAME).decisions if d.kind == "rollback")
     assert (done.result, done.from_version, done.to_version) == ("rolled back", 1, None)
     assert registry.client.version(NAME, 1).mirror == "Staging"
     assert registry.rollback("AAPL", reason="mended", apply=True).to_version == 1
@@ -680,3 +776,104 @@ def test_an_unknown_symbol_is_called_one_and_what_is_known_is_named(registered: 
     with pytest.raises(VersionNotFoundError, match="known: AAPL"):
         registry.verify("AAPPL")
     assert len(read_ledger(registry.client, NAME).decisions) == 1
+
+
+def test_an_open_decision_of_another_host_is_ended_once_its_owner_was_not_seen_for_long(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = ModelRegistry()
+    registered("regularised")
+    elsewhere = process_identity() | {"machine": "elsewhere"}
+    monkeypatch.setattr("fxhelpers.promotion.deciding.process_identity", lambda _pid=None: elsewhere)
+    monkeypatch.setattr("fxhelpers.promotion.life._SHOWN_SECONDS", 0.1)
+    alive = begin(registry.client, NAME, "promotion", version=1)
+    monkeypatch.setattr("fxhelpers.registry.lock.EXPIRY_SECONDS", 0.5)
+    for _ in range(3):
+        time.sleep(0.5)
+        assert [f.level for f in registry.verify("AAPL").findings] == ["note"]
+    end_showing(alive)  # as when its host loses power
+    time.sleep(1.5)
+    assert any(f"the promotion of version 1 by {alive.actor}" in f.what for f in registry.verify("AAPL").problems)
+    registry.transition_stage(NAME, 1, "Archived")
+    assert next(d for d in read_ledger(registry.client, NAME).decisions if d.id == alive.id).result == "interrupted"
+
+
+def test_clocks_that_differ_are_told_of_or_refused(registered: Register, project: Project) -> None:
+    """Where the registry has no clock of its own, the last entry tells that one of two clocks is wrong."""
+    registry = ModelRegistry()
+    registered("regularised")
+    ahead = {
+        "intent": {"kind": "stage change", "version": 1},
+        "outcome": {"result": "moved", "from": None, "to": None},
+        "seal": {},
+    }
+    as_earlier_releases_kept_it(registry, NAME)
+    by_an_earlier_release(registry, NAME, "20261101T000000Z-stage-change-0", ahead, now=utc_after(minutes=2))
+    registry.transition_stage(NAME, 1, "Archived")
+    decided = last(registry)
+    assert decided.intent.facts["clock_off_seconds"] == pytest.approx(-120, abs=60)
+    as_earlier_releases_kept_it(registry, NAME)
+    by_an_earlier_release(registry, NAME, "20261101T000000Z-stage-change-1", ahead, now=utc_after(minutes=125))
+    with pytest.raises(
+        ClockError, match=r"the last decision was later: 7\d\d\d s behind; nothing was changed: set this machine's clock"
+    ):
+        registry.transition_stage(NAME, 1, "Staging")
+    registry.verify("AAPL", repair=True)
+    assert registry.transition_stage(NAME, 1, "Staging").stage == "Staging"
+    assert last(registry).time < utc_after(minutes=1)
+    assert "clock_off_seconds" not in last(registry).intent.facts
+
+
+def utc_after(*, minutes: float) -> str:
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
+
+
+def test_a_bundle_is_one_version_also_where_its_creation_was_held_up(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after it looked and before it created, while somebody else registers the same bundle; or killed right then."""
+    registry = ModelRegistry()
+    registered("regularised")
+    digest = registry.client.version(NAME, 1).tags[BUNDLE_DIGEST]
+    find = type(registry.client).find_version
+    monkeypatch.setattr(type(registry.client), "find_version", lambda *_: None)  # it had looked before
+    assert registered("regularised") == 1
+    monkeypatch.setattr(type(registry.client), "find_version", find)
+    assert [v.version for v in registry.get_model_versions(NAME)] == [1]
+    tags = {BUNDLE_DIGEST: digest, MODEL_DIGEST: "0" * 64}
+    in_mlflow(registry, lambda client: client.create_model_version(NAME, "runs:/0/model", tags=tags))
+    assert "version 3 is a second one of the same bundle" in problems(registry)
+    assert registry.verify("AAPL", repair=True).problems == []
+    assert [v.version for v in registry.get_model_versions(NAME)] == [1]
+
+
+@pytest.mark.parametrize("step", ["mark", "finish"])
+def test_a_pruning_that_was_killed_leaves_whole_files_usable_or_gone(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    registry = ModelRegistry()
+    registered("regularised", stage="Production")
+    other = registered("lighter", stage="Archived")
+    from fxhelpers.promotion import retention
+
+    mark = retention.mark
+
+    def die(client: Any, decision: Decision, *versions: Any) -> None:
+        if step == "mark":
+            mark(client, decision, *versions)
+        raise KeyboardInterrupt
+
+    dead = process_identity() | {"started": 1}
+    monkeypatch.setattr("fxhelpers.promotion.deciding.process_identity", lambda _pid=None: dead)
+    monkeypatch.setattr(retention, step, die)
+    monkeypatch.setattr("fxhelpers.promotion.deciding.failing", nullcontext)
+    monkeypatch.setattr(retention, "failing", lambda *_: nullcontext())
+    monkeypatch.setattr("fxhelpers.registry.ledgers.LedgerWriter.seal", lambda _self, decision, _facts: decision)
+    with pytest.raises(KeyboardInterrupt):
+        registry.retain("AAPL", apply=True, prune=True)
+    monkeypatch.undo()
+    registry.verify("AAPL", repair=True)
+    assert registry.verify("AAPL", deep=True).problems == []
+    assert files_of(registry, other).exists() == (step == "mark")
+    if step == "mark":
+        assert registry.transition_stage(NAME, other, "Production").stage == "Production"

@@ -1,6 +1,7 @@
 """The chain: nothing can be changed in it, taken out of it or put into it without being seen."""
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fxhelpers.errors import LedgerError
-from fxhelpers.ledger import AGAINST, LONGEST_ENTRY, NO_SKILL, NOT_COMPARED, Entry, Ledger
+from fxhelpers.ledger import (
+    AGAINST,
+    LONGEST_ENTRY,
+    NO_SKILL,
+    NOT_COMPARED,
+    Entry,
+    Kept,
+    Ledger,
+    Link,
+    entry_name,
+    first_name,
+    link_name,
+)
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 Runs = list[tuple[str, dict[str, str]]]
@@ -41,8 +54,24 @@ def story(moves: list[int | None]) -> Runs:
     return runs
 
 
-def faults(runs: Runs) -> list[str]:
-    return [fault.what for fault in Ledger.read("M", runs).faults]
+def linked(runs: Runs) -> list[Kept]:
+    """Return a ledger as it is kept, each entry linked from the one before; what is edited stays where it was kept."""
+    whole = {run: [Entry.read(text) for text in texts.values()] for run, texts in runs}
+    chain = sorted(((entry, run) for run, entries in whole.items() for entry in entries), key=lambda item: item[0].seq)
+    links: dict[str, dict[str, Link]] = {run: {} for run in whole}
+    for (before, keeper), (after, run) in pairwise(chain):
+        links[keeper][link_name(before.digest)] = Link(after.digest, run)
+    if chain:
+        links[chain[0][1]][first_name("M")] = Link(chain[0][0].digest, chain[0][1])
+    return [Kept(run, {entry_name(e): e.to_json() for e in entries}, links[run]) for run, entries in whole.items()]
+
+
+def as_kept(runs: Runs) -> list[Kept]:
+    return [Kept(run, texts) for run, texts in runs]
+
+
+def faults(runs: Iterable[Kept] | Runs) -> list[str]:
+    return [fault.what for fault in Ledger.read("M", [Kept(*run) for run in runs]).faults]
 
 
 @given(champions)
@@ -50,7 +79,10 @@ def test_a_ledger_that_was_only_appended_to_has_no_fault(moves: list[int | None]
     runs = story(moves)
     assert faults(runs) == []
     assert faults(runs[::-1]) == []  # the order in which MLflow returns them does not matter
-    assert Ledger.read("M", runs).champion == moves[-1]
+    assert Ledger.read("M", as_kept(runs)).champion == moves[-1]
+    kept = linked(runs)
+    assert Ledger.read("M", kept[::-1]) == Ledger.read("M", as_kept(runs))  # as earlier releases kept it
+    assert faults(kept) == []
 
 
 @settings(max_examples=300)
@@ -63,8 +95,11 @@ def test_any_edit_of_any_entry_is_seen(moves: list[int | None], data: st.DataObj
     place = data.draw(st.integers(0, len(text) - 1))
     edited = text[:place] + data.draw(st.characters(codec="utf-8")) + text[place + 1 :]
     assume(_meaning(edited) != _meaning(text))
+    kept = linked(runs)
+    name = next(name for run_id, there, _, _ in kept if run_id == run for name in there if name.startswith(kind))
     texts[kind] = edited
     assert faults(runs), run
+    assert faults([k._replace(texts=k.texts | {name: edited}) if k.run_id == run else k for k in kept]), run
 
 
 @given(champions, st.data())
@@ -74,6 +109,17 @@ def test_an_entry_that_is_taken_out_is_missed_unless_it_is_the_last(moves: list[
     number, kind = data.draw(st.sampled_from(places))
     del runs[number][1][kind]
     assert faults(runs)
+
+
+@given(champions, st.data())
+def test_an_entry_that_is_taken_out_of_a_linked_ledger_is_missed_also_at_its_end(
+    moves: list[int | None], data: st.DataObject
+) -> None:
+    kept = linked(story(moves))
+    place = data.draw(st.integers(0, len(kept) - 1))
+    gone = data.draw(st.sampled_from(sorted(kept[place].texts)))
+    kept[place] = kept[place]._replace(texts={name: text for name, text in kept[place].texts.items() if name != gone})
+    assert faults(kept)
 
 
 @given(champions, st.data())
@@ -96,13 +142,13 @@ def test_a_decision_whose_creation_was_sent_twice_is_one_decision() -> None:
     runs = story([1, 2])
     twin = ("run0b", {"intent": runs[0][1]["intent"]})
     for order in ([*runs, twin], [twin, *runs]):
-        ledger = Ledger.read("M", order)
+        ledger = Ledger.read("M", as_kept(order))
         assert (len(ledger.decisions), ledger.faults, ledger.champion) == (2, (), 2)
 
 
 @given(champions, st.floats(-1, 10))
 def test_who_was_in_production_at_a_moment_is_what_a_replay_says(moves: list[int | None], minutes: float) -> None:
-    ledger = Ledger.read("M", story(moves))
+    ledger = Ledger.read("M", as_kept(story(moves)))
     moment = START + timedelta(minutes=minutes)
     expected = None
     for number, champion in enumerate(moves):
@@ -115,10 +161,10 @@ def test_who_was_in_production_at_a_moment_is_what_a_replay_says(moves: list[int
 
 
 def test_the_previous_champion_is_the_one_before_also_after_a_rollback() -> None:
-    assert Ledger.read("M", story([1, 2, 3])).previous_champion == 2
-    assert Ledger.read("M", story([1, 2, 3, 2])).previous_champion == 3
-    assert Ledger.read("M", story([1, 2, None])).previous_champion == 2
-    assert Ledger.read("M", story([1])).previous_champion is None
+    assert Ledger.read("M", as_kept(story([1, 2, 3]))).previous_champion == 2
+    assert Ledger.read("M", as_kept(story([1, 2, 3, 2]))).previous_champion == 3
+    assert Ledger.read("M", as_kept(story([1, 2, None]))).previous_champion == 2
+    assert Ledger.read("M", as_kept(story([1]))).previous_champion is None
 
 
 def test_a_champion_that_came_without_a_decision_is_in_the_history() -> None:
@@ -127,9 +173,70 @@ def test_a_champion_that_came_without_a_decision_is_in_the_history() -> None:
     facts = {"result": "refused", "from": 7, "to": 7}
     intent = Entry.after(head, ledger="M", entry="intent", decision="d9", now=head.time, facts={"kind": "promotion"})
     outcome = Entry.after(intent, ledger="M", entry="outcome", decision="d9", now=head.time, facts=facts)
-    ledger = Ledger.read("M", [*runs, ("run9", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
+    ledger = Ledger.read("M", as_kept([*runs, ("run9", {"intent": intent.to_json(), "outcome": outcome.to_json()})]))
     assert ledger.faults == ()
     assert [(reign.version, reign.decision) for reign in ledger.reigns()] == [(1, "d0"), (2, "d1"), (7, None)]
+
+
+class Store:
+    """What MLflow keeps: runs whose tags can be set at any time, and whose params keep their first value."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, dict[str, str]] = {"root": {}}
+        self.params: dict[str, dict[str, Link]] = {"root": {}}
+
+    def write(self, run: str, entry: Entry) -> None:
+        self.params.setdefault(run, {})
+        self.texts.setdefault(run, {})[entry_name(entry)] = entry.to_json()
+
+    def link(self, holder: str, name: str, link: Link) -> bool:
+        return self.params[holder].setdefault(name, link) == link
+
+    def kept(self) -> list[Kept]:
+        return [Kept(run, texts, self.params[run]) for run, texts in self.texts.items() if run != "root"]
+
+    def ledger(self) -> Ledger:
+        return Ledger.read("M", self.kept(), self.params["root"].get(first_name("M")))
+
+
+def writer(store: Store, name: str) -> Iterator[bool | None]:
+    """Take a decision in steps, between which others go on; each step yields, at last whether it was acknowledged."""
+    run = f"run-{name}"
+    for kind in ("intent", "outcome", "seal"):
+        ledger = store.ledger()
+        head = ledger.head
+        holder = next((d.run_id for d in ledger.decisions if head in d.entries), "root")
+        facts = {"kind": "promotion"} if kind == "intent" else {"result": name, "from": None, "to": None}
+        entry = Entry.after(head, ledger="M", entry=kind, decision=name, now=START.isoformat(), facts=facts)  # type: ignore[arg-type]
+        yield None
+        store.write(run, entry)
+        yield None
+        if not store.link(holder, link_name(head.digest) if head else first_name("M"), Link(entry.digest, run)):
+            yield False
+            return
+    yield True
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 3), st.lists(st.integers(0, 4), max_size=60), st.booleans())
+def test_no_schedule_of_writers_forks_a_ledger(before: int, turns: list[int], twice: bool) -> None:
+    """Each turn one of five goes a step further, or never again; all that is written may arrive once more at the end."""
+    store = Store()
+    for run, texts in story([1, 2, 3][:before]):  # as an earlier release left it
+        store.texts[run], store.params[run] = dict(texts), {}
+    writers = {number: writer(store, f"w{number}") for number in range(5)}
+    done: dict[int, bool] = {}
+    for number in (n for n in turns if n not in done):
+        if (acknowledged := next(writers[number])) is not None:
+            done[number] = acknowledged
+    if twice:
+        for name, text in [item for texts in store.texts.values() for item in texts.items() if item[0].startswith("intent.")]:
+            store.texts[f"{name}-again"], store.params[f"{name}-again"] = {name: text}, {}
+    ledger = store.ledger()
+    assert ledger.faults == ()
+    finished = [d.result for d in ledger.decisions if d.seal and d.id.startswith("w")]
+    assert sorted(finished) == sorted(f"w{number}" for number, acknowledged in done.items() if acknowledged)
+    assert len({d.id for d in ledger.decisions}) == len(ledger.decisions)
 
 
 def test_what_would_be_cut_is_refused() -> None:
@@ -172,7 +279,7 @@ def test_a_promotion_without_skill_is_marked_also_in_outcomes_that_do_not_say_so
     intent = Entry.read(run[1]["intent"])
     told = {"result": "promoted", "from": None, "to": 1, "moved": intent.time, "rests_on": "compared", **facts}
     outcome = Entry.after(intent, ledger="M", entry="outcome", decision=intent.decision, now=intent.time, facts=told)
-    ledger = Ledger.read("M", [("run", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
+    ledger = Ledger.read("M", [Kept("run", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
     (decision,), (reign,) = ledger.decisions, ledger.reigns()
     assert (decision.mark, reign.mark) == (mark, mark)
     assert decision.came_to == ", ".join(filter(None, [told["result"], mark]))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NAME, ROOT, Project, in_a_notebook
+from conftest import NAME, ROOT, Project, in_a_notebook, without_ledger
 from nbclient.exceptions import CellExecutionError
 
 from fxhelpers import ModelRegistry, load_prices
@@ -128,22 +128,33 @@ def test_a_champion_that_changed_meanwhile_makes_the_comparison_stale(registered
     assert "the champion is version 3 by now" in last.reason
 
 
-def test_promoting_again_mends_a_mirror_that_lags(registered: Register, project: Project) -> None:
-    """Killed between alias and stage, the next run completes it."""
+def test_an_alias_of_plain_mlflow_is_taken_over_by_the_first_decision(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     registered("regularised")
+    without_ledger(registry, NAME)
     registry.client.set_alias(NAME, "champion", 1)
     assert stages(registry) == {1: "Staging"}
-    assert registry.get_model_versions(NAME)[0].stage == "Production"  # the alias is the truth
+    assert registry.get_model_versions(NAME)[0].stage == "Production"
+    assert registry.load_champion("AAPL").version.version == 1  # type: ignore[union-attr]
     registry.transition_stage(NAME, 1, "Production")
     assert stages(registry) == {1: "Production"}
+    assert [reign.version for reign in read_ledger(registry.client, NAME).reigns()] == [1]
 
 
-def test_promoting_again_mends_a_mirror_with_two_in_production(registered: Register, project: Project) -> None:
+def test_promoting_again_mends_a_mirror_with_two_in_production(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed right after the alias moved: MLflow's stage must not go on serving the old version."""
     registry = ModelRegistry()
     old, new = registered("original", stage="Production"), registered("regularised")
-    registry.client.set_alias(NAME, "champion", new)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fxhelpers.promotion.mirroring.mirror_stages", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.transition_stage(NAME, new, "Production")
+    monkeypatch.undo()
     assert stages(registry) == {old: "Production", new: "Staging"}
     assert {v.version: v.stage for v in registry.get_model_versions(NAME)} == {old: "Archived", new: "Production"}
     decision = promoted(registry, new)

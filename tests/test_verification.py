@@ -24,7 +24,7 @@ from fxhelpers.cli import PROBLEMS
 from fxhelpers.comparison import EvaluationFrame, measure
 from fxhelpers.engine import run_notebook
 from fxhelpers.errors import NoChampionError, VersionNotFoundError
-from fxhelpers.ledger import Entry
+from fxhelpers.ledger import Entry, entry_name
 from fxhelpers.processes import process_identity
 from fxhelpers.promotion.deciding import begin
 from fxhelpers.registry.ledgers import read_ledger
@@ -96,7 +96,7 @@ def sql(*statements: str) -> None:
 def tag(decision: int, kind: str) -> str:
     """Return the condition that finds one entry in MLflow's table."""
     run = read_ledger(ModelRegistry().client, NAME).decisions[decision].run_id
-    return f"key = 'fx.{kind}' AND run_uuid = '{run}'"
+    return f"key LIKE 'fx.{kind}.%' AND run_uuid = '{run}'"
 
 
 def flip(path: Path, place: int = -200) -> None:
@@ -116,6 +116,18 @@ def delete_last_decision() -> None:
     sql(f"DELETE FROM tags WHERE run_uuid = '{run}'", f"DELETE FROM runs WHERE run_uuid = '{run}'")
 
 
+def put_in_place(old: Entry, new: Entry) -> None:
+    """Put an entry in the place of another, with its name and all links."""
+    with sqlite3.connect("outputs/registry/mlflow.db") as database:
+        names = (entry_name(new), entry_name(old))
+        done = database.execute(
+            "UPDATE tags SET key = 'fx.' || ?, value = ? WHERE key = 'fx.' || ?", (names[0], new.to_json(), names[1])
+        )
+        assert done.rowcount == 1
+        digests = (old.digest, new.digest) * 2
+        database.execute("UPDATE params SET key = replace(key, ?, ?), value = replace(value, ?, ?)", digests)
+
+
 def rewrite_the_ledger() -> None:
     """Change the last verdict, and compute every digest and link after it anew, as somebody who knows the format can."""
     decision = read_ledger(ModelRegistry().client, NAME).decisions[-1]
@@ -125,9 +137,8 @@ def rewrite_the_ledger() -> None:
     facts = decision.outcome.facts | {"reason": "Version 2 is much better."}
     outcome = Entry.after(decision.intent, entry="outcome", now=decision.outcome.time, facts=facts, **words)
     seal = Entry.after(outcome, entry="seal", now=decision.seal.time, facts=decision.seal.facts, **words)
-    with sqlite3.connect("outputs/registry/mlflow.db") as database:
-        for entry in (outcome, seal):
-            database.execute(f"UPDATE tags SET value = ? WHERE {tag(-1, entry.entry)}", [entry.to_json()])
+    put_in_place(decision.outcome, outcome)
+    put_in_place(decision.seal, seal)
 
 
 def rename_the_last_decision() -> None:
@@ -137,9 +148,7 @@ def rename_the_last_decision() -> None:
     for entry in decision.entries:
         facts = entry.facts | ({"actor": "mallory@vm"} if entry.entry == "intent" else {})
         head = Entry.after(head, ledger=NAME, entry=entry.entry, decision="another", now=entry.time, facts=facts)
-        with sqlite3.connect("outputs/registry/mlflow.db") as database:
-            where = f"key = 'fx.{entry.entry}' AND run_uuid = '{decision.run_id}'"
-            database.execute(f"UPDATE tags SET value = ? WHERE {where}", [head.to_json()])
+        put_in_place(entry, head)
     sql("UPDATE model_version_tags SET value = 'refused; another' WHERE key = 'fx.decision' AND version = 2")
 
 
@@ -198,6 +207,16 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
         r"entry 12 \(seal\) was edited",
         False,
     ),
+    "last entry deleted": (
+        lambda: sql(f"DELETE FROM tags WHERE {tag(-1, 'seal')}"),
+        r"the ledger was cut off: what followed entry 11 is gone",
+        False,
+    ),
+    "entry put under its name": (
+        lambda: sql(f"UPDATE tags SET value = (SELECT value FROM tags WHERE {tag(1, 'seal')}) WHERE {tag(-1, 'seal')}"),
+        r"entry 6 \(seal\) was edited",
+        False,
+    ),
     "entry that is none": (
         lambda: sql(f"UPDATE tags SET value = '{{\"seq\": NaN' WHERE {tag(1, 'seal')}"),
         r"its seal is not an entry of a ledger",
@@ -210,12 +229,12 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     ),
     "champion changed in MLflow": (
         in_mlflow(lambda client: client.set_registered_model_alias(NAME, "champion", "2")),
-        r"the champion is version 2, the last outcome says version 1: it was changed without a decision",
+        r"the champion is version 2, by the ledger it is version 1: it was changed without a decision",
         False,
     ),
     "alias deleted in MLflow": (
         in_mlflow(lambda client: client.delete_registered_model_alias(NAME, "champion")),
-        r"there is no champion, the last outcome says version 1: its alias was deleted",
+        r"there is no champion, by the ledger version 1 is in Production: its alias was deleted",
         False,
     ),
     "champion deleted in MLflow": (
@@ -225,17 +244,17 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     ),
     "registered model deleted in MLflow": (
         in_mlflow(lambda client: client.delete_registered_model(NAME)),
-        r"there is no champion, the last outcome says version 1 \(bundle .{12}\): it was deleted in MLflow",
+        r"by the ledger version 1 \(bundle .{12}\) is in Production, .* alias points to no version: it was deleted in MLflow",
         False,
     ),
     "registered model made anew in MLflow": (
         in_mlflow(make_anew),
-        r"version 1 \(bundle .{12}\): it was changed without a decision: .* was deleted in MLflow and made anew, and number 1",
+        r"by the ledger version 1 \(bundle .{12}\) is in Production, .* was deleted in MLflow and made anew, and number 1",
         False,
     ),
     "registered model renamed in MLflow": (
         in_mlflow(lambda client: client.rename_registered_model(NAME, "mine")),
-        r"the last outcome says version 1 \(bundle .{12}\): the registered model was renamed to mine in MLflow",
+        r"by the ledger version 1 \(bundle .{12}\) is in Production, .*: the registered model was renamed to mine in MLflow",
         False,
     ),
     "bundle of a version edited": (
@@ -277,6 +296,16 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     "run in MLflow's trash": (
         in_mlflow(lambda client: client.delete_run(read_ledger(ModelRegistry().client, NAME).decisions[1].run_id)),
         r"the run of .*-promotion-.* was deleted in MLflow",
+        False,
+    ),
+    "champion's run in MLflow's trash": (
+        in_mlflow(lambda client: client.delete_run(client.get_model_version(NAME, "1").run_id)),
+        r"the run of version 1 lies in MLflow's trash",
+        False,
+    ),
+    "champion's files deleted": (
+        in_mlflow(lambda client: shutil.rmtree(artifact(f"../../{client.get_model_version(NAME, '1').run_id}/artifacts/model"))),
+        r"the files of version 1 are gone from file://",
         False,
     ),
     "run of a version deleted for good": (delete_the_run_of_a_version, r"the files of version 2 are gone", True),
@@ -364,11 +393,13 @@ def test_repair_touches_nothing_that_was_edited(story: Path) -> None:
 def test_a_champion_changed_in_mlflow_stays_in_the_history_once_it_was_decided_anew(story: Path) -> None:
     TAMPERED["champion changed in MLflow"][0]()
     registry = ModelRegistry()
-    assert "it was changed without a decision" in registry.history("AAPL").doubts[0]
+    assert "By the ledger version 1 is in Production, MLflow's alias points to version 2" in registry.history("AAPL").doubts[0]
     registry.transition_stage(NAME, 2, "Production")
     found = registry.verify("AAPL")
     assert [finding.level for finding in found.findings] == ["note"]
-    assert "version 2 was champion when this was decided, version 1 before" in found.findings[0].what
+    assert found.findings[0].what.startswith(
+        "MLflow's alias pointed to version 2, and was put back to version 1: it was changed without a decision"
+    )
     assert [reign.version for reign in registry.history("AAPL").ledger.reigns()] == [1, 2]
 
 
@@ -381,9 +412,7 @@ def test_a_decision_that_is_at_work_is_a_note_and_one_that_died_is_a_problem(sto
     gone = process_identity() | {"started": 1}
     head = read_ledger(registry.client, NAME).decisions[-2].seal
     words = {"ledger": NAME, "decision": decision.id, "now": decision.intent.time}
-    died = Entry.after(head, entry="intent", facts=decision.intent.facts | {"process": gone}, **words)
-    with sqlite3.connect("outputs/registry/mlflow.db") as database:
-        database.execute(f"UPDATE tags SET value = ? WHERE {tag(-1, 'intent')}", [died.to_json()])
+    put_in_place(decision.intent, Entry.after(head, entry="intent", facts=decision.intent.facts | {"process": gone}, **words))
     (problem,) = registry.verify("AAPL").problems
     assert problem.decision == decision.id
     assert "was interrupted: it has no outcome" in problem.what

@@ -1,6 +1,8 @@
 """A whole ledger: decisions in order, who reigned when, and what is wrong with the chain."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise, zip_longest
@@ -10,6 +12,7 @@ from fxhelpers.errors import LedgerError
 from fxhelpers.ledger.decision import Decision
 from fxhelpers.ledger.entry import GENESIS, KINDS, Entry
 from fxhelpers.ledger.identity import Identity, same
+from fxhelpers.ledger.links import Kept, Link, entry_name, link_name, targets_of
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.results import Keyed
 
@@ -105,36 +108,46 @@ class Ledger:
     decisions : tuple of Decision
     faults : tuple of Fault
         What is wrong with the chain; empty where it is whole.
+    late : tuple of Entry
+        What is no part of it: it was written by somebody who was stopped on
+        the way, or after others had gone on.
     """
 
     name: str
     decisions: tuple[Decision, ...] = ()
     faults: tuple[Fault, ...] = ()
+    late: tuple[Entry, ...] = ()
 
     @classmethod
-    def read(cls, name: str, runs: Iterable[tuple[str, Mapping[str, str]]]) -> Self:
-        """Put a ledger together from the runs that keep it: their ids, and entry kind to text.
+    def read(cls, name: str, runs: Iterable[Kept], *linked: Link | None) -> Self:
+        """Put a ledger together from the runs that keep it; ``linked`` names entries that count, such as the first.
 
-        Nothing is raised for what is broken; ``faults`` has it. A decision
-        that is there twice, word for word, is one whose creation was sent
-        twice.
+        Nothing is raised for what is broken; ``faults`` has it. What is not
+        linked came too late, and is in ``late``. A decision of an earlier
+        release that is there twice, word for word, was sent twice.
         """
-        faults: list[Fault] = []
-        found: dict[str, Decision] = {}
-        for run_id, texts in runs:
-            entries = _entries(name, run_id, texts, faults)
+        kept, faults, late = list(runs), list[Fault](), list[Entry]()
+        targets, found = targets_of(kept, *linked), dict[str, Decision]()
+        begins = _first_linked(kept, targets)
+        for run in kept:
+            counted = {key: text for key, text in run.texts.items() if _counts(run, key, text, targets, begins)}
+            late += _read_late(text for key, text in run.texts.items() if key not in counted)
+            if run.texts and not counted:
+                continue
+            entries = _entries(name, run.run_id, counted, faults)
             intent = entries.get("intent")
             if intent is None:
-                faults.append(Fault(what=f"run {run_id}: a decision without a readable intent"))
+                faults.append(Fault(what=f"run {run.run_id}: a decision without a readable intent"))
                 continue
             twin = found.get(intent.decision)
             if twin and any(entries.get(entry.entry, entry) != entry for entry in twin.entries):
                 faults.append(Fault(what="two different decisions of one id", decision=intent.decision))
             if twin is None or len(twin.entries) < len(entries):
-                found[intent.decision] = Decision(run_id=run_id, **{kind: entries.get(kind) for kind in KINDS})  # type: ignore[arg-type]
+                found[intent.decision] = Decision(run_id=run.run_id, seen=run.seen, **{kind: entries.get(kind) for kind in KINDS})  # type: ignore[arg-type]
         decisions = tuple(sorted(found.values(), key=lambda d: d.intent.seq))
         faults += _chain_faults([entry for decision in decisions for entry in decision.entries])
-        return cls(name=name, decisions=decisions, faults=tuple(faults))
+        ledger = cls(name=name, decisions=decisions, faults=tuple(faults), late=_late(decisions, late))
+        return replace(ledger, faults=(*faults, *_cut_off(ledger.head, kept)))
 
     @property
     def head(self) -> Entry | None:
@@ -152,13 +165,19 @@ class Ledger:
         return self.serving.number if self.serving else None
 
     @property
+    def last_telling(self) -> Entry | None:
+        """The last entry that says who is in Production; None where none does: nothing was decided."""
+        entries = (entry for d in self.decisions for entry in d.entries if entry.tells_serving)
+        return max(entries, key=lambda entry: entry.seq, default=None)
+
+    @property
     def serving(self) -> Identity | None:
-        """The version in Production, as the last outcome has it."""
-        last = next(reversed(self.outcomes), None)
-        if last is None or last.to_version is None:
-            return None
-        told = last.identity(last.to_version)
-        return told if told.bundle is not None else self.meant()[last.id].after
+        """The version in Production, as the last entry that says so has it."""
+        last = self.last_telling
+        told = last.serving if last else None
+        if last is None or told is None or told.bundle is not None:
+            return told
+        return self.meant()[last.decision].after or told
 
     @property
     def previous_champion(self) -> int | None:
@@ -176,15 +195,6 @@ class Ledger:
     def champions(self) -> set[Identity]:
         """All versions that ever were in Production."""
         return {version for version in (reign.identity() for reign in self.reigns()) if version}
-
-    @property
-    def lost(self) -> Identity | None:
-        """The version whose alias went without a decision; None where the last change was decided, or left a champion."""
-        reigns, outcomes = self.reigns(), self.outcomes
-        if len(reigns) < 2 or reigns[-1].version is not None or reigns[-1].decision is not None:  # noqa: PLR2004 (a champion, and its end)
-            return self.serving
-        decided = any(d.settles for d in outcomes if d.time >= reigns[-1].since)
-        return None if decided else reigns[-2].identity()
 
     @property
     def registrations(self) -> dict[int, list[Decision]]:
@@ -254,21 +264,6 @@ class Ledger:
         same = next((d.outcome.facts.get("attempt") for d in begun.decisions if d.outcome and _attempt(d) == key), None)
         return same if isinstance(same, int) and same > 0 else len(begun.attempts) + 1
 
-    def mover(self, champion: Identity | None) -> Decision | None:
-        """Return the open decision that may have made a version champion, or nobody, before it was interrupted."""
-        if all(d.outcome for d in self.decisions):
-            return None
-        meant = self.meant()
-
-        def moves(decision: Decision) -> bool:
-            if champion is None:
-                return decision.to_nobody or decision.kind == "stage change"
-            there = meant[decision.id].by_number.get(champion.number)
-            named = champion.number in (decision.version, *decision.challengers) and same(there, champion)
-            return named or (bool(champion.bundle) and decision.intent.facts.get("bundle") == champion.bundle)
-
-        return next((d for d in self.decisions if d.outcome is None and moves(d)), None)
-
     @property
     def symbol(self) -> str:
         """Ticker that the model forecasts: as its decisions say, or else as its name does."""
@@ -323,18 +318,53 @@ def _attempt(decision: Decision) -> str | None:
     return None if decision.result in {"failed", "stale"} else decision.id
 
 
+def _first_linked(runs: list[Kept], targets: set[tuple[str, str]]) -> float:
+    """Return the place of the first entry that had to be linked: from there on none counts that is not."""
+    linked = (text for run in runs for key, text in run.texts.items() if "." in key and run.counts(key, targets))
+    return min((entry.seq for entry in _read_late(linked)), default=math.inf)
+
+
+def _counts(run: Kept, key: str, text: str, targets: set[tuple[str, str]], begins: float) -> bool:
+    """Tell whether an entry is part of the ledger; one of an earlier release is unless the ledger went on without it."""
+    if "." in key:
+        return run.counts(key, targets)
+    return all(entry.seq < begins for entry in _read_late([text]))
+
+
+def _read_late(texts: Iterable[str]) -> Iterator[Entry]:
+    for text in texts:
+        with suppress(LedgerError):
+            yield Entry.read(text)
+
+
+def _late(decisions: Iterable[Decision], found: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Return what is no part of a ledger, in order; what only was sent twice is nothing."""
+    counted = {entry.digest for decision in decisions for entry in decision.entries}
+    late = {entry.digest: entry for entry in found if entry.digest not in counted}
+    return tuple(sorted(late.values(), key=lambda entry: (entry.seq, entry.time)))
+
+
+def _cut_off(head: Entry | None, runs: list[Kept]) -> Iterator[Fault]:
+    """Find entries that are gone from the end: the last one that is there names a successor."""
+    if head and any(link_name(head.digest) in run.links for run in runs):
+        yield Fault(what=f"the ledger was cut off: what followed entry {head.seq} is gone", decision=head.decision)
+
+
 def _entries(name: str, run_id: str, texts: Mapping[str, str], faults: list[Fault]) -> dict[str, Entry]:
     """Read the entries that one run keeps, and say which of them cannot be right."""
     entries: dict[str, Entry] = {}
-    for kind in KINDS:
-        if kind not in texts:
+    by_kind = sorted(texts.items(), key=lambda item: KINDS.index(item[0].partition(".")[0]))
+    for name_of, text in by_kind:
+        kind = name_of.partition(".")[0]
+        if kind in entries:
+            faults.append(Fault(what=f"run {run_id}: it has two entries of kind {kind}", decision=entries[kind].decision))
             continue
         try:
-            entry = Entry.read(texts[kind])
+            entry = Entry.read(text)
         except LedgerError as error:
             faults.append(Fault(what=f"run {run_id}: its {kind} is {error}"))
             continue
-        if not entry.intact:
+        if not (entry.intact and entry_name(entry).startswith(name_of)):
             faults.append(Fault(what=f"entry {entry.seq} ({kind}) was edited: its digest is another", decision=entry.decision))
             entry = replace(entry, facts={})  # what it says is not believed
         decision = entries["intent"].decision if "intent" in entries else entry.decision

@@ -11,6 +11,9 @@ from fxhelpers.results import Keyed, rows_html
 AGAINST = "AGAINST THE VERDICT"
 """How a promotion by override is marked, wherever it is shown."""
 
+ALIAS_FOUND = "alias_found"
+"""Fact of an intent: number and bundle of the version that MLflow's alias was found to point to, None for none."""
+
 NO_SKILL, NOT_COMPARED = "no evidence of skill", "not compared"
 """How a promotion is marked whose forecasts are not significantly better than no model, or that rests on no comparison."""
 
@@ -29,12 +32,15 @@ class Decision(Keyed):
         None: open, or interrupted.
     seal : Entry or None
         None: not sealed yet.
+    seen : str
+        When its owner last showed that it is at work, ISO 8601, UTC.
     """
 
     run_id: str
     intent: Entry = field(repr=False)
     outcome: Entry | None = field(default=None, repr=False)
     seal: Entry | None = field(default=None, repr=False)
+    seen: str = field(default="", repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -185,6 +191,17 @@ class Decision(Keyed):
     def time(self) -> str:
         """When it was decided, or begun where it is open: ISO 8601, UTC."""
         return (self.outcome or self.intent).time
+
+    @property
+    def last_seen(self) -> str:
+        """When its owner was last seen at work: ISO 8601, UTC."""
+        return max(self.time, self.seen)
+
+    @property
+    def alias_found(self) -> Identity | None:
+        """The version that MLflow's alias was found to point to when this was begun, if it was put right then."""
+        told = self.intent.facts.get(ALIAS_FOUND)
+        return Identity(*told) if isinstance(told, list) else None
 
     @property
     def record(self) -> str | None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, Self, get_args
 
 from fxhelpers.errors import LedgerError
+from fxhelpers.ledger.identity import Identity
 
 EntryKind = Literal["intent", "outcome", "seal"]
 KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
@@ -16,6 +17,9 @@ GENESIS = "0" * 64
 
 LONGEST_ENTRY = 4900
 """Characters: an old MLflow server keeps 5,000 of a tag, and newer ones cut what is longer without a word."""
+
+SERVES = "serves"
+"""Fact of an intent and of a seal: number and bundle of the version in Production, None where there is none."""
 
 _HEADER = ("ledger", "seq", "entry", "decision", "time", "previous")
 
@@ -34,7 +38,8 @@ class Entry:
     decision : str
         Id of the decision that it belongs to.
     time : str
-        ISO 8601, UTC, milliseconds; never before that of the entry before.
+        ISO 8601, UTC, milliseconds; never before that of the entry before,
+        except in a repair of a ledger whose time a wrong clock had set.
     previous : str
         SHA-256 of the entry before.
     facts : dict
@@ -57,10 +62,22 @@ class Entry:
 
     @classmethod
     def after(
-        cls, head: "Entry | None", *, ledger: str, entry: EntryKind, decision: str, now: str, facts: dict[str, Any]
+        cls,
+        head: "Entry | None",
+        *,
+        ledger: str,
+        entry: EntryKind,
+        decision: str,
+        now: str,
+        facts: dict[str, Any],
+        sets_clock: bool = False,
     ) -> Self:
-        """Return the entry that follows the last one; :class:`LedgerError` where it is too long to be kept."""
-        time = max(now, head.time) if head else now
+        """Return the entry that follows the last one; :class:`LedgerError` where it is too long to be kept.
+
+        Its time is never before that of the last one, unless it sets that
+        right.
+        """
+        time = max(now, head.time) if head and not sets_clock else now
         header = {"ledger": ledger, "seq": head.seq + 1 if head else 1, "entry": entry, "decision": decision, "time": time}
         body = {**header, "previous": head.digest if head else GENESIS, "facts": facts}
         made = cls(**body, digest=_sha256(_canonical(body)))  # type: ignore[arg-type]
@@ -89,6 +106,20 @@ class Entry:
             msg = "not an entry of a ledger: its fields are of other types"
             raise LedgerError(msg)
         return made
+
+    @property
+    def tells_serving(self) -> bool:
+        """Whether it says who is in Production after it; intents and seals of earlier releases do not."""
+        return SERVES in self.facts or (self.entry == "outcome" and "to" in self.facts)
+
+    @property
+    def serving(self) -> Identity | None:
+        """The version in Production after it, as far as it says so."""
+        if SERVES in self.facts:
+            told = self.facts[SERVES]
+            return Identity(*told) if isinstance(told, list) else None
+        number = self.facts.get("to")
+        return Identity.of(number, self.facts.get("bundles") or {}) if isinstance(number, int) else None
 
     def to_json(self) -> str:
         """Return it as it is kept: canonical JSON."""

@@ -1,6 +1,7 @@
 """Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
 
 from fxhelpers.promotion.deciding import DECISION_TAG
+from fxhelpers.promotion.mirroring import serving
 from fxhelpers.promotion.proposal import Proposal
 from fxhelpers.promotion.proposals import look, promote, propose
 from fxhelpers.promotion.registration import Registration, register, transition
@@ -22,5 +23,6 @@ __all__ = [
     "roll_back",
     "seal_record",
     "seal_run",
+    "serving",
     "transition",
 ]

@@ -5,7 +5,6 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -20,13 +19,16 @@ from fxhelpers.errors import (
     VersionNotFoundError,
     VersionReplacedError,
 )
-from fxhelpers.ledger import AGAINST, Decision, Identity, labels, named
+from fxhelpers.ledger import ALIAS_FOUND, Decision, Identity, labels
 from fxhelpers.params import current_record
-from fxhelpers.processes import actor, has_ended, process_identity
+from fxhelpers.processes import actor, process_identity
+from fxhelpers.promotion.life import begin_showing, end_showing, was_interrupted
+from fxhelpers.promotion.mirroring import align, mirror, mirror_stages
+from fxhelpers.promotion.pruning import finish as finish_pruning
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
 from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
-from fxhelpers.registry.client import CHALLENGER, CHAMPION
-from fxhelpers.registry.ledgers import LedgerWriter, OpenDecision, read_ledger, writing
+from fxhelpers.registry.client import CHALLENGER
+from fxhelpers.registry.ledgers import LedgerWriter, writing
 from fxhelpers.registry.storage import unknown_model
 
 logger = logging.getLogger(__name__)
@@ -34,11 +36,7 @@ logger = logging.getLogger(__name__)
 DECISION_TAG = "fx.decision"
 """Tag of a version: id and result of the last decision about it."""
 
-AT_WORK = timedelta(hours=1)
-"""A decision of another machine that is open for longer was interrupted."""
-
 _LONGEST_REASON = 1000
-_DONE = {"promotion": "promoted", "rollback": "rolled back", "registration": "registered"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +79,18 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
         "record": record_name(record) if record else None,
     }
     with writing(registry, name) as ledger:
-        settle(registry, name, ledger)
+        if kind != "repair":  # which is what a wrong clock may need
+            facts |= ledger.clock.check(name)
+        champion, found = settle(registry, name, ledger).alias
         if kind != "registration" and ledger.head is None and not registry.versions(name):
             raise unknown_model(registry, name)  # a ledger, once begun, is there for good
-        decision = ledger.begin(kind, {**who, "reason": reason, "approved_by": approved_by, **facts})
+        serves, there = _identity(champion), _identity(found)
+        if serves != there:
+            facts[ALIAS_FOUND] = [there.number, there.bundle] if there else None
+        told = {**who, "reason": reason, "approved_by": approved_by, **facts}
+        decision = ledger.begin(kind, told, serves)
     note_decision(decision.model_name, decision.run_id)
+    begin_showing(registry, decision)
     return decision
 
 
@@ -97,9 +102,8 @@ def failing(registry: RegistryClient, decision: Decision, facts: Mapping[str, An
     except BaseException as error:
         try:
             with writing(registry, decision.model_name) as ledger:
-                still = ledger.still_open(decision)
-                if still:
-                    _conclude(ledger, decision, ending(registry, still, *_result_of(error), facts))
+                if ledger.still_open(decision):
+                    _conclude(ledger, decision, not_done(ledger, *_result_of(error), facts))
         except FxError as second:
             logger.warning("%s: its outcome could not be written: %s", decision.id, second)
         raise
@@ -132,35 +136,38 @@ def act_under(
     stages: Mapping[Identity, str] = MappingProxyType({}),
     challenger: int | None = None,
 ) -> Decision:
-    """Do what was decided, under the model's lock, and write the outcome: the one path to Production.
+    """Do what was decided, under the model's lock: the one path to Production.
 
-    The alias first, which is the truth, then the stages that mirror it.
+    The outcome makes a version champion. MLflow's alias and stages, its
+    mirror, are set right after it; stages of other versions before.
     """
     name = decision.model_name
-    if ledger.still_open(decision) is None:
+    if not ledger.still_open(decision):
         msg = (
             f"{decision.id} has its outcome already: it was carried out before, or another decision took it for interrupted; "
             "nothing was changed: decide anew"
         )
         raise LockLostError(msg)
-    champion = registry.champion(name)
-    before = champion.identity if champion else None
+    champion, _ = align(registry, name, ledger)
+    before = _identity(champion)
     after = _next_champion(registry, name, before, move, stages)
-    facts = {**with_bundles(facts, before, after), **_champions(before, after)}
-    if after != before:
-        facts["moved"] = ledger.announce(decision, facts["from"], facts["to"], facts)
-        ledger.lock.confirm()
-        _point(registry, name, facts["to"])
     for version, stage in stages.items():
-        registry.set_stage(name, version.number, stage)
-    if move or (champion and champion.mirror_lags):
-        mirror_champion(registry, name)
+        if version != before:
+            registry.set_stage(name, version.number, stage)
     waiting = registry.challenger(name)
-    if waiting and (waiting.identity == after or stages.get(waiting.identity) == "Archived"):
-        registry.drop_alias(name, CHALLENGER)
     if challenger is not None:
         registry.set_alias(name, CHALLENGER, challenger)
-    return _conclude(ledger, decision, facts)
+    facts = {**with_bundles(facts, before, after), **_champions(before, after)}
+    done = _conclude(ledger, decision, facts, moves=after != before)
+    if before is not None and after is None:
+        logger.warning("%s: its champion was taken out of Production; now there is none", name)
+    if before is not None and before in stages:
+        registry.set_stage(name, before.number, stages[before])
+    if move or (champion and champion.mirror_lags):
+        mirror(registry, name, ledger)
+    if waiting and challenger is None and (waiting.identity == after or stages.get(waiting.identity) == "Archived"):
+        registry.drop_alias(name, CHALLENGER)
+    return done
 
 
 def with_bundles(facts: Mapping[str, Any], *versions: Identity | None) -> dict[str, Any]:
@@ -191,7 +198,7 @@ def _next_champion(
         raise StaleComparisonError(msg)
     if after is not None and after != before:
         there = _check_there(registry, name, [after])
-        if PRUNED in there[after.number].tags:
+        if there[after.number].tags.get(PRUNED):
             msg = f"the files of {after} of {name} were deleted on purpose; nothing was changed"
             raise VersionNotFoundError(msg)
     return after
@@ -215,90 +222,61 @@ def _check_there(registry: RegistryClient, name: str, meant: Collection[Identity
     return there
 
 
-def was_interrupted(decision: Decision) -> bool:
-    """Tell whether an unfinished decision is not at work any more: its process has ended, or, elsewhere, it is too long ago."""
-    ended = has_ended(decision.intent.facts.get("process", {}))
-    return datetime.now(UTC) - datetime.fromisoformat(decision.time) > AT_WORK if ended is None else ended
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What was found and ended under the lock.
 
-
-def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> list[Decision]:
-    """End the decisions that were interrupted, and return them: whoever holds the lock knows that no move is under way.
-
-    One that was interrupted gets its outcome and its seal. One that had begun
-    to move the champion gets the outcome that the alias shows.
+    Attributes
+    ----------
+    alias : tuple of (ModelVersion or None, ModelVersion or None)
+        The version in Production, which the alias points to now, and the one
+        that it was found to point to.
+    decisions : list of Decision
+        Interrupted ones, as they are now.
     """
+
+    alias: tuple[ModelVersion | None, ModelVersion | None]
+    decisions: list[Decision]
+
+
+def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Settled:
+    """Set the alias to what the ledger says, and end the decisions that were interrupted: none of them moved a champion.
+
+    One that was interrupted before its outcome gets one, and each its seal.
+    """
+    champion, found = align(registry, name, ledger)
+    if _identity(champion) != _identity(found):
+        logger.warning("%s: MLflow's alias pointed elsewhere; it points to what the ledger says again", name)
+        mirror_stages(registry, name)
     settled = []
-    for still in ledger.open:
-        decision = still.decision
+    for decision in ledger.open:
         if decision.seal:  # killed after its last entry
             ledger.end(decision)
-            continue
-        over = was_interrupted(decision)
-        if decision.outcome is None:
-            if not over and still.moving is None:
-                continue  # at work somewhere
-            if ledger.is_twin(decision):
-                ledger.end(decision, failed=True)
-                continue
-            decision = ledger.conclude(
-                decision, ending(registry, still, "interrupted", "Interrupted; the champion was not moved.")
-            )
-        if over:
-            facts = record_facts(registry.params.paths.records, decision.record)
-            decision = ledger.seal(decision, {**facts, "status": "interrupted", "late": True})
-        if decision != still.decision:
-            logger.warning("%s was interrupted, and is ended now: %s", decision.id, decision.result)
-            settled.append(decision)
-    if any(decision.applied for decision in settled):
-        mirror_champion(registry, name)
-    return settled
+        elif was_interrupted(registry, decision):
+            ended = decision
+            if decision.outcome is None:
+                serves = _identity(champion)
+                facts = {"result": "interrupted", "reason": "Interrupted; the champion was not moved."}
+                ended = ledger.conclude(decision, {**with_bundles(facts, serves), **_champions(serves, serves)})
+            finish_pruning(registry, ended)
+            about = record_facts(registry.params.paths.records, decision.record)
+            settled.append(ledger.seal(ended, {**about, "status": "interrupted", "late": True}))
+            logger.warning("%s was interrupted, and is ended now: %s", decision.id, ended.result)
+    if settled and champion:
+        mirror_stages(registry, name)
+    return Settled(alias=(champion, found), decisions=settled)
 
 
-def settle_now(registry: RegistryClient, name: str) -> list[Decision]:
+def settle_now(registry: RegistryClient, name: str) -> Settled:
     """Take the lock of a model in order to :func:`settle` it."""
     with writing(registry, name) as ledger:
         return settle(registry, name, ledger)
 
 
-def ending(
-    registry: RegistryClient, still: OpenDecision, result: str, reason: str, facts: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return the outcome of a decision that did not come to its end; the alias tells whether the champion was moved."""
-    now, moving = registry.champion_identity(still.decision.model_name), still.moving
-    if moving is not None and _has_moved(registry, still, now):
-        done = _DONE.get(still.decision.kind, "moved")
-        told = {"from": moving["from"], "to": moving["to"], "moved": moving["time"], "interrupted": True}
-        reason = "Interrupted after the champion was moved, and completed later."
-        rests_on = moving.get("facts", {})
-        if rests_on.get("rests_on") == "override":
-            reason = f"{AGAINST} ({rests_on.get('verdict')}). {reason}"
-        return {**with_bundles({**(facts or {}), **rests_on}, now), "result": done, "reason": reason, **told}
+def not_done(ledger: LedgerWriter, result: str, reason: str, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the outcome of a decision that did not come to its end: nobody was made champion."""
+    now = ledger.serving[0] if ledger.serving else None
     return {**with_bundles(facts or {}, now), "result": result, "reason": reason, **_champions(now, now)}
-
-
-def _has_moved(registry: RegistryClient, still: OpenDecision, now: Identity | None) -> bool:
-    """Tell whether the champion is the one that an interrupted decision was about to make."""
-    moving = still.moving or {}
-    if now is None or moving["to"] is None:
-        return now is None and moving["to"] is None
-    meant = Identity.of(moving["to"], moving.get("facts", {}).get("bundles", {}))
-    if meant.bundle is None:  # announced by an earlier release
-        known = read_ledger(registry, still.decision.model_name).meant()[still.decision.id]
-        meant = known.by_number.get(meant.number, meant)
-    return meant.may_be(now)
-
-
-def mirror_champion(registry: RegistryClient, name: str) -> None:
-    """Let MLflow's stages say what the alias says: the champion is in Production, and nobody else."""
-    versions = registry.versions(name)
-    lagging = [version for version in versions if version.mirror_lags]
-    for version in sorted(lagging, key=lambda v: v.stage != "Production"):
-        registry.set_stage(name, version.version, "Production" if version.stage == "Production" else retired(registry))
-
-
-def retired(registry: RegistryClient) -> str:
-    """Return the stage of a version that was champion."""
-    return "Archived" if registry.params.model_registry.auto_archive else "Staging"
 
 
 def check_by_hand(registry: RegistryClient, symbol: str) -> None:
@@ -313,31 +291,26 @@ def check_by_hand(registry: RegistryClient, symbol: str) -> None:
 
 
 def note_on_version(registry: RegistryClient, decision: Decision) -> None:
-    """Tag the version that a decision is about with its id and result."""
+    """Tag the version that a decision is about with its id and result; what was decided stands, also where this fails."""
     if decision.version is not None:
         how = ", ".join(filter(None, (decision.kind, decision.mark)))
         note = f"{decision.result} ({how}), {decision.time[:16].replace('T', ' ')}; {decision.id}"
-        registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: note})
+        try:
+            registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: note})
+        except RegistryError as error:
+            logger.warning("%s: version %d does not name it: %s", decision.id, decision.version, error)
 
 
-def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any]) -> Decision:
+def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any], *, moves: bool = False) -> Decision:
     """Write the outcome; a decision outside a recorded run gets its seal at once, which says that there is no record."""
     if decision.record:
-        return ledger.conclude(decision, facts)
-    return ledger.conclude(decision, facts, seal={"record": None, "status": "taken outside a recorded run"})
+        return ledger.conclude(decision, facts, moves=moves)
+    end_showing(decision)
+    return ledger.conclude(decision, facts, moves=moves, seal={"record": None, "status": "taken outside a recorded run"})
 
 
-def _point(registry: RegistryClient, name: str, version: int | None) -> None:
-    """Move the alias, and read it back: what stands between here and the registry may say yes to anything."""
-    if version is None:
-        logger.warning("%s: its champion was taken out of Production; now there is none", name)
-        registry.drop_alias(name, CHAMPION)
-    else:
-        registry.set_alias(name, CHAMPION, version)
-    now = registry.champion_number(name)
-    if now != version:
-        msg = f"{name}: {registry.uri} said yes to {named(version)} as champion, but has {named(now)}; look at what lies between"
-        raise RegistryError(msg)
+def _identity(version: ModelVersion | None) -> Identity | None:
+    return version.identity if version else None
 
 
 def _result_of(error: BaseException) -> tuple[str, str]:

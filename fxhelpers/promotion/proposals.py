@@ -20,6 +20,7 @@ from fxhelpers.promotion.attempts import counts_as
 from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded, with_bundles
 from fxhelpers.promotion.evidence import keep_evidence
 from fxhelpers.promotion.identity import check_registered
+from fxhelpers.promotion.mirroring import serving
 from fxhelpers.promotion.proposal import Proposal
 from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -65,7 +66,7 @@ def propose(
     if not apply:
         return replace(_judged(registry, name, symbol, chosen, compared=compared, family=family), override=override)
     if chosen.version is None and not chosen.challengers:
-        chosen = replace(chosen, version=_challenger(registry, name, symbol, registry.champion(name)).version)
+        chosen = replace(chosen, version=_challenger(registry, name, symbol, serving(registry, name)).version)
     told = {**chosen.told(), **({"override": True} if override else {})}
     words = {"symbol": symbol, "version": chosen.version, **told, "reason": reason, "approved_by": approved_by, "apply": True}
     refuse_unrecorded(shlex.join(["fx", "run", "promote", *_typed(words)]))
@@ -99,7 +100,7 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
     if against:
         facts.update(rests_on="override", reason=f"{AGAINST} ({proposal.verdict.outcome}): {proposal.verdict.reason}")
     if decision is None:
-        champion = registry.champion(proposal.name)
+        champion = serving(registry, proposal.name)
         now = champion.version if champion else None
         return shown(proposal.name, "promotion", {**facts, "from": now, "to": now})
     with failing(registry, decision, facts):
@@ -131,7 +132,7 @@ def _judged(
     rules: PromotionParams | None = None,
 ) -> Proposal:
     rules = rules or registry.params.promotion
-    champion = registry.version(name, chosen.champion) if chosen.champion is not None else registry.champion(name)
+    champion = registry.version(name, chosen.champion) if chosen.champion is not None else serving(registry, name)
     given = _given(chosen, champion)
     challenger = registry.version(name, given[0]) if given else _challenger(registry, name, symbol, champion)
     told: dict[str, Any] = {"name": name, "symbol": symbol, "champion": champion, "policy": rules}
@@ -191,7 +192,8 @@ def _given(chosen: Selection, champion: ModelVersion | None) -> list[int]:
 
 def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> None:
     """Refuse to act on a comparison with a version that is not in Production."""
-    now = registry.champion_number(name)
+    champion = serving(registry, name)
+    now = champion.version if champion else None
     if chosen.champion is not None and chosen.champion != now:
         msg = (
             f"{name}: the champion is {named(now)}, not {named(chosen.champion)}: a comparison with another version decides "

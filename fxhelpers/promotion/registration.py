@@ -9,6 +9,7 @@ from fxhelpers.ledger import Decision
 from fxhelpers.params import STAGES
 from fxhelpers.promotion.deciding import Move, act, act_under, begin, check_by_hand, failing, note_on_version, with_bundles
 from fxhelpers.promotion.identity import check_registered
+from fxhelpers.promotion.mirroring import serving
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version, store_bundle
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger, writing
 from fxhelpers.results import Keyed
@@ -78,7 +79,7 @@ def register(
             check_by_hand(registry, bundle.symbol)
         stored = store_bundle(registry, bundle, name, description=description, tags=tags)
         with writing(registry, name) as ledger:
-            found = (stored, False) if isinstance(stored, ModelVersion) else create_version(registry, stored, name, ledger.lock)
+            found = (stored, False) if isinstance(stored, ModelVersion) else create_version(registry, stored, name)
             version, created = found
             if not created:
                 logger.warning("%s: this bundle is version %d already; no new version was made", name, version.version)
@@ -113,7 +114,8 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
             check_by_hand(registry, decision.symbol)
             act(registry, decision, facts=facts, move=Move(to=found.identity, by_hand=True))
         else:
-            leaves = registry.champion_identity(name) == found.identity
+            champion = serving(registry, name)
+            leaves = champion is not None and champion.identity == found.identity
             move = Move(to=None, compared_with=found.identity) if leaves else None
             act(registry, decision, facts=with_bundles(facts, found.identity), move=move, stages={found.identity: stage})
     return registry.version(name, version)

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from fxhelpers.ledger import Decision, Identity, Ledger
-from fxhelpers.promotion.deciding import act, begin, failing, refuse_unrecorded, settle_now
+from fxhelpers.promotion.deciding import act_under, begin, failing, note_on_version, refuse_unrecorded, settle_now
+from fxhelpers.promotion.pruning import finish, mark
 from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.registry.lock import ModelLock
-from fxhelpers.registry.storage import delete_files, stored_bytes, unknown_model
+from fxhelpers.registry.ledgers import read_ledger, writing
+from fxhelpers.registry.storage import stored_bytes, unknown_model
 
 AT_ONCE = 200
 """Versions that one decision archives or prunes at most: their numbers have to fit into its entry."""
@@ -74,20 +74,24 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
     days = registry.params.model_registry.retention_days
     decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)
     with failing(registry, decision):
-        with ModelLock(registry, name):  # after this nobody makes one of them champion
+        with writing(registry, name) as writer:
             now = [registry.version(name, number) for number in gone]
-            versions = [v for v in now if v.stage != "Production" and v.identity in identities]
-            for version in versions:
-                registry.annotate(name, version.version, tags={PRUNED: decision.id})
-        for version in versions:
-            delete_files(registry, version)
-        why = [f"In Staging for more than {days} days: {len(archive)} archived."] if archive else []
-        why += [f"Files of {len(gone)} archived versions deleted, {found.bytes_pruned} bytes."] if gone else []
-        pruned = [version.version for version in versions]
-        told = {"archived": archive, "pruned": pruned, "bytes": found.bytes_pruned}
-        facts = {"result": "archived", "reason": " ".join(why), **told}
-        stages = {version: "Archived" for version in found.identities if version.number in archive}
-        return replace(found, decision=act(registry, decision, facts=facts, stages=stages))
+            champion = writer.serving[0] if writer.serving else None
+            versions = [v for v in now if v.identity in identities and v.identity != champion]
+            mark(registry, decision, versions)  # from here on nobody makes one of them champion
+            why = [f"In Staging for more than {days} days: {len(archive)} archived."] if archive else []
+            why += [f"Files of {len(gone)} archived versions deleted, {found.bytes_pruned} bytes."] if gone else []
+            told = {"archived": archive, "pruned": [version.version for version in versions], "bytes": found.bytes_pruned}
+            facts = {"result": "archived", "reason": " ".join(why), **told}
+            stages = {version: "Archived" for version in found.identities if version.number in archive}
+            try:
+                done = act_under(writer, registry, decision, facts=facts, stages=stages)
+            except BaseException:
+                finish(registry, decision)
+                raise
+        finish(registry, done)
+    note_on_version(registry, done)
+    return replace(found, decision=done)
 
 
 def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion], *, prune: bool) -> pd.DataFrame:
@@ -104,7 +108,7 @@ def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]
         gone = prune and not why and size > 0 and (past or version.stage == "Archived")
         if (past or gone) and left == 0:
             past, gone, why = False, False, f"more than {AT_ONCE} at once: run it again"
-        if PRUNED in version.tags and not size:
+        if version.tags.get(PRUNED) and not size:
             why = "its files were deleted before"
         left -= past or gone
         what = " and ".join(word for word, doing in (("archive", past), ("prune", gone)) if doing) or "keep"

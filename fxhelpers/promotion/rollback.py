@@ -8,6 +8,7 @@ from fxhelpers.params import model_name
 from fxhelpers.promotion.approval import approval_missing
 from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded, with_bundles
 from fxhelpers.promotion.identity import check_registered, find
+from fxhelpers.promotion.mirroring import serving
 from fxhelpers.promotion.proposals import shown
 from fxhelpers.registry import RegistryClient, load_version
 from fxhelpers.registry.ledgers import read_ledger
@@ -25,11 +26,12 @@ def roll_back(
 ) -> Decision:
     """Make the previous champion, or a given version, or nobody, the champion; without ``apply``, check it and say so."""
     name = model_name(symbol)
-    ledger, before = read_ledger(registry, name), registry.champion_identity(name)
+    ledger, champion, found = read_ledger(registry, name), serving(registry, name), registry.champion_identity(name)
+    before = champion.identity if champion else None
     if before is None and not ledger.decisions and not registry.versions(name):
         raise unknown_model(registry, name)
     try:
-        target = None if version == "none" else _target(registry, ledger, before, version)
+        target = None if version == "none" else _target(registry, ledger, before, found, version)
     except NoChampionError as error:
         if apply:
             raise
@@ -55,12 +57,17 @@ def roll_back(
         if missing:
             msg = f"{target} was never in Production: {missing} Nothing was changed."
             raise PromotionRefusedError(msg)
-        facts |= {"result": "unchanged" if before == target else "rolled back", "reason": _checked(registry, name, target)}
+        facts |= {
+            "result": "unchanged" if before == target == found else "rolled back",
+            "reason": _checked(registry, name, target),
+        }
         return act(registry, decision, facts=with_bundles(facts, target), move=Move(to=target, compared_with=before))
 
 
-def _target(registry: RegistryClient, ledger: Ledger, before: Identity | None, version: int | None) -> Identity:
-    """Return the version to go back to: the given one, or the champion before the present one."""
+def _target(
+    registry: RegistryClient, ledger: Ledger, before: Identity | None, found: Identity | None, version: int | None
+) -> Identity:
+    """Return the version to go back to: the given one, or the champion before the one that MLflow's alias points to."""
     if version is not None:
         there = check_registered(ledger, registry.version(ledger.name, version)).identity
         others = [known for known in ledger.champions if known.number == version and known != there]
@@ -72,8 +79,7 @@ def _target(registry: RegistryClient, ledger: Ledger, before: Identity | None, v
             )
             raise VersionReplacedError(msg)
         return there
-    changed_outside = not same(before, ledger.serving) and ledger.mover(before) is None
-    target = ledger.serving if changed_outside else ledger.former
+    target = ledger.former if same(found, ledger.serving) else ledger.serving
     if target is not None:
         return find(registry, ledger, target).identity
     symbol = ledger.symbol

@@ -6,7 +6,8 @@ from typing import Any
 
 from fxhelpers.ledger import Decision
 from fxhelpers.params import current_journal, current_record, load_params
-from fxhelpers.promotion.deciding import ending
+from fxhelpers.promotion.deciding import not_done
+from fxhelpers.promotion.life import end_showing
 from fxhelpers.records import decisions_in, record_facts, record_name, report_path
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import attach, writing
@@ -61,11 +62,11 @@ def seal_run(status: str, error: str | None) -> None:
 def _seal(registry: RegistryClient, name: str, run_id: str, facts: dict[str, Any], *, why: str) -> Decision | None:
     """Write the seal, and the outcome where there is none; None where another process ended this decision already."""
     with writing(registry, name) as ledger:
-        still = next((o for o in ledger.open if o.decision.run_id == run_id and o.decision.seal is None), None)
-        if still is None:
+        decision = next((d for d in ledger.open if d.run_id == run_id and d.seal is None), None)
+        if decision is None:
             return None
-        decision = still.decision
         if decision.outcome is None:
             result = "interrupted" if facts["status"] == "interrupted" else "failed"
-            decision = ledger.conclude(decision, ending(registry, still, result, why[:1000]))
+            decision = ledger.conclude(decision, not_done(ledger, result, why[:1000]))
+        end_showing(decision)
         return ledger.seal(decision, facts)

@@ -60,6 +60,7 @@ class RegistryClient:
     def __init__(self, params: Params) -> None:
         self.params = params
         self._experiments: dict[str, str] = {}
+        self.known: dict[str, str] = {}  # ids that never change, by what they are of
 
     @property
     def uri(self) -> str:
@@ -192,6 +193,11 @@ class RegistryClient:
                 if self.connection.aliases:
                     raise
                 client.set_registered_model_tag(name, f"{ALIAS_TAG}{alias}", "")
+
+    def delete_version(self, name: str, version: int) -> None:
+        """Delete one version; its run and files stay."""
+        with self.session(f"delete version {version} of", name) as client:
+            client.delete_model_version(name, str(version))
 
     def annotate(self, name: str, version: int, *, tags: dict[str, str], description: str | None = None) -> None:
         """Set tags, and the description where one is given, of a version."""

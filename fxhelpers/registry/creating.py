@@ -25,7 +25,6 @@ from fxhelpers.estimators import TRUSTED_TYPES
 from fxhelpers.files import folder_digest
 from fxhelpers.registry.calls import StrangeAnswerError, is_passing
 from fxhelpers.registry.client import RegistryClient, log_values, new_run, quoted, suppress_existing
-from fxhelpers.registry.lock import ModelLock
 from fxhelpers.registry.models import MODEL_DIGEST, PIPELINE
 from fxhelpers.registry.probe import write_probe
 from fxhelpers.registry.version import BUNDLE_DIGEST, ModelVersion, as_version
@@ -91,37 +90,36 @@ def store_bundle(
     return StoredBundle(run_id=run_id, digest=bundle.digest, words=words)
 
 
-def create_version(registry: RegistryClient, stored: StoredBundle, name: str, lock: ModelLock) -> tuple[ModelVersion, bool]:
-    """Make a version of what is stored, under the model's lock; False beside that of somebody who was faster."""
+def create_version(registry: RegistryClient, stored: StoredBundle, name: str) -> tuple[ModelVersion, bool]:
+    """Make a version of what is stored; False beside that of somebody who was faster."""
     with registry.session("register", name, urgent=True) as client:
         existing = registry.find_version(name, BUNDLE_DIGEST, stored.digest)
         if existing:
             return existing, False
-        lock.confirm()
         try:
-            created = _create_once(client, name, stored, registry)
+            created = _create_once(client, name, stored)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             with suppress_existing():
                 client.create_registered_model(name)
-            lock.confirm()
-            created = _create_once(client, name, stored, registry)
-    return as_version(created, champion=None), True
+            created = _create_once(client, name, stored)
+    return as_version(created, champion=None), created.run_id == stored.run_id
 
 
-def _create_once(client: MlflowClient, name: str, stored: StoredBundle, registry: RegistryClient) -> MlflowModelVersion:
-    """Create a version, and make sure that there is one of it, however often a network sent that."""
+def _create_once(client: MlflowClient, name: str, stored: StoredBundle) -> MlflowModelVersion:
+    """Create a version, and make sure that there is one of its bundle, however often or late a network sent that.
+
+    Whoever finds a version of a lower number beside its own was too late, and
+    deletes its own.
+    """
     run_id = stored.run_id
-    lost: Exception = VersionNotFoundError(f"cannot register {name}: {registry.uri} says that it did, and has no such version")
+    lost: Exception = VersionNotFoundError(f"cannot register {name}: MLflow says that it did, and has no such version")
     for _ in range(_TRIES):
         try:
-            made = client.create_model_version(name, f"runs:/{run_id}/{PIPELINE}", run_id, await_creation_for=0, **stored.words)
+            client.create_model_version(name, f"runs:/{run_id}/{PIPELINE}", run_id, await_creation_for=0, **stored.words)
         except (MlflowException, requests.RequestException, StrangeAnswerError) as error:
             lost = error
-        else:
-            if not registry.params.is_server:
-                return made
         same = client.search_model_versions(f"name={quoted(name)} and tags.`{BUNDLE_DIGEST}` = {quoted(stored.digest)}")
         found = sorted(same, key=lambda v: int(v.version))
         for copy in (v for v in found[1:] if v.run_id == run_id):

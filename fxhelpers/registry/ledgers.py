@@ -1,178 +1,263 @@
 """Where ledgers are kept: each decision is an MLflow run of the experiment ``fx-ledger``, its entries are tags of that run.
 
-A run is RUNNING until its seal is written, and ends later than any that ended
-before it. So the last entry of a ledger is on one of the runs that are
-RUNNING, or on the one that ended last: two quick queries, however long the
-ledger is. Whoever writes holds the model's lock.
+A link from an entry to its one successor is a *param* of the run that keeps
+the entry: MLflow stores the first value of a param and refuses any other, on
+every store (measured: of six processes at once exactly one wins, on SQLite,
+PostgreSQL and MLflow 2.7.1). So nobody who was stopped, delayed or sent twice
+can fork a ledger, whatever became of its lock meanwhile. The first entry is
+named by a param of one run for all ledgers, which a tag of the registered
+model ``fx-ledger`` names.
 """
 
-import json
-import secrets
+import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
 
-from fxhelpers.ledger import KINDS, Decision, Entry, Fault, Ledger
-from fxhelpers.processes import utc_now
+from fxhelpers.errors import LedgerError, LockLostError, RegistryError, VersionNotFoundError
+from fxhelpers.ledger import (
+    KINDS,
+    SERVES,
+    Decision,
+    Entry,
+    Fault,
+    Identity,
+    Kept,
+    Ledger,
+    Link,
+    entry_name,
+    first_name,
+    link_name,
+)
 from fxhelpers.registry.calls import all_pages
-from fxhelpers.registry.client import RegistryClient, new_run, quoted
+from fxhelpers.registry.client import RegistryClient, new_run, quoted, suppress_existing
+from fxhelpers.registry.clock import Clock
 from fxhelpers.registry.lock import ModelLock
 
-EXPERIMENT = "fx-ledger"
+logger = logging.getLogger(__name__)
 
-_MODEL, _DECISION, _MOVING = "fx.model", "fx.decision", "fx.moving"
-_KEPT = (
-    "version",
-    "nobody",
-    "verdict",
-    "rests_on",
-    "bundles",
-    "model_sha256",
-    "frame_sha256",
-    "policy_sha256",
-    "challengers",
-    "attempt",
-    "skill",
-    "attempt_frame",
-)
-"""Facts of an outcome that are known before the champion is moved, and told of a decision that was killed right then."""
+EXPERIMENT = ROOT_MODEL = "fx-ledger"
 
-_TAGS = {kind: f"fx.{kind}" for kind in KINDS}
+_MODEL, _DECISION, _ROOT, _SEEN = "fx.model", "fx.decision", "fx.root", "fx.seen"
+_OURS = "fx."
 _PAGE = 5000
+_LONG_AGO = "1970-01-01T00:00:00.000+00:00"
+_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenDecision:
-    """A decision whose run has not ended.
+class End:
+    """The end of a ledger, as it was read.
 
     Attributes
     ----------
-    decision : Decision
-        As far as it came.
-    moving : dict or None
-        ``from``, ``to`` and ``time`` of the move that it was about to make;
-        None where it did not come that far.
+    head : Entry or None
+        The last entry; one without facts where it was deleted in MLflow.
+    holder : str
+        The run that takes the link to what follows; "" where nothing was
+        ever written.
+    runs : dict of str to Run
+        Those that were read, by id: all that are open, and some others.
     """
 
-    decision: Decision
-    moving: dict[str, Any] | None
+    head: Entry | None
+    holder: str
+    runs: dict[str, Run]
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Those that were read, as far as they count."""
+        if self.head is None:
+            return ()
+        return Ledger.read(self.head.ledger, map(_kept, self.runs.values()), Link(self.head.digest, self.holder)).decisions
 
 
 class LedgerWriter:
     """A ledger under its model's lock: read its end, append to it.
 
+    The lock only keeps writers from getting into each other's way; the links
+    decide. :class:`LockLostError` is raised where somebody else went on.
+
     Attributes
     ----------
-    lock : ModelLock
-        Held.
     head : Entry or None
         The last entry.
-    open : list of OpenDecision
-        Those without an end when the lock was taken, oldest first.
+    open : list of Decision
+        Those without an end when the ledger was read, oldest first.
+    serving : tuple of (Identity or None,) or None
+        The version in Production, as the last entry has it, in a tuple; None
+        where no entry ever told.
+    clock : Clock
+        What times are written by.
     """
 
-    def __init__(self, registry: RegistryClient, name: str, lock: ModelLock) -> None:
+    def __init__(self, registry: RegistryClient, name: str) -> None:
         self._registry, self._name = registry, name
-        self.lock = lock
-        running = _search(registry, name, "attributes.status = 'RUNNING'")
-        ended = _search(registry, name, "attributes.status != 'RUNNING'", order_by=["attributes.end_time DESC"], last=1)
-        self._last_end = max((run.info.end_time or 0 for run in ended), default=0)
-        found = Ledger.read(name, map(_texts, [*running, *ended]))
-        self.head = found.head
-        active = [run for run in running if run.info.lifecycle_stage == "active"]  # one deleted in MLflow takes no more entries
-        moving = {run.info.run_id: json.loads(run.data.tags.get(_MOVING, "null")) for run in active}
-        self.open = [OpenDecision(decision=d, moving=moving[d.run_id]) for d in found.decisions if d.run_id in moving]
+        self._end = _end(registry, name)
+        self.clock = Clock(registry, self._end.head)
+        self.serving = _serving(registry, name, self._end)
+        runs, decisions = self._end.runs, self._end.decisions
+        self._last_end = max((run.info.end_time or 0 for run in runs.values()), default=0)
+        active = {key for key, run in runs.items() if (run.info.status, run.info.lifecycle_stage) == ("RUNNING", "active")}
+        self.open = [decision for decision in decisions if decision.run_id in active]
+        self._late = sorted(active - {decision.run_id for decision in decisions})
 
-    def still_open(self, decision: Decision) -> OpenDecision | None:
-        """Return a decision as it is by now; None where it has an outcome already, or its run was deleted."""
-        return next((o for o in self.open if o.decision.id == decision.id and o.decision.outcome is None), None)
+    @property
+    def head(self) -> Entry | None:
+        """The last entry."""
+        return self._end.head
 
-    def begin(self, kind: str, facts: dict[str, Any]) -> Decision:
+    def still_open(self, decision: Decision) -> bool:
+        """Tell whether a decision has no outcome by now."""
+        return any(o.run_id == decision.run_id and o.outcome is None for o in self.open)
+
+    def overtaken(self) -> bool:
+        """Tell whether somebody went on since the last entry was written here."""
+        run = _run(self._registry, self._name, self._end.holder) if self.head else None
+        return self.head is not None and _link_in(run, link_name(self.head.digest)) is not None
+
+    def begin(self, kind: str, facts: dict[str, Any], serving: Identity | None) -> Decision:
         """Append the intent of a new decision, and open its run."""
-        now = datetime.now(UTC)
-        decision = f"{now:%Y%m%dT%H%M%SZ}-{kind.replace(' ', '-')}-{secrets.token_hex(4)}"
-        entry = self._next("intent", decision, {"kind": kind, **facts}, after=self.head)
+        decision = self.clock.new_id(kind)
+        entry = self._next("intent", decision, {"kind": kind, **facts, SERVES: _told(serving)})
         experiment = self._registry.experiment(EXPERIMENT)
-        tags = {_MODEL: self._name, _DECISION: decision, _TAGS["intent"]: entry.to_json()}
-        with self._registry.session("write the ledger of", self._name) as client:
-            run_id = new_run(client, experiment, decision, tags)
-        self.head = entry
+        tags = {_MODEL: self._name, _DECISION: decision, _OURS + entry_name(entry): entry.to_json()}
+        run_id = self._open(experiment, decision, tags)
+        root = "" if self.head and self._end.holder else _root(self._registry, create=True)
+        try:
+            name = link_name(self.head.digest) if self.head else first_name(self._name)
+            self._link(entry, run_id, self._end.holder or root, name)
+        except LockLostError:
+            self._terminate(run_id, failed=True)
+            if self.head is None and self._is_cut_off(root):
+                return self.begin(kind, facts, serving)
+            raise
+        if root:
+            self._link(entry, run_id, run_id, first_name(self._name))  # so that it is known for the first without a look there
+        self.serving = (serving,)
+        for late in self._late:  # the ledger has gone on without them, for good
+            self._terminate(late, failed=True)
+        self._late = []
         return Decision(run_id=run_id, intent=entry)
 
-    def conclude(self, decision: Decision, facts: dict[str, Any], seal: dict[str, Any] | None = None) -> Decision:
-        """Append a decision's outcome, and its seal with it where that is known already."""
-        told = {"outcome": facts} | ({"seal": seal} if seal is not None else {})
-        return self._ended(replace(decision, **self._append(decision, told)))
+    def conclude(
+        self, decision: Decision, facts: dict[str, Any], *, moves: bool = False, seal: dict[str, Any] | None = None
+    ) -> Decision:
+        """Append a decision's outcome, which makes a champion where it ``moves`` one, and its seal where that is known."""
+        now = self.clock.now()
+        time = max(now, self.head.time) if self.head else now
+        outcome = self._append(decision, "outcome", {**facts, "moved": time} if moves else facts, time)
+        self.serving = (outcome.serving,)
+        decision = replace(decision, outcome=outcome)
+        return decision if seal is None else self.seal(decision, seal)
 
     def seal(self, decision: Decision, facts: dict[str, Any]) -> Decision:
         """Append a decision's seal, and end its run."""
-        return self._ended(replace(decision, **self._append(decision, {"seal": facts})))
+        serving = self.serving[0] if self.serving else None
+        sealed = replace(decision, seal=self._append(decision, "seal", {**facts, SERVES: _told(serving)}))
+        self.end(sealed)
+        return sealed
 
-    def _ended(self, decision: Decision) -> Decision:
-        if decision.seal:
-            self.end(decision, failed=decision.result in {"failed", "interrupted"})
-        return decision
+    def end(self, decision: Decision) -> None:
+        """End a decision's run."""
+        self._terminate(decision.run_id, failed=decision.result in {"failed", "interrupted"})
 
-    def end(self, decision: Decision, *, failed: bool = False) -> None:
-        """End a decision's run: later than all others where it holds the last entry, and earlier where it does not."""
-        if self.head and any(entry.seq == self.head.seq for entry in decision.entries):
-            time = self._last_end = max(int(datetime.now(UTC).timestamp() * 1000), self._last_end + 1)
+    def _append(self, decision: Decision, kind: Any, facts: dict[str, Any], now: str = "") -> Entry:  # noqa: ANN401 (one of KINDS)
+        entry = self._next(kind, decision.id, facts, now)
+        with self._registry.session("write the ledger of", self._name) as client:
+            client.log_batch(decision.run_id, tags=[RunTag(_OURS + entry_name(entry), entry.to_json())])
+        holder, name = self._end.holder, link_name(entry.previous)
+        self._link(entry, decision.run_id, holder, name)
+        return entry
+
+    def _next(self, kind: Any, decision: str, facts: dict[str, Any], now: str = "") -> Entry:  # noqa: ANN401 (one of KINDS)
+        about: dict[str, Any] = {"ledger": self._name, "entry": kind, "decision": decision, "now": now or self.clock.now()}
+        return Entry.after(self.head, **about, facts=facts, sets_clock=facts.get("kind") == "repair" and self.clock.refuses)
+
+    def _open(self, experiment: str, decision: str, tags: dict[str, str]) -> str:
+        """Create a decision's run; where the answer was lost, look whether it is there: it must not be made twice."""
+        try:
+            with self._registry.session("write the ledger of", self._name) as client:
+                return new_run(client, experiment, decision, tags)
+        except RegistryError:
+            made = _search(self._registry, self._name, f"tags.`{_DECISION}` = {quoted(decision)}")
+            if not made:
+                raise
+            return str(made[0].info.run_id)
+
+    def _link(self, entry: Entry, run_id: str, holder: str, name: str) -> None:
+        """Name an entry as the one that follows, if nothing does yet."""
+        link = Link(entry.digest, run_id)
+        for attempt in range(1, _TRIES + 1):
+            try:
+                with self._registry.session("write the ledger of", self._name) as client:
+                    client.log_param(holder, _OURS + name, str(link))
+                break
+            except RegistryError as error:  # refused, or its answer was lost
+                run = _run(self._registry, self._name, holder)
+                found = _link_in(run, name)
+                if found == link:
+                    break
+                if found is not None:
+                    msg = (
+                        f"{self._name}: another decision was written while this one was held up; the {entry.entry} of "
+                        f"{entry.decision} does not count, and no champion was moved: decide anew"
+                    )
+                    raise LockLostError(msg) from error
+                if attempt == _TRIES:
+                    raise
+                if run and run.info.lifecycle_stage == "deleted":
+                    logger.warning("%s: restored the run %s, which was deleted in MLflow", self._name, holder)
+                    with self._registry.session("restore a decision about", self._name) as client:
+                        client.restore_run(holder)
+        self._end = replace(self._end, head=entry, holder=run_id)
+
+    def _is_cut_off(self, root: str) -> bool:
+        """Tell whether all of a ledger is gone from MLflow; then it goes on in the place of the first entry, as a gap."""
+        first = _link_in(_run(self._registry, self._name, root), first_name(self._name))
+        run = _run(self._registry, self._name, first.run_id) if first else None
+        if first is None or (run and run.data.tags.get(_MODEL) == self._name):
+            return False
+        self._end = replace(self._end, head=_lost(self._name, None, first))
+        return True
+
+    def _terminate(self, run_id: str, *, failed: bool) -> None:
+        """End a run: later than all others where it keeps the last entry, which is then found at once, or else earlier."""
+        if run_id == self._end.holder:
+            time = self._last_end = max(self.clock.milliseconds(), self._last_end + 1)
         else:
             time = max(1, self._last_end - 1)
-        self.lock.check_time()
         with self._registry.session("write the ledger of", self._name) as client:
-            client.set_terminated(decision.run_id, "FAILED" if failed else "FINISHED", end_time=time)
-
-    def announce(self, decision: Decision, before: int | None, after: int | None, facts: dict[str, Any]) -> str:
-        """Write down that the champion is about to be moved, and on what that rests; return the time.
-
-        The chain does not hold this. An outcome that would be too long is
-        refused here, before anything is moved.
-        """
-        whole = {**facts, "from": before, "to": after, "moved": utc_now()}
-        Entry.after(self.head, ledger=self._name, entry="outcome", decision=decision.id, now=utc_now(), facts=whole)
-        time = max(utc_now(), self.head.time if self.head else "")
-        kept = {key: facts[key] for key in _KEPT if key in facts}
-        with self._registry.session("write the ledger of", self._name) as client:
-            client.set_tag(decision.run_id, _MOVING, json.dumps({"from": before, "to": after, "time": time, "facts": kept}))
-        return time
-
-    def is_twin(self, decision: Decision) -> bool:
-        """Tell whether the same decision is kept by another run too, which came further: its creation was sent twice."""
-        twins = _search(self._registry, self._name, f"tags.`{_DECISION}` = {quoted(decision.id)}")
-        return any(_TAGS["outcome"] in run.data.tags for run in twins if run.info.run_id != decision.run_id)
-
-    def _append(self, decision: Decision, told: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Append entries, kind to facts, in one call, and return them by kind."""
-        head, entries = self.head, dict[Any, Entry]()
-        for kind, facts in told.items():
-            head = entries[kind] = self._next(kind, decision.id, facts, after=head)
-        with self._registry.session("write the ledger of", self._name) as client:
-            client.log_batch(decision.run_id, tags=[RunTag(_TAGS[kind], entry.to_json()) for kind, entry in entries.items()])
-        self.head = head
-        return entries
-
-    def _next(self, kind: Any, decision: str, facts: dict[str, Any], *, after: Entry | None) -> Entry:  # noqa: ANN401 (one of KINDS)
-        self.lock.check_time()
-        return Entry.after(after, ledger=self._name, entry=kind, decision=decision, now=utc_now(), facts=facts)
+            client.set_terminated(run_id, "FAILED" if failed else "FINISHED", end_time=time)
 
 
 @contextmanager
 def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
     """Take the lock of a registered model, and give its ledger to append to."""
-    with ModelLock(registry, name) as lock:
-        yield LedgerWriter(registry, name, lock)
+    with ModelLock(registry, name):
+        yield LedgerWriter(registry, name)
 
 
 def read_ledger(registry: RegistryClient, name: str) -> Ledger:
     """Return the ledger of a registered model; an empty one where nothing was decided."""
-    return _ledger(name, _search(registry, name))
+    return _with_deleted(_read(registry, name, runs := _search(registry, name)), runs)
+
+
+def read_serving(registry: RegistryClient, name: str) -> tuple[Identity | None] | None:
+    """Return who is in Production as the last entry of a ledger has it, in a tuple; None where no entry ever told."""
+    return _serving(registry, name, _end(registry, name))
+
+
+def show_life(registry: RegistryClient, decision: Decision, now: str) -> None:
+    """Let others see that the owner of an open decision is at work."""
+    with registry.session("write the ledger of", decision.model_name) as client:
+        client.set_tag(decision.run_id, _SEEN, now)
 
 
 def ledger_of(registry: RegistryClient, decision: str) -> str | None:
@@ -187,7 +272,7 @@ def read_ledgers(registry: RegistryClient) -> dict[str, Ledger]:
     for run in _search(registry, None):
         if _MODEL in run.data.tags:
             runs.setdefault(run.data.tags[_MODEL], []).append(run)
-    return {name: _ledger(name, found) for name, found in sorted(runs.items())}
+    return {name: _with_deleted(_read(registry, name, found), found) for name, found in sorted(runs.items())}
 
 
 def attach(registry: RegistryClient, name: str, run_id: str, path: Path, folder: str) -> None:
@@ -208,8 +293,7 @@ def fetch(registry: RegistryClient, decision: Decision, file: str) -> bytes | No
         return Path(files.download_artifacts(file, to)).read_bytes()
 
 
-def _ledger(name: str, runs: list[Run]) -> Ledger:
-    ledger = Ledger.read(name, map(_texts, runs))
+def _with_deleted(ledger: Ledger, runs: list[Run]) -> Ledger:
     deleted = {run.info.run_id for run in runs if run.info.lifecycle_stage == "deleted"}
     faults = [
         Fault(what=f"the run of {d.id} was deleted in MLflow", do=f"mlflow runs restore --run-id {d.run_id}", decision=d.id)
@@ -217,6 +301,104 @@ def _ledger(name: str, runs: list[Run]) -> Ledger:
         if d.run_id in deleted
     ]
     return replace(ledger, faults=(*ledger.faults, *faults))
+
+
+def _end(registry: RegistryClient, name: str) -> End:
+    """Find the last entry of a ledger: two quick queries, however long it is, and a step for each entry since.
+
+    A run ends later than those before it, so that the last entry is on one
+    that is open or on the one that ended last. Where that is not so, by wrong
+    clocks or late messages, the links lead on from there.
+    """
+    running = _search(registry, name, "attributes.status = 'RUNNING'")
+    ended = _search(registry, name, "attributes.status != 'RUNNING'", order_by=["attributes.end_time DESC"], last=1)
+    runs = _by_id([*running, *ended])
+    kept = [_kept(run) for run in runs.values()]
+    by_earlier_release = any("." not in key for run in kept for key in run.texts)
+    if kept and (by_earlier_release or not any(run.links for run in kept)):
+        runs = _by_id(_search(registry, name))
+    found = _read(registry, name, list(runs.values()))
+    head = found.head
+    holder = next((d.run_id for d in found.decisions if head in d.entries), "")
+    while head and (link := _link_in(runs.get(holder) or _run(registry, name, holder), link_name(head.digest))):
+        run = runs.get(link.run_id) or _run(registry, name, link.run_id)
+        if run:
+            runs[link.run_id] = run
+        head, holder = _entry(run, link) or _lost(name, head, link), link.run_id if run else holder
+    return End(head=head, holder=holder, runs=runs)
+
+
+def _entry(run: Run | None, link: Link) -> Entry | None:
+    """Return the entry that a link names; None where it was deleted in MLflow."""
+    for text in _kept(run).texts.values() if run else ():
+        with suppress(LedgerError):
+            if (entry := Entry.read(text)).digest == link.digest:
+                return entry
+    return None
+
+
+def _lost(name: str, before: Entry | None, link: Link) -> Entry:
+    """Return what stands for an entry that was deleted in MLflow: its place, so that the ledger can go on and the gap shows."""
+    seq, time, previous = (before.seq, before.time, before.digest) if before else (0, _LONG_AGO, "")
+    told: dict[str, Any] = {"decision": "", "time": time, "previous": previous, "facts": {}, "digest": link.digest}
+    return Entry(ledger=name, seq=seq + 1, entry="seal", **told, intact=False)
+
+
+def _serving(registry: RegistryClient, name: str, end: End) -> tuple[Identity | None] | None:
+    if end.head is None:
+        return None
+    if end.head.tells_serving and (end.head.serving is None or end.head.serving.bundle is not None):
+        return (end.head.serving,)
+    ledger = read_ledger(registry, name)
+    return (ledger.serving,) if ledger.last_telling else None
+
+
+def _told(serving: Identity | None) -> list[Any] | None:
+    return [serving.number, serving.bundle] if serving else None
+
+
+def _root(registry: RegistryClient, *, create: bool) -> str:
+    """Return the run that names the first entry of every ledger; "" where there is none, and none is to be made."""
+    if ROOT_MODEL in registry.known:
+        return registry.known[ROOT_MODEL]
+    with registry.session("find the beginnings of all ledgers in", ROOT_MODEL) as client:
+        try:
+            tags = client.get_registered_model(ROOT_MODEL).tags
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            if not create:
+                return ""
+            run_id = new_run(client, registry.experiment(EXPERIMENT), ROOT_MODEL, {_ROOT: "the first entry of every ledger"})
+            with suppress_existing():
+                about = "Names the run that tells where each ledger of fxhelpers begins: do not delete it."
+                client.create_registered_model(ROOT_MODEL, tags={_ROOT: run_id}, description=about)
+            tags = client.get_registered_model(ROOT_MODEL).tags
+    if _ROOT not in tags:
+        msg = f"the registered model {ROOT_MODEL} at {registry.uri} has no tag {_ROOT}: its name is fxhelpers' own; rename it"
+        raise RegistryError(msg)
+    registry.known[ROOT_MODEL] = tags[_ROOT]
+    return str(tags[_ROOT])
+
+
+def _read(registry: RegistryClient, name: str, runs: list[Run]) -> Ledger:
+    """Read a ledger; what its first entry is tells a run of its own, as long as nothing that follows does."""
+    kept = [_kept(run) for run in runs]
+    ledger = Ledger.read(name, kept)
+    if ledger.decisions or not any(run.texts for run in kept):
+        return ledger
+    root = _root(registry, create=False)
+    first = _link_in(_run(registry, name, root), first_name(name)) if root else None
+    return Ledger.read(name, kept, first) if first else ledger
+
+
+def _run(registry: RegistryClient, name: str, run_id: str) -> Run | None:
+    """Return a run, deleted in MLflow or not; None where it is gone for good."""
+    try:
+        with registry.session("read the ledger of", name) as client:
+            return client.get_run(run_id)
+    except VersionNotFoundError:
+        return None
 
 
 def _search(
@@ -235,5 +417,17 @@ def _search(
         return all_pages(lambda token: client.search_runs([experiment], text, **asked, page_token=token))
 
 
-def _texts(run: Run) -> tuple[str, dict[str, str]]:
-    return run.info.run_id, {kind: run.data.tags[tag] for kind, tag in _TAGS.items() if tag in run.data.tags}
+def _by_id(runs: list[Run]) -> dict[str, Run]:
+    return {str(run.info.run_id): run for run in runs}
+
+
+def _kept(run: Run) -> Kept:
+    tags = {tag.removeprefix(_OURS): text for tag, text in run.data.tags.items() if tag.startswith(_OURS)}
+    texts = {tag: text for tag, text in tags.items() if tag.partition(".")[0] in KINDS}
+    params = {name.removeprefix(_OURS): Link.read(text) for name, text in run.data.params.items() if name.startswith(_OURS)}
+    links = {name: link for name, link in params.items() if link}
+    return Kept(str(run.info.run_id), texts, links, run.data.tags.get(_SEEN, ""))
+
+
+def _link_in(run: Run | None, name: str) -> Link | None:
+    return _kept(run).links.get(name) if run else None

@@ -1,11 +1,11 @@
 """One decision at a time about a registered model, across processes and hosts, with nothing but the registry.
 
 The lock of NAME is a registered model ``fx-lock.NAME``: creating it succeeds
-for exactly one of several at once. To release or to steal it is to *rename*
-it to ``fx-lock.NAME.TOKEN``, with the token of its owner, which succeeds for
-one as well, and never moves a lock that somebody else took meanwhile: the
-name with that token is taken then. A stolen lock stays under that name for
-an hour, so that whoever comes late finds it.
+for exactly one of several at once. To steal it is to *rename* it to
+``fx-lock.NAME.TOKEN``, with the token of its owner, which succeeds for one as
+well. The lock only spares writers a lost race: one who was stopped for longer
+than it lasts, or whose messages came late, is turned away by the ledger's
+links, not by the lock.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ import secrets
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from fxhelpers.errors import LockedError, LockLostError, RegistryError
+from fxhelpers.errors import LockedError, RegistryError
 from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.registry.client import ANY_MODEL, RegistryClient, quoted
 
@@ -29,14 +29,8 @@ logger = logging.getLogger(__name__)
 
 LOCK_PREFIX = "fx-lock."
 
-HOLD_SECONDS = 30.0
-"""After this the owner changes nothing any more."""
-
 EXPIRY_SECONDS = 60.0
-"""Who has seen a lock of the same owner for this long takes it. It is longer than the owner's time, by a wide margin."""
-
-LONG_AGO_SECONDS = 600.0
-"""A lock that expired so long ago is taken at once; clocks that disagree by more are hopeless."""
+"""Who has seen a lock of the same owner for this long takes it."""
 
 WAIT_SECONDS = 90.0
 """How long to wait for another owner."""
@@ -44,7 +38,6 @@ WAIT_SECONDS = 90.0
 _ABANDONED: set[str] = set()
 """Tokens of locks that this process is done with and could not release."""
 
-_KEPT_SECONDS = 3600.0
 _PATIENCE = 20  # tries with a database that is busy; one that cannot be written is not waited for
 _LONGEST_NAME = 200
 
@@ -58,8 +51,8 @@ class ModelLock:
         The connection.
     name : str
         Registered model.
-    hold, expiry, wait : float
-        Seconds; see above.
+    expiry, wait : float
+        Seconds; by default those above.
 
     Raises
     ------
@@ -72,17 +65,17 @@ class ModelLock:
         registry: RegistryClient,
         name: str,
         *,
-        hold: float = HOLD_SECONDS,
-        expiry: float = EXPIRY_SECONDS,
-        wait: float = WAIT_SECONDS,
+        expiry: float | None = None,
+        wait: float | None = None,
     ) -> None:
         self._registry, self._model = registry, name
         short = name if len(name) <= _LONGEST_NAME else hashlib.sha256(name.encode()).hexdigest()
         self.name = f"{LOCK_PREFIX}{short}"
         self._token = secrets.token_hex(8)
-        self._hold, self._expiry, self._wait = hold, expiry, wait
-        self._ends = (0.0, 0.0)
+        self._expiry = EXPIRY_SECONDS if expiry is None else expiry
+        self._wait = WAIT_SECONDS if wait is None else wait
         self._owner = "nobody"
+        self._stolen = ""  # the token of the owner before
         self._seen = ("", 0.0)  # another owner's token, and since when by our own clock
         self._refused = 0
 
@@ -105,59 +98,37 @@ class ModelLock:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if self._remaining() < self._hold - self._expiry:
-            logger.warning("%s: its lock expired before it was released", self._model)
-            return
         try:
-            self._release()
+            released = self._release()
         except RegistryError as failed:  # what was decided is decided, and the lock expires
             _ABANDONED.add(self._token)
             logger.warning("%s", failed)
+            return
+        if not released:
+            _ABANDONED.add(self._token)
+            logger.warning("%s: its lock could not be released, and expires after %.0f s", self._model, self._expiry)
 
-    def _release(self) -> None:
+    def _release(self) -> bool:
+        """Remove the lock, as far as it still is this owner's, and the stolen one that it took the place of."""
         with self._registry.session("release the lock of", self._model) as client:
             for _ in range(10):
-                _rename(client, self.name, self._tomb(self._token))
-                if _delete(client, self._tomb(self._token)):  # also where the answer to the renaming was lost
-                    return
-                found = _read(client, self.name)
-                if found is not None and found.tags.get("fx.token") != self._token:
-                    return  # stolen
-                time.sleep(0.1)  # the database was busy
-
-    def check_time(self) -> None:
-        """Raise :class:`LockLostError` where the owner has no time left to change anything."""
-        if self._remaining() <= 0:
-            self._lost()
-
-    def confirm(self) -> None:
-        """Raise :class:`LockLostError` unless this is the owner still, with time left to act."""
-        with self._registry.session("confirm the lock of", self._model) as client:
-            found = _read(client, self.name)
-        self.check_time()
-        if found is None or found.tags.get("fx.token") != self._token:
-            self._lost()
-
-    def _lost(self) -> NoReturn:
-        msg = (
-            f"{self._model}: its lock was held for more than {self._hold:.0f} s, and may be somebody else's by now; "
-            "nothing more was changed: run it again"
-        )
-        raise LockLostError(msg)
-
-    def _remaining(self) -> float:
-        """Return the owner's seconds, by the clock that is never set and by the one that goes on while a machine sleeps."""
-        monotonic, wall = self._ends
-        return min(monotonic - time.monotonic(), wall - time.time())
+                try:
+                    found = client.get_registered_model(self.name)
+                    if found.tags.get("fx.token") == self._token:
+                        client.delete_registered_model(self.name)
+                except MlflowException as error:
+                    if error.error_code == "TEMPORARILY_UNAVAILABLE":  # the database was busy
+                        time.sleep(0.1)
+                        continue
+                    if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                        raise
+                if self._stolen:
+                    _delete(client, self._tomb(self._stolen))
+                return True
+        return False
 
     def _take(self) -> bool:
-        self._ends = (time.monotonic() + self._hold, time.time() + self._hold)
-        tags = {
-            "fx.token": self._token,
-            "fx.owner": actor(),
-            "fx.process": json.dumps(process_identity()),
-            "fx.expires": str(time.time() + self._expiry),
-        }
+        tags = {"fx.token": self._token, "fx.owner": actor(), "fx.process": json.dumps(process_identity())}
         with self._registry.session("lock", self._model) as client:
             try:
                 client.create_registered_model(self.name, tags=tags, description=f"{self._model} is being decided about.")
@@ -180,27 +151,42 @@ class ModelLock:
         return True
 
     def _is_over(self, lock: RegisteredModel) -> bool:
-        """Tell whether a lock's owner is dead for certain, or was seen for too long, or expired long ago."""
+        """Tell whether a lock's owner is dead for certain, or was seen for too long, also by the server's clock."""
         token = lock.tags.get("fx.token", "")
         if self._seen[0] != token:
             self._seen = (token, time.monotonic())
+            now = self._registry.server_time()
+            age = now.timestamp() - float(lock.creation_timestamp) / 1000 if now and self._registry.params.is_server else 0.0
+            if age > self._expiry:  # one clock told both times
+                return True
         try:
-            long_ago = time.time() > float(lock.tags["fx.expires"]) + LONG_AGO_SECONDS
             dead = has_ended(json.loads(lock.tags["fx.process"]))
         except (KeyError, ValueError, TypeError):  # made by hand: it says nothing
-            long_ago = dead = False
-        return bool(dead) or long_ago or token in _ABANDONED or time.monotonic() - self._seen[1] > self._expiry
+            dead = False
+        return bool(dead) or token in _ABANDONED or time.monotonic() - self._seen[1] > self._expiry
 
     def _steal(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
-        if _rename(client, self.name, self._tomb(tags.get("fx.token", "unknown"))):
+        token = tags.get("fx.token", "unknown")
+        if _rename(client, self.name, self._tomb(token)):
+            self._stolen = token
             logger.warning("%s: took the lock of %s, who did not release it", self._model, self._owner)
+        self.delete_stolen(client, but=self._tomb(token))
+
+    def delete_stolen(self, client: MlflowClient, but: str = "") -> None:
+        """Remove what is left of locks that were stolen."""
         for old in client.search_registered_models(f"name LIKE {quoted(self.name + '.%')} AND {ANY_MODEL}"):
-            buried = float(old.last_updated_timestamp or old.creation_timestamp) / 1000  # a rename counts as an update
-            if old.name.startswith(f"{self.name}.") and time.time() - buried > _KEPT_SECONDS:
+            if old.name.startswith(f"{self.name}.") and "." not in old.name[len(self.name) + 1 :] and old.name != but:
                 _delete(client, old.name)
 
     def _tomb(self, token: str) -> str:
         return f"{self.name}.{token}"
+
+
+def sweep(registry: RegistryClient, name: str) -> None:
+    """Remove what is left of locks of a registered model that were stolen by somebody who was killed."""
+    lock = ModelLock(registry, name)
+    with registry.session("look for old locks of", name) as client:
+        lock.delete_stolen(client)
 
 
 def _read(client: MlflowClient, name: str) -> RegisteredModel | None:

@@ -109,7 +109,7 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
             f"version {version} of {name} was not registered by fxhelpers: nothing says which bytes are right, so none are loaded"
         )
         raise NotComparableError(msg)
-    if PRUNED in found.tags:
+    if found.tags.get(PRUNED):
         msg = f"the files of version {version} of {name} were deleted on purpose, by decision {found.tags[PRUNED]}"
         raise VersionNotFoundError(msg)
     with tempfile.TemporaryDirectory(prefix="fx-load-") as folder:

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
@@ -31,6 +33,46 @@ def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
         for entry in files.list_artifacts():
             if entry.path in (PIPELINE, FILES):
                 files.delete_artifacts(entry.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a version's files are.
+
+    Attributes
+    ----------
+    uri : str
+        Of its run's files; what the version says where the run is gone for
+        good.
+    in_trash : bool
+        Its run was deleted in MLflow, and can be restored.
+    on_a_clients_disk : bool
+        A server hands out a folder that it does not serve.
+    found : bool
+        There are files.
+    """
+
+    uri: str
+    in_trash: bool
+    on_a_clients_disk: bool
+    found: bool
+
+
+def files_of(registry: RegistryClient, version: ModelVersion) -> Place:
+    """Look where a version's files are."""
+    doing, nowhere = f"look for the files of version {version.version} of", {"in_trash": False, "on_a_clients_disk": False}
+    if not version.run_id:
+        return Place(uri=version.source, found=False, **nowhere)
+    try:
+        with registry.session(doing, version.name) as client:
+            run = client.get_run(version.run_id)
+        with registry.files(doing, version.name, version.run_id) as files:
+            found = bool(files.list_artifacts(PIPELINE))
+    except VersionNotFoundError:
+        return Place(uri=version.source, found=False, **nowhere)
+    uri = str(run.info.artifact_uri)
+    local = registry.params.is_server and urlsplit(uri).scheme in {"", "file"}
+    return Place(uri=uri, in_trash=run.info.lifecycle_stage == "deleted", on_a_clients_disk=local, found=found)
 
 
 def registered_models(registry: RegistryClient) -> dict[str, Identity | None]:

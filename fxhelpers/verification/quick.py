@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.files import sha256
-from fxhelpers.ledger import AGAINST, Decision, Identity, Ledger, back_to, labels, same
+from fxhelpers.ledger import AGAINST, ALIAS_FOUND, Decision, Identity, Ledger, back_to, labels, same
 from fxhelpers.params import MODEL_PREFIX
-from fxhelpers.promotion.deciding import DECISION_TAG, was_interrupted
+from fxhelpers.promotion.deciding import DECISION_TAG
 from fxhelpers.promotion.identity import became, renamed
+from fxhelpers.promotion.life import was_interrupted
 from fxhelpers.records import folder_id, origin_of, report_path
-from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, in_production
+from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledgers import ledger_of
+from fxhelpers.registry.storage import files_of
+from fxhelpers.verification.repair import second_copies
 from fxhelpers.verification.report import Finding
 
 _REPAIR = "fx verify --repair"
@@ -24,11 +27,13 @@ def quick_findings(registry: RegistryClient, ledger: Ledger, versions: list[Mode
     records, fates = registry.params.paths.records, _Fates(registry, ledger, versions)
     for fault in ledger.faults:
         yield _problem(ledger, fault.what, fault.do, fault.decision)
-    yield from _unfinished(ledger)
+    yield from _unfinished(registry, ledger)
     yield from _champion(ledger, versions, fates)
+    yield from _late(ledger)
     yield from _gaps(ledger, fates)
     yield from _stages(ledger, versions)
-    yield from _registrations(ledger, versions, fates)
+    yield from _files(registry, ledger, versions)
+    yield from _registrations(registry, ledger, versions, fates)
     yield from _overrides(ledger)
     yield from _sealed_records(ledger, records)
     yield from _orphans(ledger, records, registry.uri)
@@ -61,7 +66,7 @@ class _Fates:
         return became(self._ledger, meant, self._versions, self.renamed(meant))
 
 
-def _unfinished(ledger: Ledger) -> Iterator[Finding]:
+def _unfinished(registry: RegistryClient, ledger: Ledger) -> Iterator[Finding]:
     for decision in ledger.decisions:
         about = f" of version {decision.version}" if decision.version else ""
         who = f"the {decision.kind}{about} by {decision.actor}, begun {decision.intent.time[:19]}"
@@ -71,7 +76,7 @@ def _unfinished(ledger: Ledger) -> Iterator[Finding]:
                 yield Finding(model=ledger.name, level="note", what=what, do="nothing", decision=decision.id)
             continue
         state = "was decided, but not sealed" if decision.outcome else "has no outcome"
-        if was_interrupted(decision):
+        if was_interrupted(registry, decision):
             yield _problem(ledger, f"{who}, was interrupted: it {state}", f"run it again, or {_REPAIR}", decision.id)
         else:
             what = f"{who}, is at work: it {state} yet"
@@ -81,29 +86,31 @@ def _unfinished(ledger: Ledger) -> Iterator[Finding]:
 def _champion(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> Iterator[Finding]:
     found = in_production(versions)
     champion, known = found.identity if found else None, ledger.serving
-    if same(champion, known):
+    if ledger.last_telling is None or same(champion, known):
         return
     called = labels(version for version in (champion, known) if version)
-    now, before = (called[version] if version else "no version" for version in (champion, known))
-    mover = ledger.mover(champion)
-    gone = known is not None and not fates.is_there(known)
-    if mover:
-        what = f"the champion is {now}, the last outcome says {before}: {mover.id} was interrupted in between"
-        yield _problem(ledger, what, f"run it again, or {_REPAIR}", mover.id)
-    elif champion is None and known is not None and gone:
-        what = f"there is no champion, the last outcome says {known} ({known.short}): {fates.of(known)}"
-        yield _problem(ledger, what, _serve_another(ledger), None)
-    elif champion is None and known is not None and not known.bundle:
-        what = f"there is no champion, the last outcome says {known}: its alias was deleted, and no entry tells its bundle"
-        yield _problem(ledger, what, _serve_another(ledger), None)
+    now, decided = (called[version] if version else "no version" for version in (champion, known))
+    if known is not None and not fates.is_there(known):
+        what = f"by the ledger {known} ({known.short}) is in Production, and MLflow's alias points to {now}: {fates.of(known)}"
+        yield _problem(ledger, what, _way_back(ledger, None, champion), None)
     elif champion is None:
-        what = f"there is no champion, the last outcome says {before}: its alias was deleted without a decision"
+        what = f"there is no champion, by the ledger {decided} is in Production: its alias was deleted outside fxhelpers"
         yield _problem(ledger, what, f"{_REPAIR} sets it again", None)
+    elif champion in _decided(ledger):
+        what = f"the champion is {now}, by the ledger it is {decided}: a late writer set the alias after others had decided"
+        yield _problem(ledger, what, f"{_REPAIR} puts it back", None)
     else:
-        why = f": {fates.of(known)}" if gone and known is not None else ""
-        what = f"the champion is {now}, the last outcome says {before}: it was changed without a decision{why}"
-        do = f"find out who did, in MLflow's pages perhaps; then {_way_back(ledger, None if gone else known, champion)}"
-        yield _problem(ledger, what, do, None)
+        what = f"the champion is {now}, by the ledger it is {decided}: it was changed without a decision"
+        keep = f"ModelRegistry().transition_stage('{ledger.name}', {champion.number}, 'Production')"
+        yield _problem(
+            ledger, what, f"find out who did, in MLflow's pages perhaps; {_REPAIR} puts it back, {keep} keeps it", None
+        )
+
+
+def _decided(ledger: Ledger) -> set[Identity]:
+    """Return the versions that any decision made champion, or was about to."""
+    late = {entry.serving for entry in ledger.late if entry.entry == "outcome"}
+    return {version for version in ledger.champions | late if version}
 
 
 def _way_back(ledger: Ledger, known: Identity | None, champion: Identity | None) -> str:
@@ -123,6 +130,20 @@ def _serve_another(ledger: Ledger) -> str:
         f"choose who serves: fx run promote -p symbol {ledger.symbol} -p apply true judges the challenger, "
         f"{back_to(ledger.name, ledger.symbol, None, now=None)} says that nobody does"
     )
+
+
+def _late(ledger: Ledger) -> Iterator[Finding]:
+    """Tell of what is no part of the ledger, and of aliases that were put back."""
+    for entry in ledger.late:
+        what = f"the {entry.entry} of {entry.decision} came too late, or its writer was stopped: the ledger went on without it"
+        yield Finding(model=ledger.name, level="note", what=what, do="nothing: it does not count", decision=entry.decision)
+    for decision in (decision for decision in ledger.decisions if ALIAS_FOUND in decision.intent.facts):
+        there, back = decision.alias_found, decision.intent.serving
+        before = {d.outcome.serving for d in ledger.outcomes if d.outcome and d.outcome.seq < decision.intent.seq}
+        late = there is not None and there in before | {entry.serving for entry in ledger.late}
+        who = "a late writer had set it" if late else "it was changed without a decision, in MLflow's pages perhaps"
+        what = f"MLflow's alias pointed to {there or 'no version'}, and was put back to {back or 'no version'}: {who}"
+        yield Finding(model=ledger.name, level="note", what=what, do="nothing, if you know who did", decision=decision.id)
 
 
 def _gaps(ledger: Ledger, fates: _Fates) -> Iterator[Finding]:
@@ -153,6 +174,28 @@ def _stages(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
         yield _problem(ledger, what, f"{_REPAIR} sets it", None)
 
 
+def _files(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
+    """Look where the files of the champion are, or, without one, those of the newest version."""
+    version = in_production(versions) or next(iter(versions), None)
+    place = files_of(registry, version) if version and MODEL_DIGEST in version.tags else None
+    if version is None or place is None:
+        return
+    who = f"version {version.version}"
+    if place.in_trash:
+        what = f"the run of {who} lies in MLflow's trash, and mlflow gc deletes it and its files for good"
+        yield _problem(ledger, what, f"mlflow runs restore --run-id {version.run_id}", None)
+    if place.on_a_clients_disk:
+        what = f"the files of {who} are at {place.uri}, on the disk of the machine that registered it, not with the server"
+        do = "let the server keep files (mlflow server --artifacts-destination), and register anew"
+        if place.found:
+            yield Finding(model=ledger.name, level="note", what=what, do=f"nothing if all machines share that folder, or {do}")
+        else:
+            yield _problem(ledger, what, do, None)
+    elif not place.found and not version.tags.get(PRUNED):
+        do = "restore them from a backup, or register its bundle anew; until then roll back to another version"
+        yield _problem(ledger, f"the files of {who} are gone from {place.uri}", do, None)
+
+
 def registration_of(decisions: list[Decision], version: ModelVersion) -> Decision | None:
     """Return the first decision that registered a version, of those that registered one of its number: by its run, or bundle."""
     by_run = (d for d in decisions if d.outcome and version.run_id and d.outcome.facts.get("run_id") == version.run_id)
@@ -160,13 +203,19 @@ def registration_of(decisions: list[Decision], version: ModelVersion) -> Decisio
     return next(by_run, None) or next(by_bundle, None)
 
 
-def _registrations(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> Iterator[Finding]:
+def _registrations(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> Iterator[Finding]:
     registered = ledger.registrations
     found: set[str] = set()
     known = {decision.id for decision in ledger.decisions}
-    at_work = {d.intent.facts.get("bundle") for d in ledger.decisions if not d.outcome and not was_interrupted(d)}
+    at_work = {d.intent.facts.get("bundle") for d in ledger.decisions if not d.outcome and not was_interrupted(registry, d)}
+    champion = in_production(versions)
+    copies = second_copies(ledger, versions, champion.identity if champion else None)
     for version in versions:
         who = f"version {version.version}"
+        if version in copies:
+            what = f"{who} is a second one of the same bundle: the registration that made it was held up"
+            yield _problem(ledger, what, f"{_REPAIR} deletes it", None)
+            continue
         decision = registration_of(registered.get(version.version, []), version)
         last = version.tags.get(DECISION_TAG, "").rpartition("; ")[2]
         if last and last not in known and not (decision is None and version.tags.get(BUNDLE_DIGEST) and fates.came_from(last)):

@@ -1,30 +1,63 @@
 """Mending what is safe to mend."""
 
-from fxhelpers.promotion.deciding import Move, act, begin, failing, retired, settle_now
-from fxhelpers.registry import RegistryClient, in_production
+from datetime import UTC, datetime
+
+from fxhelpers.ledger import Identity, Ledger, same
+from fxhelpers.promotion.deciding import Move, act, begin, failing, settle_now
+from fxhelpers.promotion.mirroring import retired, serving
+from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
+from fxhelpers.registry.clock import REFUSED_SECONDS
 from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.lock import sweep
 
 
 def repair(registry: RegistryClient, name: str) -> list[str]:
     """Mend what is safe to mend, record it as a decision, and say what was mended.
 
-    Interrupted decisions are ended, MLflow's stages are set to what the alias
-    says, and an alias that is gone is set to the champion that the ledger
-    knows, if that very version is there. Nothing that was edited, deleted or
+    MLflow's alias and stages are set to what the ledger says, interrupted
+    decisions are ended, and a second version of a bundle goes that a
+    registration made which was held up. Nothing that was edited, deleted or
     made anew is touched.
     """
-    mended = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name)]
-    known, versions = read_ledger(registry, name).lost, registry.versions(name)
-    is_there = known is not None and bool(known.bundle) and known in [v.identity for v in versions]
-    lost = known if is_there and in_production(versions) is None else None
-    off = [v for v in versions if v.mirror_lags]
-    if lost is None and not off:
-        return mended
-    what = [f"set the alias champion to {lost} again"] if lost is not None else []
-    what += [f"set MLflow's stage of version {v.version} to what the alias says" for v in off if v.identity != lost]
-    decision = begin(registry, name, "repair", version=lost.number if lost else None, reason="fx verify --repair")
+    ledger, versions, champion = read_ledger(registry, name), registry.versions(name), serving(registry, name)
+    serves = champion.identity if champion else None
+    found = registry.champion_identity(name)
+    off = [v for v in versions if v.mirror != "Production" and v.identity == serves]
+    off += [v for v in versions if v.mirror == "Production" and v.identity != serves]
+    copies = second_copies(ledger, versions, serves)
+    what = [] if same(serves, found) else [f"set the alias champion to {serves or 'no version'} again"]
+    what += [f"set MLflow's stage of {v.identity} to what the alias says" for v in off]
+    what += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
+    what += ["let the ledger go on by this machine's clock"] if _is_ahead(registry, ledger) else []
+    settled = settle_now(registry, name).decisions if ledger.decisions and not what else []
+    sweep(registry, name)
+    if not what:
+        return [f"ended {d.id}: {d.result}" for d in settled]
+    decision = begin(registry, name, "repair", version=serves.number if serves else None, reason="fx verify --repair")
     with failing(registry, decision):
-        stages = {v.identity: retired(registry) for v in off if v.stage != "Production" and v.identity != lost}
-        move = Move(to=lost) if lost is not None else None
+        for version in copies:
+            registry.delete_version(name, version.version)
+        stages = {v.identity: retired(registry) for v in off if v.identity != serves}
+        move = Move(to=serves, by_hand=True)
         act(registry, decision, facts={"result": "repaired", "reason": "; ".join(what)[:1000]}, move=move, stages=stages)
-    return mended + what
+    return what
+
+
+def second_copies(ledger: Ledger, versions: list[ModelVersion], serves: Identity | None) -> list[ModelVersion]:
+    """Return the versions whose bundle another version is too, and that no registration knows: they came too late."""
+    known = {decision.identity(number) for number, decisions in ledger.registrations.items() for decision in decisions}
+    oldest: dict[str, ModelVersion] = {}
+    for version in sorted(versions, key=lambda v: (v.identity not in known, v.version)):
+        oldest.setdefault(version.tags.get(BUNDLE_DIGEST, ""), version)
+    kept = {version.version for version in oldest.values()}
+    return [
+        version
+        for version in versions
+        if version.tags.get(BUNDLE_DIGEST) and version.version not in kept and version.identity not in known | {serves}
+    ]
+
+
+def _is_ahead(registry: RegistryClient, ledger: Ledger) -> bool:
+    now = registry.server_time() or datetime.now(UTC)
+    head = ledger.head
+    return head is not None and (datetime.fromisoformat(head.time) - now).total_seconds() > REFUSED_SECONDS

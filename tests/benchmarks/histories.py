@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.projects import DATABASE, bundle_maker, new_project
 from fxhelpers import ModelRegistry
-from fxhelpers.ledger import KINDS, Decision, Entry
+from fxhelpers.ledger import KINDS, Decision, Entry, entry_name, link_name
 from fxhelpers.registry.ledgers import read_ledger
 
 SYMBOL = "S001"
@@ -29,7 +29,7 @@ def new_history(folder: Path, versions: int) -> Path:
     last = registry.register_model(new_bundle())
     head = read_ledger(registry.client, NAME).head
     with sqlite3.connect(folder / DATABASE) as database:
-        _Copies(database, last.decision, last.run_id, head).add(range(3, versions + 1))
+        _Copies(database, last.decision, last.run_id, head, last.decision.run_id).add(range(3, versions + 1))
     database.close()
     found = registry.verify(SYMBOL)
     if found.findings or found.decisions != versions + 1 or len(registry.get_model_versions(NAME)) != versions:
@@ -46,6 +46,7 @@ class _Copies:
     decision: Decision
     run_id: str
     head: Entry
+    keeper: str
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def add(self, numbers: range) -> None:
@@ -81,7 +82,13 @@ class _Copies:
         def renamed(value: object) -> object:
             return pattern.sub(lambda found: new[found[0]], value) if isinstance(value, str) else value
 
+        before, run = self.head, new[self.decision.run_id]
         entries = self._entries(number, renamed)
+        yield "params", {"key": f"fx.{link_name(before.digest)}", "value": f"{entries[0].digest} {run}", "run_uuid": self.keeper}
+        self.keeper = run
+        new |= {old.digest: entry.digest for old, entry in zip(self.decision.entries, entries, strict=True)}
+        pattern = re.compile("|".join(map(re.escape, new)))
+        texts = {f"fx.{entry_name(old)}": entry for old, entry in zip(self.decision.entries, entries, strict=True)}
         later = number - self.decision.version  # milliseconds: no two decisions end at once
         for table, rows in templates.items():
             for row in rows:
@@ -90,12 +97,12 @@ class _Copies:
                     copy["version"] = number
                 if table == "runs":
                     copy["end_time"] += later
-                if table == "tags" and copy["key"] in entries:
-                    copy["value"] = entries[copy["key"]]
+                if table == "tags" and row["key"] in texts:
+                    copy["key"], copy["value"] = f"fx.{entry_name(texts[row['key']])}", texts[row["key"]].to_json()
                 yield table, copy
 
-    def _entries(self, number: int, renamed: Any) -> dict[str, str]:
-        made = {}
+    def _entries(self, number: int, renamed: Any) -> list[Entry]:
+        made = []
         for kind in KINDS:
             template: Entry = getattr(self.decision, kind)
             facts = _mapped(template.facts, renamed)
@@ -104,7 +111,7 @@ class _Copies:
             now = datetime.fromisoformat(template.time) + timedelta(milliseconds=number - self.decision.version)
             decision, time = renamed(self.decision.id), now.isoformat(timespec="milliseconds")
             self.head = Entry.after(self.head, ledger=NAME, entry=kind, decision=decision, now=time, facts=facts)
-            made[f"fx.{kind}"] = self.head.to_json()
+            made.append(self.head)
         return made
 
 
