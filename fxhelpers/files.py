@@ -5,22 +5,16 @@ import hashlib
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What file systems say that have no hard links, such as exFAT."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file, and the folders above it, so that any reader sees the old one or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    _write(path, content, lambda temporary: temporary.replace(path))
 
 
 def read_limited(path: Path, most: int) -> bytes:
@@ -35,14 +29,37 @@ def read_limited(path: Path, most: int) -> bytes:
 
 
 def create_exclusive(path: Path, content: bytes) -> bool:
-    """Write a new file; False, and nothing is touched, where there is one of that name already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a new file, whole from its first moment; False, and nothing is touched, where there is one of that name already."""
     try:
-        path.open("xb").close()
+        _write(path, content, lambda temporary: _link(temporary, path))
     except FileExistsError:
         return False
-    write_atomic(path, content)
     return True
+
+
+def _write(path: Path, content: bytes, publish: Callable[[Path], object]) -> None:
+    """Write a file of another name in the same folder, and publish it once it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, unless that is taken; on file systems without links it is first taken, then filled."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        path.open("xb").close()
+        temporary.replace(path)
 
 
 def sha256(content: bytes) -> str:

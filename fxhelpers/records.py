@@ -143,7 +143,7 @@ def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
 def folder_id(folder: Path) -> str | None:
     """Return what tells this folder of records from those on other machines; None where nothing was sealed in it yet."""
     path = folder / _FOLDER_ID
-    return path.read_text(encoding="ascii") if path.exists() else None
+    return (path.read_text(encoding="ascii") if path.exists() else "") or None
 
 
 def note_decision(model_name: str, run_id: str) -> None:

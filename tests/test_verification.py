@@ -437,6 +437,21 @@ def test_a_record_of_another_host_that_is_not_on_this_disk_is_a_note(story: Path
         assert "4 records are not in this folder" in note.what
 
 
+def test_a_deleted_record_of_this_host_is_a_problem_also_where_its_seal_names_no_folder(story: Path) -> None:
+    """Earlier releases sealed an empty id, where two sealed in a new folder at once."""
+    registry = ModelRegistry()
+    last = read_ledger(registry.client, NAME).decisions[-1]
+    seal = Entry.after(
+        last.outcome, ledger=NAME, entry="seal", decision=last.id, now=last.seal.time, facts=last.seal.facts | {"folder": ""}
+    )
+    with sqlite3.connect("outputs/registry/mlflow.db") as database:
+        database.execute(f"UPDATE tags SET value = ? WHERE {tag(-1, 'seal')}", [seal.to_json()])
+    assert registry.verify("AAPL").problems == []
+    (Path("outputs/records") / str(last.record)).unlink()
+    (problem,) = registry.verify("AAPL").problems
+    assert "was deleted or moved" in problem.what
+
+
 def test_a_version_of_plain_mlflow_is_a_note(story: Path) -> None:
     in_mlflow(lambda client: client.create_model_version(NAME, source="file:///nowhere"))()
     (finding,) = ModelRegistry().verify("AAPL").findings

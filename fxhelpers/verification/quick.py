@@ -1,7 +1,7 @@
 """Checks that read no model and no evidence: one ledger against its registry and the records on this disk."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -300,13 +300,19 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
             if sealed and page.is_file() and sha256(page.read_bytes()) != sealed:
                 what = f"the report {page.name} of this decision was edited, or made anew by another release of fxhelpers"
                 yield _problem(ledger, what, f"read the record instead, or put the sealed report back: {copy}", decision.id)
-        elif here == facts.get("folder") or (here is None and decision.actor.endswith(f"@{socket.gethostname()}")):
+        elif _was_here(decision, facts, here):
             yield _problem(ledger, f"the record {name} was deleted or moved", f"put it back: {copy}", decision.id)
         else:
             elsewhere.append(decision.actor.rpartition("@")[2])
     if elsewhere:
         what = f"{len(elsewhere)} records are not in this folder, but in another one, on {', '.join(sorted(set(elsewhere)))}"
         yield Finding(model=ledger.name, level="note", what=what, do="verify there; copies are with MLflow's runs (--deep)")
+
+
+def _was_here(decision: Decision, facts: Mapping[str, Any], here: str | None) -> bool:
+    """Tell whether a record was sealed in this folder; by the host, where the folder's id or that in the seal is lost."""
+    there = facts.get("folder", "that of an earlier release")
+    return bool(here == there if here and there else decision.actor.endswith(f"@{socket.gethostname()}"))
 
 
 def _orphans(ledger: Ledger, records: Path, uri: str) -> Iterator[Finding]:
