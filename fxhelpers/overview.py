@@ -187,10 +187,11 @@ def read_overview(registry: RegistryClient, latest: int = 15) -> Overview:
         msg = f"latest: the number of decisions to show is expected, 1 or more, found {latest}"
         raise ParamsError(msg)
     ledgers, models = read_ledgers(registry), registered_models(registry)
-    names = sorted({*ledgers, *(name for name in models if name.startswith(MODEL_PREFIX))})
+    names = sorted({*ledgers, *models})
+    own = {name: registry.champion_identity(name) for name in ledgers if not name.startswith(MODEL_PREFIX)}
     return Overview(
         uri=registry.uri,
-        champion={name: models.get(name) for name in names},
+        champion={name: {**models, **own}.get(name) for name in names},
         ledgers={name: ledgers.get(name, Ledger(name=name)) for name in names},
         records=registry.params.paths.records,
         latest=latest,

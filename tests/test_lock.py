@@ -22,7 +22,7 @@ from fxhelpers.registry.storage import registered_models
 def client(project: Project) -> Iterator[RegistryClient]:
     client = ModelRegistry().client
     yield client
-    assert [name for name in registered_models(client) if name == "fx-lock.M"] == []
+    assert [name for name in registered_models(client, "") if name == "fx-lock.M"] == []
 
 
 def somebody(client: RegistryClient, **tags: Any) -> None:
@@ -44,8 +44,8 @@ def unlock(client: RegistryClient) -> None:
 def test_a_lock_is_released_and_leaves_nothing(client: RegistryClient) -> None:
     for _ in range(2):
         with ModelLock(client, "M"):
-            assert "fx-lock.M" in registered_models(client)
-    assert registered_models(client) == {}
+            assert "fx-lock.M" in registered_models(client, "")
+    assert registered_models(client, "") == {}
 
 
 def test_who_waits_too_long_is_told_who_holds_it(client: RegistryClient) -> None:
@@ -98,7 +98,7 @@ def test_an_owner_that_was_too_slow_releases_nobody_elses_lock(client: RegistryC
     with ModelLock(client, "M", wait=20, expiry=0.2) as other:
         slow.__exit__(None, None, None)
         assert owner_of(client) == other._token
-    assert registered_models(client) == {}  # nor is anything left of the one that was stolen
+    assert registered_models(client, "") == {}  # nor is anything left of the one that was stolen
 
 
 def test_a_late_thief_steals_nothing(client: RegistryClient) -> None:
@@ -120,13 +120,13 @@ def test_what_a_killed_thief_left_goes_with_the_next_theft(client: RegistryClien
     somebody(client, **{"fx.token": "another"})
     with ModelLock(client, "M", expiry=0.2):
         pass
-    assert registered_models(client) == {}
+    assert registered_models(client, "") == {}
 
 
 def test_a_very_long_name_has_a_lock_too(client: RegistryClient) -> None:
     with ModelLock(client, "M" * 250):
         pass
-    assert registered_models(client) == {}
+    assert registered_models(client, "") == {}
 
 
 def test_one_at_a_time_among_processes(project: Project, client: RegistryClient, rounds: int) -> None:

@@ -1,6 +1,7 @@
 """The start page's overview: every symbol and the latest decisions, from two searches."""
 
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -9,7 +10,8 @@ from mlflow import MlflowClient
 
 from fxhelpers import ModelRegistry
 from fxhelpers.engine import run_notebook
-from fxhelpers.errors import ParamsError
+from fxhelpers.errors import ParamsError, RegistryError
+from fxhelpers.registry import RegistryClient, storage
 
 
 def links(text: str) -> list[str]:
@@ -74,3 +76,49 @@ def test_the_start_page_leads_to_the_records_and_to_the_gallery_where_there_is_o
     assert {(result.record.parent / there).resolve() for there in found} == {made.record.resolve(), page.resolve()}
     assert ModelRegistry().verify().findings == ()  # its folder is no symbol's
     assert links(ModelRegistry().overview().gallery._repr_html_()) == ["outputs/records/index.html"]  # from this folder
+
+
+def test_no_model_is_hidden_by_what_is_deleted_between_two_pages(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, search = RegistryClient(ModelRegistry().params), MlflowClient.search_registered_models
+    names = [f"MLP_Stock_Predictor_{n}" for n in range(7)]
+    monkeypatch.setattr(storage, "_PAGE", 3)
+    at_work = iter(("delete", "again", "rename", ""))
+
+    def search_and_meanwhile(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        page = search(self, *args, **kwargs)
+        doing = "" if page.token is None else next(at_work, "")
+        if doing == "delete":
+            self.delete_registered_model(names[0])
+        elif doing == "again":  # what was there before, and what is made anew, are two
+            self.create_registered_model(names[0])
+        elif doing == "rename":
+            self.rename_registered_model(names[1], f"{names[1]}9")
+        return page
+
+    with client.session("make models") as mlflow:
+        for name in names:
+            mlflow.create_registered_model(name)
+        monkeypatch.setattr(MlflowClient, "search_registered_models", search_and_meanwhile)
+        assert sorted(storage.registered_models(client)) == sorted({*names, f"{names[1]}9"} - {names[1]})
+        assert storage.registered_symbols(client) == sorted({*"023456", "19"})
+
+
+def test_models_that_never_stand_still_are_an_error_and_no_shorter_list(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, search = RegistryClient(ModelRegistry().params), MlflowClient.search_registered_models
+    monkeypatch.setattr(storage, "_PAGE", 1)
+
+    def search_and_meanwhile(self: MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        page = search(self, *args, **kwargs)
+        if page.token:
+            self.delete_registered_model(page[0].name)
+            self.create_registered_model(page[0].name)
+        return page
+
+    with client.session("make models") as mlflow:
+        for n in range(2):
+            mlflow.create_registered_model(f"MLP_Stock_Predictor_{n}")
+    monkeypatch.setattr(MlflowClient, "search_registered_models", search_and_meanwhile)
+    with pytest.raises(RegistryError, match="come and go while they are listed, 20 times in a row; try again"):
+        storage.registered_models(client)

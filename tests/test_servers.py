@@ -87,7 +87,7 @@ def settled(registry: ModelRegistry, name: str, bundle: Bundle) -> None:
     assert champion.version == ours.version
     load_version(registry.client, name, ours.version)
     assert not verify(registry.client, name, deep=True).problems
-    assert f"fx-lock.{name}" not in registered_models(registry.client)
+    assert f"fx-lock.{name}" not in registered_models(registry.client, "")
 
 
 def began(record: Path) -> str:

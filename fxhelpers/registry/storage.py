@@ -4,14 +4,17 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+from typing import Any
 
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from fxhelpers.errors import VersionNotFoundError
+from fxhelpers.errors import RegistryError, VersionNotFoundError
 from fxhelpers.ledger import Identity
 from fxhelpers.params import MODEL_PREFIX, is_symbol, nearest
 from fxhelpers.registry.calls import all_pages
-from fxhelpers.registry.client import ALIAS_TAG, ANY_MODEL, CHAMPION, IS_PROMPT, RegistryClient
+from fxhelpers.registry.client import ALIAS_TAG, ANY_MODEL, CHAMPION, IS_PROMPT, RegistryClient, quoted
 from fxhelpers.registry.creating import FILES
 from fxhelpers.registry.models import PIPELINE
 from fxhelpers.registry.version import BUNDLE_DIGEST, ModelVersion
@@ -19,6 +22,7 @@ from fxhelpers.registry.version import BUNDLE_DIGEST, ModelVersion
 logger = logging.getLogger(__name__)
 
 _MOST_NAMED = 10
+_PAGE, _READINGS = 1000, 20
 
 
 def stored_bytes(registry: RegistryClient, version: ModelVersion) -> int:
@@ -75,11 +79,13 @@ def files_of(registry: RegistryClient, version: ModelVersion) -> Place:
     return Place(uri=uri, in_trash=run.info.lifecycle_stage == "deleted", on_a_clients_disk=local, found=found)
 
 
-def registered_models(registry: RegistryClient) -> dict[str, Identity | None]:
-    """Return the version in Production of every registered model, None where there is none; locks are among the models."""
+def registered_models(registry: RegistryClient, prefix: str = MODEL_PREFIX) -> dict[str, Identity | None]:
+    """Return the version in Production of every registered model whose name begins so, None where there is none.
+
+    By default those of symbols; with ``prefix=""`` all, locks among them.
+    """
     with registry.session("list the registered models") as client:
-        whole = all_pages(lambda token: client.search_registered_models(ANY_MODEL, max_results=1000, page_token=token))
-        found = [model for model in whole if model.tags.get(IS_PROMPT) != "true"]
+        found = [model for model in _listed(client, prefix) if model.tags.get(IS_PROMPT) != "true"]
     champions = {str(model.name): model.aliases.get(CHAMPION) for model in found}
     tagged = {str(model.name): model.tags.get(f"{ALIAS_TAG}{CHAMPION}") for model in found}
     if any(tagged.values()) and not registry.connection.aliases:
@@ -96,9 +102,34 @@ def registered_models(registry: RegistryClient) -> dict[str, Identity | None]:
     return identities
 
 
+def _listed(client: MlflowClient, prefix: str) -> list[RegisteredModel]:
+    """Return the registered models whose names begin so, all of them, whatever is created, renamed or deleted meanwhile.
+
+    Pages are offsets in the order of names: after a model of an earlier page
+    is deleted, the next page leaves one out. So the list is whole if it is one
+    page, or if no name is in it twice and another reading still finds all.
+    """
+    asked = f"name LIKE {quoted(f'{prefix}%')} AND {ANY_MODEL}" if prefix else ANY_MODEL
+    before: set[tuple[str, int | None]] = set()
+    for _ in range(_READINGS):
+        pages: list[Any] = []
+
+        def ask(token: str | None, pages: list[Any] = pages) -> Any:  # noqa: ANN401 (a page, MLflow's)
+            pages.append(client.search_registered_models(asked, max_results=_PAGE, order_by=["name ASC"], page_token=token))
+            return pages[-1]
+
+        found = all_pages(ask)
+        read = {(str(model.name), model.creation_timestamp) for model in found}
+        if len(pages) == 1 or (before and before <= read):
+            return [model for model in found if model.name.startswith(prefix)]
+        before = read if len(read) == len(found) else set()
+    msg = f"registered models come and go while they are listed, {_READINGS} times in a row; try again"
+    raise RegistryError(msg)
+
+
 def registered_symbols(registry: RegistryClient) -> list[str]:
     """Return the symbols that have a registered model of their own; others were registered under names of somebody's own."""
-    names = (name.removeprefix(MODEL_PREFIX) for name in registered_models(registry) if name.startswith(MODEL_PREFIX))
+    names = (name.removeprefix(MODEL_PREFIX) for name in registered_models(registry))
     return sorted(name for name in names if is_symbol(name))
 
 

@@ -83,7 +83,7 @@ def known_models(registry: RegistryClient, name: str | None = None) -> list[str]
     """
     if name:
         return [name]
-    known = {model for model in registered_models(registry) if model.startswith(MODEL_PREFIX)} | set(read_ledgers(registry))
+    known = {*registered_models(registry), *read_ledgers(registry)}
     symbols = {model.removeprefix(MODEL_PREFIX) for model in known}
     folders = record_folders(registry.params.paths.records)
     others = (folder for folder in folders if folder.name not in symbols and not folder.name.startswith("_"))
