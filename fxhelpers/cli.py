@@ -221,7 +221,7 @@ def demo(symbol: str) -> None:
 
 
 @cli.command()
-@click.option("--port", default=5000, show_default=True, help="Port on this machine.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port on this machine.")
 def ui(port: int) -> None:
     """Open MLflow's own pages on the registry."""
     from fxhelpers.params import load_params
@@ -240,7 +240,13 @@ def ui(port: int) -> None:
 
 
 @cli.command()
-@click.option("--port", default=5000, show_default=True, help="Port on this machine's loopback; 0: any that is free.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5000,
+    show_default=True,
+    help="Port on this machine's loopback; 0: any that is free.",
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="For database, files and log.  [default: outputs/server]")
 @click.option("--database", default="", envvar="FX_SERVER_DATABASE", help="URI of a PostgreSQL; by default one from a wheel.")
 @click.option("--artifacts", default="", help="Where files go, such as s3://bucket/path.  [default: the folder]")

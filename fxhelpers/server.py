@@ -1,5 +1,7 @@
 """A registry for a team on one machine: MLflow's server over PostgreSQL, with everything set up."""
 
+import errno
+import json
 import os
 import signal
 import socket
@@ -8,16 +10,19 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+import psutil
 import requests
 
 from fxhelpers.errors import RegistryUnavailableError
 from fxhelpers.params import NO_TELEMETRY, safe_uri
+from fxhelpers.processes import has_ended, process_identity
 
 _HOST = "127.0.0.1"
+_MARK = "FX_SERVER"
 _START_SECONDS = 120
 _STOP_SECONDS = 10
 
@@ -34,10 +39,12 @@ def serve(folder: Path, *, port: int = 5000, database: str = "", artifacts: str 
     uri = f"http://{_HOST}:{port}"
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
+    _end_leftovers(folder)
+    _check_port(port)
     with _postgresql(folder / "postgresql", database) as store:
         _migrate(store)
-        with _server(store, artifacts or str(folder / "artifacts"), port, log) as server:
-            _wait_for(server, uri, log)
+        with _server(store, artifacts or str(folder / "artifacts"), port, log, _mark(folder)) as server:
+            _wait_for(server, port, log)
             print(f"MLflow on {uri}, over {safe_uri(store)}; Ctrl-C ends it, its log is {log}", flush=True)  # noqa: T201
             print(f"export MLFLOW_TRACKING_URI={uri}", flush=True)  # noqa: T201
             server.wait()
@@ -81,12 +88,13 @@ def _migrate(store: str) -> None:
 
 
 @contextmanager
-def _server(store: str, artifacts: str, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _server(store: str, artifacts: str, port: int, log: Path, mark: str) -> Iterator[subprocess.Popen[bytes]]:
     command = ["server", "--host", _HOST, "--port", str(port), "--workers", "2", "--artifacts-destination", artifacts]
     settings = {
         **NO_TELEMETRY,
         "MLFLOW_BACKEND_STORE_URI": store,  # an argument would show a password to whoever types ps
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        _MARK: mark,
     }
     with log.open("ab") as file:
         server = subprocess.Popen(  # noqa: S603 (our own interpreter, our own words)
@@ -99,24 +107,81 @@ def _server(store: str, artifacts: str, port: int, log: Path) -> Iterator[subpro
     try:
         yield server
     finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if server.poll() is None:
-                os.killpg(server.pid, number)
-                try:
-                    server.wait(_STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    continue
+        server.terminate()
+        _end([process for process, found in _marked() if found == mark])
+        server.wait()
 
 
-def _wait_for(server: subprocess.Popen[bytes], uri: str, log: Path) -> None:
-    end = time.monotonic() + _START_SECONDS
-    while time.monotonic() < end and server.poll() is None:
+def _mark(folder: Path) -> str:
+    """Return what the processes of a server have in their environment: whose they are, also after what started them is gone."""
+    return json.dumps({"folder": str(folder.resolve()), "process": process_identity()})
+
+
+def _marked() -> Iterator[tuple[psutil.Process, str]]:
+    """Yield the processes of servers like this one, and their mark; those of other users cannot be seen."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # it has ended meanwhile, or is another user's
+            mark = process.environ().get(_MARK)
+            if mark:
+                yield process, mark
+
+
+def _end_leftovers(folder: Path) -> None:
+    """End what a server of this folder left behind that was killed; refuse to start where one is alive."""
+    left = []
+    for process, mark in _marked():
+        told = json.loads(mark)
+        if told["folder"] != str(folder.resolve()):
+            continue
+        ended = has_ended(told["process"])
+        if ended is False or (ended is None and psutil.pid_exists(told["process"]["pid"])):
+            alive = f"a server of {folder} is running already, process {told['process']['pid']}"
+            msg = f"{alive}: use it or end it, or name another --folder"
+            raise RegistryUnavailableError(msg)
+        left.append(process)
+    _end(left)
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                end(process)
+        processes = psutil.wait_procs(processes, _STOP_SECONDS)[1]
+
+
+def _check_port(port: int) -> None:
+    """Refuse a port that somebody listens on, and say who, as far as that can be seen."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what connections of an earlier server left is no obstacle
         try:
-            if requests.get(f"{uri}/health", timeout=2).ok:
+            trial.bind((_HOST, port))
+        except OSError as error:
+            taken, why = error.errno == errno.EADDRINUSE, str(error.strerror)
+            holders = (p for p in psutil.process_iter() if taken and _listens(p, port))
+            who = next((f"process {p.pid} ({p.name()})" for p in holders), "another process")
+            msg = f"port {port} of {_HOST} cannot be used: {f'{who} listens there' if taken else why}; choose another by --port"
+            raise RegistryUnavailableError(msg) from error
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    with suppress(psutil.Error, OSError):
+        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp"))
+    return False
+
+
+def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until MLflow answers, and this one: another program's answer on this port is none."""
+    end, uri = time.monotonic() + _START_SECONDS, f"http://{_HOST}:{port}"
+    ours = psutil.Process(server.pid)
+    while time.monotonic() < end and server.poll() is None:
+        with suppress(requests.RequestException, psutil.NoSuchProcess):
+            if requests.get(f"{uri}/health", timeout=2).ok and any(
+                _listens(process, port) for process in (ours, *ours.children(recursive=True))
+            ):
                 return
-        except requests.RequestException:
-            time.sleep(0.2)
-    msg = f"MLflow's server did not start on {uri}; is the port taken? See {log}"
+        time.sleep(0.2)
+    msg = f"MLflow's server did not start on {uri}; see {log}"
     raise RegistryUnavailableError(msg)
 
 
