@@ -153,6 +153,30 @@ def test_a_batch_on_a_cluster_is_stopped_too(project: Project, cluster: Cluster)
     assert not [p for p in worker.children(recursive=True) if "ipykernel" in command(p)]
 
 
+def test_when_the_scheduler_is_lost_the_records_tell(project: Project, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on a worker ends there; of what never began, nobody says that it failed."""
+    monkeypatch.setattr("fxhelpers.batch.cluster._GRACE_SECONDS", 3.0)
+    cluster.worker()
+    path = probe(project, "import time\nopen(f'began-{symbol}', 'w').close()\ntime.sleep(4)")
+    batch = Batch(path, load_params(), jobs=1, cluster=cluster.address)
+
+    def kill() -> None:
+        while not list(project.folder.glob("began-*")):
+            time.sleep(0.05)
+        cluster.processes[0].kill()
+
+    threading.Thread(target=kill, daemon=True).start()
+    outcomes = batch.run({symbol: {} for symbol in ("ONE", "TWO", "THREE", "FOUR")}, lambda _: None)
+    began = {path.name.removeprefix("began-") for path in project.folder.glob("began-*")}
+    told = {outcome.symbol: (outcome.status, outcome.error) for outcome in outcomes}
+    never = ("lost", "the scheduler was lost, and no record was begun; --resume runs it")
+    assert told == {symbol: ("completed", None) if symbol in began else never for symbol in told}
+    assert {symbol for symbol in told if project.records(symbol)} == began
+    (first,) = (outcome for outcome in outcomes if outcome.symbol in began)
+    assert (first.summary or {})["symbol"] == first.symbol
+    assert first.seconds > 4
+
+
 def test_a_cluster_without_workers_is_one_line(project: Project, cluster: Cluster) -> None:
     batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster=cluster.address)
     with pytest.raises(ParamsError, match="has no worker; start one"):

@@ -1,92 +1,94 @@
-"""joblib's backend for a Dask cluster, with an answer for every run, whatever becomes of the workers."""
+"""Runs on a Dask cluster, with an answer for each, whatever becomes of workers and scheduler."""
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
 
-from distributed import Client
+from distributed import Client, Future, as_completed
 from distributed.client import ClosedClientError
-from joblib._dask import DaskDistributedBackend
 
-from fxhelpers.batch.one import lost
-from fxhelpers.engine import stop_batch
+from fxhelpers.batch.one import Outcome, Run, cut_off, lost, recorded, run_one
+from fxhelpers.engine import is_stopped, stop_batch
 from fxhelpers.errors import ParamsError
 
 _PATIENCE = "10s"
 _GRACE_SECONDS = 10.0
 """For the workers to end what they do, before it is given up."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Callback:
-    """What joblib is told an answer by, and what it is the answer to."""
-
-    func: Any
-    run: Any
-    tell: Callable[[Any], None] | None
-
-    def __call__(self, result: Any) -> None:  # noqa: ANN401 (joblib's)
-        if self.tell is not None:
-            self.tell(result)
+_SILENCE_SECONDS = 60.0
+"""After a lost scheduler: for records that are being written on, before somebody else has to look at them."""
 
 
-class Cluster(DaskDistributedBackend):  # type: ignore[misc]  # joblib has no types
-    """joblib's backend; by itself that runs everything here where there is one worker, and waits for ever for a lost run."""
+class Cluster:
+    """What runs a batch's notebooks on the workers of a cluster."""
 
     def __init__(self, client: Client) -> None:
-        super().__init__(client=client)
-        self._again: list[Any] = []
-        self._alone: Any = None
+        self._client = client
+        self._pending: dict[Future, Run] = {}
 
-    def effective_n_jobs(self, n_jobs: int) -> int:
-        """Return the number of the cluster's threads, at least two."""
-        return max(2, int(super().effective_n_jobs(n_jobs)))
-
-    def submit(self, func: Any, callback: Callable[[Any], None] | None = None) -> Any:  # noqa: ANN401 (joblib's)
-        """Send a run to the cluster."""
-        ((_, (run,), _),) = func.items
-
-        return super().submit(func, _Callback(func, run, callback))
-
-    async def _collect(self) -> None:
-        """Pass on what comes, as joblib's own does, and an outcome for what will never come.
+    def outcomes(self, runs: Iterable[Run]) -> Iterator[Outcome]:
+        """Send runs to the cluster, and yield how each ended as it comes.
 
         Dask gives up all that a worker was to do when that kills its third
         worker, also what had no part in it. So each of these gets another
-        chance, when nothing else runs.
+        chance, when nothing else runs. Where the scheduler is lost its
+        workers may still end what they do: then the records tell.
         """
-        while self._continue:
-            async for future, result in self.waiting_futures:
-                answer, callback = self._results.pop(future), self._callbacks.pop(future)
-                if future.status == "error" and callback is not self._alone:
-                    self._again.append(callback)
-                    continue
-                self._alone = None
-                told = result if future.status == "finished" else [lost(callback.run, _named(result))]
-                answer.set_result(told)
-                callback(told)
-            if self._again and self._alone is None and not self._results:
-                self._alone = self._again.pop(0)
-                super().submit(self._alone.func, self._alone)
-            await asyncio.sleep(0.01)
+        again: list[Run] = []
+        gone: list[Run] = []
+        for run, outcome in self._answers(list(runs)):
+            if isinstance(outcome, Outcome):
+                yield outcome
+            else:
+                (gone if outcome is None else again).append(run)
+        for alone in again:
+            for run, outcome in self._answers([alone]):
+                if outcome is None:
+                    gone.append(run)
+                else:
+                    yield outcome if isinstance(outcome, Outcome) else lost(run, f"{type(outcome).__name__}: {outcome}"[:500])
+        yield from _from_records(gone)
+
+    def _answers(self, runs: list[Run]) -> Iterator[tuple[Run, Outcome | BaseException | None]]:
+        """Yield the outcome of each run, or the error by which Dask gave it up, or None where the scheduler was lost."""
+        if self._client.status != "running":
+            yield from ((run, None) for run in runs)
+            return
+        self._pending = {self._client.submit(run_one, run, pure=False): run for run in runs}
+        for future, result in as_completed(list(self._pending), loop=self._client.loop, with_results=True, raise_errors=False):
+            run = self._pending.pop(future)
+            if future.status == "error":
+                yield run, future.exception()
+            else:
+                yield run, result if isinstance(result, Outcome) else None
 
     def stop(self, batch: str) -> None:
         """Stop a batch here and on every worker, and give up what has not ended soon after."""
         stop_batch(batch)
         with suppress(OSError, TimeoutError, RuntimeError, ClosedClientError):  # all has ended meanwhile
-            self.client.run(stop_batch, batch)
+            self._client.run(stop_batch, batch)
             end = time.monotonic() + _GRACE_SECONDS
-            while self._results and time.monotonic() < end:
+            while self._pending and time.monotonic() < end:
                 time.sleep(0.1)
-            self.client.cancel(list(self._results), force=True)
+            self._client.cancel(list(self._pending), force=True)
 
 
-def _named(result: Any) -> str:  # noqa: ANN401 (type, error and traceback, or an error, or nothing)
-    error = result[1] if isinstance(result, tuple) else result
-    return f"{type(error).__name__}: {error}"[:500]
+def _from_records(runs: list[Run]) -> Iterator[Outcome]:
+    """Yield how runs ended whose answers are lost, by their records, as long as these are begun and written on."""
+    seen: object = None
+    changed = time.monotonic()
+    while runs:
+        found = {run: recorded(run) for run in runs}
+        yield from (outcome for outcome in found.values() if outcome and outcome.status != "running")
+        runs = [run for run, outcome in found.items() if outcome is None or outcome.status == "running"]
+        state = {run.symbol: found[run] for run in runs}
+        if state != seen:
+            seen, changed = state, time.monotonic()
+        patience = _SILENCE_SECONDS if any(state.values()) else _GRACE_SECONDS
+        if time.monotonic() - changed > patience or any(is_stopped(run.batch) for run in runs):
+            yield from (cut_off(run, found[run]) for run in runs)
+            return
+        time.sleep(0.2)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """One run of a batch: one notebook for one symbol, wherever that is; whatever happens to it is its outcome."""
 
+import json
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import sha256
 from fxhelpers.params import NO_TELEMETRY, load_params
 from fxhelpers.processes import actor
-from fxhelpers.records import promotion_mark, record_name
+from fxhelpers.records import UNREADABLE, promotion_mark, read_summary, record_name
 from fxhelpers.results import Keyed
 
 
@@ -24,7 +26,8 @@ class Outcome(Keyed):
         Ticker.
     status : str
         completed, failed, interrupted, refused (nothing was run), stopped
-        (before it began) or kept (a record of the same inputs was there).
+        (before it began), kept (a record of the same inputs was there) or
+        lost (the cluster's scheduler went away, and no record tells its end).
     record : str or None
         Name of the record below the folder of records.
     sha256 : str or None
@@ -55,7 +58,7 @@ class Outcome(Keyed):
         return f"{self.status} in {self.seconds:.1f} s{': ' if facts or self.error else ''}{self.error or ', '.join(facts)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
     """All that a worker needs in order to run one notebook for one symbol."""
 
@@ -80,6 +83,37 @@ def lost(run: Run, error: str) -> Outcome:
     """Return the outcome of a run whose workers died, again and again, or were given up."""
     status = "interrupted" if is_stopped(run.batch) else "failed"
     return Outcome(symbol=run.symbol, status=status, error=f"{error}; what its record tells is in {run.symbol}/")
+
+
+def recorded(run: Run) -> Outcome | None:
+    """Return the outcome of a run as its record tells it, "running" included; None where there is no record of it."""
+    for path in sorted((load_params(run.params_file).paths.records / run.symbol).glob("*.ipynb"), reverse=True):
+        with suppress(*UNREADABLE):
+            content = path.read_bytes()
+            nb = json.loads(content)
+            told = nb["metadata"]["fxhelpers"]["record"]
+            if (told.get("batch"), told.get("inputs_sha256")) != (run.batch, run.inputs):
+                continue
+            return Outcome(
+                symbol=run.symbol,
+                status=told["status"],
+                record=record_name(path),
+                sha256=sha256(content),
+                summary=read_summary(nb),
+                error=told.get("error"),
+                seconds=float(nb["metadata"]["papermill"].get("duration") or 0.0),
+            )
+    return None
+
+
+def cut_off(run: Run, found: Outcome | None) -> Outcome:
+    """Return the outcome of a run whose scheduler was lost and whose record tells no end."""
+    if found is None:
+        return Outcome(
+            symbol=run.symbol, status="lost", error="the scheduler was lost, and no record was begun; --resume runs it"
+        )
+    error = f"the scheduler was lost while it ran, and its record {found.record} is not closed yet; it tells how it ends"
+    return replace(found, status="lost", error=error)
 
 
 def run_one(run: Run) -> Outcome:

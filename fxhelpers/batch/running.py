@@ -131,7 +131,7 @@ class Batch:
             # papermill notes the current folder in its class: from many threads it would leave it noted for ever
             with local_file_io_cwd(), self._stoppable(), _workers(self._cluster, self._jobs) as (workers, everywhere):
                 self._everywhere = everywhere
-                for outcome in workers(joblib.delayed(run_one)(run) for run in runs):
+                for outcome in workers(runs):
                     take(outcome)
         for run in runs:
             if run.symbol not in outcomes:
@@ -200,21 +200,20 @@ def keep_portfolio(batch: Batch) -> RunResult:
     return run_notebook(notebook, told, preloaded=batch.preloaded, params_file=batch.params.file, told=told)
 
 
-_Workers = Callable[[Iterable[Any]], Iterable[Outcome]]
+_Workers = Callable[[Iterable[Run]], Iterable[Outcome]]
 
 
 @contextmanager
 def _workers(cluster: str | None, jobs: int) -> Iterator[tuple[_Workers, Callable[[str], object]]]:
-    """Give what runs delayed calls, and what stops a batch everywhere."""
-    options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1, "pre_dispatch": "all"}
+    """Give what yields the outcomes of runs, and what stops a batch everywhere."""
     if cluster is None:
-        with joblib.parallel_config("threading", n_jobs=jobs):
-            yield joblib.Parallel(**options), stop_batch
+        threads = joblib.Parallel(jobs, "threading", return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+        yield lambda runs: threads(joblib.delayed(run_one)(run) for run in runs), stop_batch
         return
     try:
         from fxhelpers.batch.cluster import connected
     except ImportError as error:
         msg = "--cluster needs Dask: pip install 'fxhelpers[cluster]'"
         raise ParamsError(msg) from error
-    with connected(cluster) as backend, joblib.parallel_config(backend):
-        yield joblib.Parallel(**options), backend.stop
+    with connected(cluster) as workers:
+        yield workers.outcomes, workers.stop
