@@ -17,6 +17,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     _write(path, content, lambda temporary: temporary.replace(path))
 
 
+def can_write(path: Path) -> bool:
+    """Tell whether this user may write a file and others beside it, or make it and the folders above it."""
+    there = next(place for place in (path, *path.absolute().parents) if os.path.exists(place))  # noqa: PTH110 (no error, but no)
+    return os.access(there, os.W_OK) and (there.is_dir() or os.access(there.parent, os.W_OK))
+
+
 def read_limited(path: Path, most: int) -> bytes:
     """Read a file of at most so many bytes; :class:`OSError` for a longer one, and for what is no file: nothing is waited for."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:

@@ -1,21 +1,28 @@
 """Records: executed notebooks on disk, and the summary that each of them ends with."""
 
 import json
+import logging
 import secrets
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.files import create_exclusive, sha256
+import platformdirs
+
+from fxhelpers.files import can_write, create_exclusive, sha256
 from fxhelpers.ledger import NO_SKILL, NOT_COMPARED
 from fxhelpers.params import current_journal, current_record
+from fxhelpers.processes import actor
 from fxhelpers.results import has_value, rows_html, shown
+
+logger = logging.getLogger(__name__)
 
 PORTFOLIO = "_portfolio"
 """Folder of the records that are of no symbol, but of a whole batch; no ticker is called so."""
 
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What reading a file raises that is no record, or a torn one."""
 
 _FOLDER_ID = ".folder"
@@ -121,6 +128,20 @@ def report_path(record: Path) -> Path:
     return record.with_suffix(".html")
 
 
+def folder_to_write(records: Path, folder: str, *, looks: bool) -> Path:
+    """Return where a new record goes: below the records; what only looks, for a user who cannot write there, to the user's own.
+
+    The latter is kept for the user alone: no seal and no ledger knows it.
+    """
+    if not looks or can_write(records / folder / "record"):
+        return records / folder
+    own = platformdirs.user_state_path("fxhelpers", appauthor=False) / "records" / folder
+    if not (own.is_absolute() and can_write(own / "record")):  # a user without a home
+        own = Path(tempfile.mkdtemp(prefix="fxhelpers-")) / folder
+    logger.warning("%s cannot be written by %s; what is seen is kept in %s", records, actor(), own)
+    return own
+
+
 def record_folders(records: Path) -> list[Path]:
     """Return the folders of records, sorted; a hidden one, such as Jupyter's of checkpoints, is none."""
     return sorted(folder for folder in records.glob("*") if folder.is_dir() and not folder.name.startswith("."))
@@ -141,9 +162,11 @@ def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
 
 
 def folder_id(folder: Path) -> str | None:
-    """Return what tells this folder of records from those on other machines; None where nothing was sealed in it yet."""
-    path = folder / _FOLDER_ID
-    return (path.read_text(encoding="ascii") if path.exists() else "") or None
+    """Return what tells this folder of records from those on other machines; None where nothing tells it, or not to this user."""
+    try:
+        return (folder / _FOLDER_ID).read_text(encoding="ascii") or None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def note_decision(model_name: str, run_id: str) -> None:

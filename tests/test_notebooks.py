@@ -32,6 +32,7 @@ def test_the_form(path: Path) -> None:
     assert mark.pop("notebook") == path.stem
     folders = {"portfolio": "_portfolio", "index": "_index"}
     assert mark.pop("folder", None) == folders.get(path.stem)
+    assert mark.pop("looks", False) == (path.stem in {"history", "compare", "index"})
     assert set(mark) == (set() if path.stem == "portfolio" else {"reads"})
     assert set(mark.get("reads", [])) <= {"prices", "bundle", "evaluation", "versions"}
     first, parameters, imports = nb.cells[:3]

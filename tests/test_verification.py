@@ -452,6 +452,46 @@ def test_a_deleted_record_of_this_host_is_a_problem_also_where_its_seal_names_no
     assert "was deleted or moved" in problem.what
 
 
+def test_of_files_that_cannot_be_read_each_is_one_finding_and_everything_else_is_checked(story: Path) -> None:
+    registry = ModelRegistry()
+    names = [str(decision.record) for decision in read_ledger(registry.client, NAME).decisions]
+    records = Path("outputs/records")
+    (records / names[0]).write_text("no JSON")
+    (records / names[1]).unlink()
+    (records / names[1]).mkdir()
+    (records / names[2]).with_suffix(".html").unlink()
+    (records / names[2]).with_suffix(".html").mkdir()
+    for name, content in (("torn", "{"), ("list", "[]"), ("deep", "[" * 100_000), ("bytes", "\udcff"), ("no", '{"metadata": 1}')):
+        (records / "AAPL" / f"{name}.ipynb").write_text(content, errors="surrogateescape")
+    (records / "AAPL" / "folder.ipynb").mkdir()
+    (records / ".folder").unlink()
+    (records / ".folder").mkdir()
+    found = [finding.what for finding in registry.verify().problems]
+    assert sum("cannot be read" in what for what in found) == 8
+    assert sum("was edited" in what for what in found) == 1
+    assert len(found) == 9
+    assert registry.verify("AAPL", deep=True).problems
+    shutil.rmtree(records / names[1])
+    shutil.rmtree((records / names[2]).with_suffix(".html"))
+    for folder in (records / "AAPL" / "folder.ipynb", records / ".folder"):
+        folder.rmdir()
+
+
+def test_where_the_files_of_one_model_cannot_be_read_others_are_checked_too(story: Path) -> None:
+    registry = ModelRegistry()
+    registry.register_model(registry.load_model_info(symbol="AAPL"), model_name="mine")
+    version = registry.client.version(NAME, 1)
+    (files,) = Path("outputs/registry/artifacts").glob(f"**/{version.run_id}/artifacts/model")
+    files.rename(files.with_name("kept"))
+    files.symlink_to(files)  # which nobody can follow
+    found = registry.verify(deep=True)
+    assert found.models == (NAME, "mine")
+    (problem,) = found.problems
+    assert problem.model == NAME
+    files.unlink()
+    files.with_name("kept").rename(files)
+
+
 def test_a_version_of_plain_mlflow_is_a_note(story: Path) -> None:
     in_mlflow(lambda client: client.create_model_version(NAME, source="file:///nowhere"))()
     (finding,) = ModelRegistry().verify("AAPL").findings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fxhelpers.files import sha256
 from fxhelpers.naming import bundle_files, companion_folders, evaluation_files, features_files
 from fxhelpers.params import Params, model_name
-from fxhelpers.records import read_summary
+from fxhelpers.records import UNREADABLE, read_summary
 
 if TYPE_CHECKING:
     from fxhelpers.registry import RegistryClient
@@ -50,16 +50,16 @@ class Inputs:
         was decided since.
         """
         for path in sorted((self._params.paths.records / symbol).glob(f"*-{self._kind}-*.ipynb"), reverse=True):
-            content = path.read_bytes()
-            if digest.encode() not in content:
-                continue
             try:
+                content = path.read_bytes()
+                if digest.encode() not in content:
+                    continue
                 nb = json.loads(content)
-            except ValueError:
+                told = nb["metadata"]["fxhelpers"]["record"]
+                summary = read_summary(nb)
+            except UNREADABLE:  # no record of anything
                 continue
-            told = nb["metadata"]["fxhelpers"]["record"]
-            summary = read_summary(nb)
-            if told.get("inputs_sha256") != digest or told["status"] != "completed" or summary is None:
+            if told.get("inputs_sha256") != digest or told.get("status") != "completed" or summary is None:
                 continue
             if all(self._is_sealed(name, run_id, sha256(content)) for name, run_id in told.get("decisions", [])):
                 return path, summary

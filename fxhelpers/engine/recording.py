@@ -31,7 +31,7 @@ from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.files import write_atomic
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
-from fxhelpers.records import decisions_in
+from fxhelpers.records import decisions_in, folder_to_write
 from fxhelpers.reports import add_record
 
 _SEALING_SECONDS = 150  # waiting for a lock takes up to 90
@@ -298,7 +298,7 @@ def _begin(nb: Any, source: Source, params: Params, folder: str, told: Mapping[s
     """Name the record and write who and what into the notebook."""
     now, kind = _now(), nb.metadata[MARK]["notebook"]
     name = f"{now:%Y%m%dT%H%M%SZ}-{kind}-{secrets.token_hex(2)}.ipynb"
-    path = params.paths.records / folder / name
+    path = folder_to_write(params.paths.records, folder, looks=nb.metadata[MARK].get("looks", False)) / name
     for key in ("input_path", "output_path"):
         place = nb.metadata.papermill.get(key)
         nb.metadata.papermill[key] = place if isinstance(place, str) and place != NO_OUTPUT else None  # not a whole notebook

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from sqlalchemy import DateTime, NullPool, create_engine, func, select, text
 
+from fxhelpers.files import can_write
 from fxhelpers.processes import uncollected
 
 _SQLITE = "sqlite:///"
@@ -47,9 +48,11 @@ def database_clock(uri: str) -> datetime | None:
 def _first_start(uri: str) -> Iterator[None]:
     file = sqlite_file(uri)
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):
-            yield
+        with ExitStack() as held:
+            if can_write(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(f"{file}.lock"))
+            yield  # who may only read makes no tables
     elif uri.startswith("postgresql"):
         engine = create_engine(uri, poolclass=NullPool)
         with engine.connect() as connection:

@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel

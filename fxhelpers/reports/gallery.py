@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from fxhelpers.files import write_atomic
+from fxhelpers.files import can_write, write_atomic
 from fxhelpers.ledger import Decision, Identity, Ledger, Reign, same
 from fxhelpers.processes import utc_now
 from fxhelpers.records import UNREADABLE, is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
@@ -89,6 +89,8 @@ def add_decision(folder: Path, decision: Decision) -> None:
 def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_are: bool = False) -> None:
     """Put what is known of some models into the gallery: who is champion, who was, what a verification found.
 
+    Who may only read the records leaves their gallery as it is.
+
     Parameters
     ----------
     folder : Path
@@ -100,6 +102,8 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_
         Others, about which no registry ever decided, leave the gallery.
     """
     models = list(models)
+    if not can_write(folder / _LOCK):
+        return
 
     def note(held: _Lines) -> None:
         if all_there_are:

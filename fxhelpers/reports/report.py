@@ -61,10 +61,12 @@ def write_missing_reports(folder: Path) -> int:
         How many were written.
     """
     made = 0
-    found = (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb")))
-    for record in (record for record in found if not report_path(record).exists()):
+    for record in (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb"))):
         try:
-            if json.loads(record.read_bytes())["metadata"]["fxhelpers"]["record"]["status"] != "running":
+            if (
+                not report_path(record).exists()
+                and json.loads(record.read_bytes())["metadata"]["fxhelpers"]["record"]["status"] != "running"
+            ):
                 write_report(record)
                 made += 1
         except (*UNREADABLE, nbformat.ValidationError) as error:

@@ -1,10 +1,12 @@
 """Verification: whether registry, ledger, records and evidence still tell one story."""
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fxhelpers.errors import RegistryError, RegistryUnavailableError
 from fxhelpers.ledger import Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.processes import utc_now
@@ -49,12 +51,14 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
     findings: list[Finding] = []
     standings: list[dict[str, Any]] = []
     for model in models:
-        ledger, versions, found = _look(registry, model)
-        if any(finding.level == "problem" for finding in found):
-            time.sleep(_SECOND_LOOK)
-            ledger, versions, again = _look(registry, model)
-            found = [finding for finding in again if finding in found]
-        found += deep_findings(registry, ledger, versions) if deep else ()
+        try:
+            ledger, versions, found = _look_twice(registry, model)
+        except RegistryUnavailableError:
+            raise
+        except RegistryError as error:  # of this model, which says nothing of others
+            findings.append(_unread(model, error))
+            continue
+        found += _as_far_as_read(model, deep_findings(registry, ledger, versions)) if deep else ()
         if name and not (ledger.decisions or versions or found):
             raise unknown_model(registry, name)
         findings += found
@@ -97,6 +101,30 @@ def _decided_in(folder: Path) -> set[str]:
         with suppress(*UNREADABLE):
             models |= {name for name, _ in origin_of(record)[0]}
     return models
+
+
+def _look_twice(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:
+    """Look, and where there is a problem once more: what a decision at work leaves between two writes is over by then."""
+    ledger, versions, found = _look(registry, name)
+    if any(finding.level == "problem" for finding in found):
+        time.sleep(_SECOND_LOOK)
+        ledger, versions, again = _look(registry, name)
+        found = [finding for finding in again if finding in found]
+    return ledger, versions, found
+
+
+def _as_far_as_read(name: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """Yield findings, and one more where the registry cannot give what they need."""
+    try:
+        yield from findings
+    except RegistryUnavailableError:
+        raise
+    except RegistryError as error:
+        yield _unread(name, error)
+
+
+def _unread(name: str, error: RegistryError) -> Finding:
+    return Finding(model=name, level="problem", what=f"not all of it was checked: {error}", do="put that right, and verify again")
 
 
 def _look(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:

@@ -11,7 +11,7 @@ from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.promotion.deciding import DECISION_TAG
 from fxhelpers.promotion.identity import became, renamed
 from fxhelpers.promotion.life import was_interrupted
-from fxhelpers.records import folder_id, origin_of, report_path
+from fxhelpers.records import UNREADABLE, folder_id, origin_of, report_path
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledgers import ledger_of
 from fxhelpers.registry.storage import files_of
@@ -287,26 +287,36 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
     here, elsewhere = folder_id(records), []
     for decision in ledger.decisions:
         facts = decision.seal.facts if decision.seal else {}
-        name, digest = facts.get("record"), facts.get("sha256")
-        if not name or not digest:
+        name = facts.get("record")
+        if not name or not facts.get("sha256"):
             continue
-        path = records / name
         copy = f"a copy is with MLflow's run {decision.run_id}, in record/"
-        if path.is_file():
-            if sha256(path.read_bytes()) != digest:
-                what = f"the record {name} was edited: its SHA-256 is not that of its seal"
-                yield _problem(ledger, what, f"put the sealed one back: {copy}", decision.id)
-            page, sealed = report_path(path), facts.get("report_sha256")
-            if sealed and page.is_file() and sha256(page.read_bytes()) != sealed:
-                what = f"the report {page.name} of this decision was edited, or made anew by another release of fxhelpers"
-                yield _problem(ledger, what, f"read the record instead, or put the sealed report back: {copy}", decision.id)
-        elif _was_here(decision, facts, here):
-            yield _problem(ledger, f"the record {name} was deleted or moved", f"put it back: {copy}", decision.id)
+        try:
+            doubts = list(_doubts(records / name, facts, copy))
+        except FileNotFoundError:
+            if _was_here(decision, facts, here):
+                yield _problem(ledger, f"the record {name} was deleted or moved", f"put it back: {copy}", decision.id)
+            else:
+                elsewhere.append(decision.actor.rpartition("@")[2])
+        except OSError as error:
+            what = f"the record {name} or its report cannot be read: {error.strerror or error}"
+            yield _problem(ledger, what, f"let who verifies read it; {copy}", decision.id)
         else:
-            elsewhere.append(decision.actor.rpartition("@")[2])
+            for what, do in doubts:
+                yield _problem(ledger, what, do, decision.id)
     if elsewhere:
         what = f"{len(elsewhere)} records are not in this folder, but in another one, on {', '.join(sorted(set(elsewhere)))}"
         yield Finding(model=ledger.name, level="note", what=what, do="verify there; copies are with MLflow's runs (--deep)")
+
+
+def _doubts(path: Path, facts: Mapping[str, Any], copy: str) -> Iterator[tuple[str, str]]:
+    """Say what does not fit of a sealed record and its report, and what to do."""
+    if sha256(path.read_bytes()) != facts["sha256"]:
+        yield f"the record {facts['record']} was edited: its SHA-256 is not that of its seal", f"put the sealed one back: {copy}"
+    page, sealed = report_path(path), facts.get("report_sha256")
+    if sealed and page.exists() and sha256(page.read_bytes()) != sealed:
+        what = f"the report {page.name} of this decision was edited, or made anew by another release of fxhelpers"
+        yield what, f"read the record instead, or put the sealed report back: {copy}"
 
 
 def _was_here(decision: Decision, facts: Mapping[str, Any], here: str | None) -> bool:
@@ -326,7 +336,7 @@ def _orphans(ledger: Ledger, records: Path, uri: str) -> Iterator[Finding]:
             continue
         try:
             decisions, registry = origin_of(path)
-        except (ValueError, AttributeError) as error:
+        except UNREADABLE as error:
             yield _problem(
                 ledger, f"the record {name} cannot be read: {error}", "it is in no ledger: nothing tells what it was", None
             )
