@@ -57,8 +57,10 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
         from fxhelpers.params import NO_TELEMETRY
+        from fxhelpers.processes import provide_home
 
         os.environ.update(NO_TELEMETRY)
+        provide_home()
         try:
             return super().invoke(ctx)
         except FxError as error:

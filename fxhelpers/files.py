@@ -5,11 +5,16 @@ import hashlib
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from fxhelpers.errors import RunRefusedError
+
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems say that have no hard links, such as exFAT."""
+
+_SHORT = 60
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -66,6 +71,15 @@ def _link(temporary: Path, path: Path) -> None:
             raise
         path.open("xb").close()
         temporary.replace(path)
+
+
+def socket_folder() -> str:
+    """Return a folder for temporary files in which sockets can have a name: the system takes about a hundred characters."""
+    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108 (what is made there is private)
+        if len(os.fsencode(folder)) <= _SHORT and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    msg = f"TMPDIR is too long for sockets ({tempfile.gettempdir():.80}…): let it name a folder of at most {_SHORT} characters"
+    raise RunRefusedError(msg)
 
 
 def sha256(content: bytes) -> str:

@@ -1,9 +1,12 @@
 """Who acts and when, and whether a process that acted is still alive."""
 
+import atexit
 import gc
 import getpass
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -35,6 +38,22 @@ def actor() -> str:
     except (KeyError, OSError):  # a container whose user has no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def provide_home() -> None:
+    """Give this program, and what it starts, a home folder for now, where nothing names one: libraries do not load without."""
+    if not has_home():
+        os.environ["HOME"] = home = tempfile.mkdtemp(prefix="fxhelpers-home-")
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
+
+
+def has_home() -> bool:
+    """Tell whether HOME, or else the system's list of users, names a home folder."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return False
+    return True
 
 
 def process_identity(pid: int | None = None) -> dict[str, Any]:

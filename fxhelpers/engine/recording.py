@@ -28,9 +28,10 @@ from fxhelpers.engine.provenance import provenance
 from fxhelpers.engine.source import MARK, Source, source_of
 from fxhelpers.engine.stopping import stoppable
 from fxhelpers.errors import FxError, RunRefusedError
-from fxhelpers.files import write_atomic
+from fxhelpers.files import socket_folder, write_atomic
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
+from fxhelpers.processes import provide_home
 from fxhelpers.records import decisions_in, folder_to_write
 from fxhelpers.reports import add_record
 
@@ -209,6 +210,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         """
         if MARK not in nb.metadata:
             return NBClientEngine.execute_notebook(nb, kernel_name, output_path=output_path, **kwargs)
+        provide_home()
         source = source_of(nb)
         try:
             params, folder = check_run(nb, source, kernel_name, params_file)
@@ -221,7 +223,9 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         manager.record, manager.params = record, params
         if kept is not None:
             kept.append(manager)
-        with TemporaryDirectory(prefix="fx-") as private:  # ours alone: no other user listens, no other run collides
+        with TemporaryDirectory(
+            prefix="fx-", dir=socket_folder()
+        ) as private:  # ours alone: no other user listens, no other run collides
             manager.journal = Path(private) / "decisions"
             with _written(record):
                 manager.notebook_start()

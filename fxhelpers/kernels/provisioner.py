@@ -16,7 +16,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.kernels.forked import ForkedKernel
-from fxhelpers.kernels.starting import SERVER
+from fxhelpers.kernels.starting import SERVER, start_preloading
 
 PROVISIONER = "fxhelpers-preloaded"
 """Name under which Jupyter finds it."""
@@ -30,6 +30,7 @@ class _Process:
     def __init__(self, kernel: ForkedKernel) -> None:
         # Not multiprocessing.Process: that one would import the runner's __main__ again in every kernel, and is refused
         # in the daemonic processes that Dask's workers are.
+        start_preloading()
         self._answers, self._lifeline = SERVER.connect_to_new_process([])
         self.returncode: int | None = None
         try:

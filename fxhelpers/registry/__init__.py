@@ -4,6 +4,13 @@ import warnings
 
 from tqdm import TqdmWarning
 
+from fxhelpers.errors import RegistryUnavailableError
+from fxhelpers.processes import has_home
+
+if not has_home():
+    msg = "MLflow needs a home folder, and nothing names one for this user: set HOME, to a new folder in /tmp say"
+    raise RegistryUnavailableError(msg)
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)  # MLflow asks for widgets in a notebook; it gets no bars to draw
     import tqdm.auto  # noqa: F401
