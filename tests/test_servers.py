@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 import traceback
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import faults
 import psutil
@@ -308,6 +311,105 @@ def test_silence_ends_within_the_timeout_that_was_set(project: Project, monkeypa
         assert_fails_in(1.5, r"no answer from .* within the 1 s of MLFLOW_HTTP_REQUEST_TIMEOUT; check MLFLOW_TRACKING_URI")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
     assert_fails_in(1.5, r"no answer from .*; check MLFLOW_TRACKING_URI")
+
+
+def test_threads_on_a_hung_server_wait_as_long_as_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with black_hole() as uri, ThreadPoolExecutor(5) as threads:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.replace("//", "//bob:t0k3n-of-bob@"))
+        shared = ModelRegistry()
+        calls = [
+            shared.get_production_model,
+            shared.get_model_versions,
+            ModelRegistry().get_production_model,
+            shared.client.version,
+        ]
+        calls.append(lambda _name: shared.connection)  # type: ignore[arg-type,return-value]
+        before, start = dict(os.environ), time.monotonic()
+        waiting = [threads.submit(call, *((NAME, 1) if call == shared.client.version else (NAME,))) for call in calls]
+        while any(not future.done() for future in waiting):
+            assert dict(os.environ) == before  # a user's own threads read it
+            time.sleep(0.05)
+        assert time.monotonic() - start < 2.5
+        assert all(isinstance(future.exception(), RegistryUnavailableError) for future in waiting)
+
+
+@pytest.mark.parametrize("fault", ["drop", "lose", "503", "torn"])
+def test_a_server_that_does_not_take_a_call_is_asked_again(
+    project: Project, remote: Callable[[], ModelRegistry], proxy: Proxy, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Every request fails once; an operation asks many times."""
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    failed: set[tuple[str, str]] = set()
+
+    def first(_number: int, method: str, path: str) -> str | None:
+        new = (method, path.partition("?")[0]) not in failed
+        failed.add((method, path.partition("?")[0]))
+        return fault if new and "/mlflow-artifacts/" not in path else None
+
+    proxy.fault = first
+    client, name = remote().client, f"M-{secrets.token_hex(3)}"
+    before = dict(os.environ)
+    run_id = client.log_run(name, params={"a": 1}, metrics={"b": 2.0}, tags={"c": name})
+    assert client.champion(name) is None
+    with client.session("look") as calls:
+        found = calls.search_runs([client.experiment_id], f"tags.c = '{name}'")
+    assert [run.info.run_id for run in found] == [run_id]
+    assert (found[0].data.params, found[0].data.metrics, found[0].info.status) == ({"a": "1"}, {"b": 2.0}, "FINISHED")
+    assert len(failed) > 5
+    assert dict(os.environ) == before
+
+
+def test_no_call_is_made_again_where_that_is_chosen(
+    project: Project, remote: Callable[[], ModelRegistry], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    proxy.fault = lambda _n, _method, _path: "drop"
+    with pytest.raises(RegistryUnavailableError, match="no answer"):
+        remote().get_production_model(NAME)
+    assert len(proxy.seen) == 1
+
+
+@pytest.mark.usefixtures("thorough")
+def test_a_restart_in_the_middle_of_each_operation_is_waited_for(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: str
+) -> None:
+    monkeypatch.setattr("fxhelpers.registry.calls.PATIENCE_SECONDS", 60.0)  # a machine at work takes long to start MLflow
+    server = Server(tmp_path / "server", older=older, database=f"sqlite:///{tmp_path}/server.db").start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", "//bob:s3cret-of-bob@"))
+    first, second = project.bundle(max_iter=2), project.bundle(max_iter=3)
+    registry = ModelRegistry()
+    operations: list[Callable[[], object]] = [
+        lambda: registry.register_model(first, stage="Production"),
+        lambda: registry.register_model(second),
+        lambda: registry.transition_stage(NAME, 2, "Production"),
+        lambda: registry.load_champion("AAPL"),
+        lambda: registry.history("AAPL"),
+        lambda: registry.verify("AAPL"),
+    ]
+    for operation in operations:
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(operation)
+            time.sleep(0.15)
+            server.kill()
+            time.sleep(1)
+            server.start()
+            running.result(120)
+    champion = registry.load_champion("AAPL")
+    assert champion is not None
+    assert champion.version.version == 2
+    assert [v.version for v in registry.get_model_versions(NAME)] == [2, 1]
+    assert not registry.verify("AAPL").problems
+    server.stop()
+
+
+def test_a_password_may_have_any_letters(
+    project: Project, remote: Callable[[], ModelRegistry], proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    password = "p@ss:/wörd%пар"  # noqa: S105 (planted)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri.replace("//", f"//bob:{quote(password, safe='')}@"))
+    assert remote().get_production_model(NAME) is None
+    assert proxy.headers["Authorization"] == f"Basic {b64encode(f'bob:{password}'.encode()).decode()}"
 
 
 def test_pages_without_an_end_are_no_answer(remote: Callable[[], ModelRegistry], proxy: Proxy) -> None:

@@ -1,11 +1,12 @@
 """The sections of ``params.yaml``: every key, its type, its default and its bounds."""
 
 import os
+import re
 from base64 import b64encode
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
@@ -18,6 +19,7 @@ NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """Environment of every process that we start: MLflow reads it when it is imported, and reports usage otherwise."""
 
 HIDDEN = "[hidden]"
+_LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
 _SHORTEST = 6  # characters of a secret: a shorter one may stand in any text
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
@@ -213,7 +215,7 @@ class Params(Section):
 
     @property
     def credentials(self) -> dict[str, str]:
-        """Environment that MLflow needs for the time of one call: the URI's user and password, or DagsHub's, or nothing."""
+        """The login as MLflow's environment would name it: the URI's user and password, or DagsHub's, or nothing."""
         parts = urlsplit(self._registry_uri.get_secret_value())
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if self.is_dagshub and self._dagshub_token is not None:
@@ -225,6 +227,7 @@ class Params(Section):
 
     def without_secrets(self, text: str) -> str:
         """Return a text without what must not be told: the registry's password or token, however it was written."""
+        text = _LOGIN.sub("", text)
         for secret in self.secrets:
             text = text.replace(secret, HIDDEN)
         return text
@@ -243,6 +246,17 @@ class Params(Section):
     def registry_uri(self) -> str:
         """The URI for MLflow: without credentials where it takes them apart, as it is for a database."""
         return self.mlflow.tracking_uri if self.is_server else self._registry_uri.get_secret_value()
+
+    @property
+    def client_uri(self) -> str:
+        """The URI for MLflow's client: with the login in it, which so is sent to no other host, and seen by no other thread."""
+        login = self.credentials
+        if not login:
+            return self.registry_uri
+        # requests encodes what it finds in a URI as Latin-1, servers read UTF-8
+        user, password = (quote(text.encode().decode("latin-1"), safe="") for text in login.values())
+        parts = urlsplit(self.registry_uri)
+        return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
 
     @property
     def uri_setting(self) -> str:
@@ -273,8 +287,8 @@ class Params(Section):
 
     @property
     def request_retries(self) -> int:
-        """How often a call is made again, at most, where a server does not take it."""
-        return int(_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", 7))
+        """How often a call is made again, at most, where a server does not take it; by itself as often as time allows."""
+        return int(_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", 99))
 
     @property
     def registry_missing(self) -> str | None:

@@ -1,12 +1,9 @@
-"""A connection to MLflow: one client, errors translated, credentials lent for the time of a call."""
+"""A connection to MLflow: one client, its calls limited in time, its errors translated."""
 
-import os
-import threading
-import warnings
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any, cast
 
 import mlflow
@@ -20,9 +17,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionNotFoundError
 from fxhelpers.ledger import Identity
 from fxhelpers.params import Params
-from fxhelpers.registry.calls import Calls, StrangeAnswerError, all_pages, lent_environment, tells_secret, translated
+from fxhelpers.registry.calls import Calls, HereExecutor, all_pages
+from fxhelpers.registry.causes import DeniedError, StrangeAnswerError, is_passing, tells_secret, translated
 from fxhelpers.registry.connection import Connection, connect, server_clock
 from fxhelpers.registry.database import open_database, sqlite_file
+from fxhelpers.registry.given import point_plain_mlflow
 from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
 
 CHAMPION = "champion"
@@ -34,24 +33,15 @@ ANY_MODEL = f"name != '{IS_PROMPT}'"
 ALIAS_TAG = "fx.alias."
 """Begins the tag of a registered model that is its alias, where a server knows none."""
 
+_CALL = "fx.call"
+"""Tag of a run that tells one creation from all others."""
+
 _PAGE = 5000
 """Versions at once."""
 
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
-_CALM = {
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-"""Where the user chose nothing: no bars and addresses in reports."""
-
-_NO_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-"""Of MLflow's own, which are silent for minutes, and send again what must be sent once; Calls makes them."""
-
 _URGENT_SECONDS = 8.0
 """In which a call ends that is made under a lock, and does harm when it arrives after that."""
-
-_ONE_AT_A_TIME = threading.RLock()
-"""The environment is the whole process's: threads, as those of a service, lend to it in turn."""
 
 
 class RegistryClient:
@@ -61,6 +51,8 @@ class RegistryClient:
         self.params = params
         self._experiments: dict[str, str] = {}
         self.known: dict[str, str] = {}  # ids that never change, by what they are of
+        self._client: MlflowClient | None = None
+        self._connection: Connection | None = None
 
     @property
     def uri(self) -> str:
@@ -69,7 +61,7 @@ class RegistryClient:
 
     @contextmanager
     def session(self, doing: str, name: str = "", *, urgent: bool = False) -> Iterator[MlflowClient]:
-        """Lend the MLflow client, and credentials with it, for some calls; its errors become ours.
+        """Lend the MLflow client for some calls; its errors become ours.
 
         ``doing`` and ``name`` say in an error what was tried. ``urgent`` calls
         are made under a lock that expires: one that is sent again late does
@@ -82,15 +74,13 @@ class RegistryClient:
             raise RegistryUnavailableError(msg)
         seconds = min(self.params.request_seconds, _URGENT_SECONDS) if urgent else self.params.request_seconds
         try:
-            calm = {name: value for name, value in _CALM.items() if name not in os.environ}
-            with _ONE_AT_A_TIME, lent_environment({**calm, **_NO_RETRIES, **self.params.credentials}), warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # stages are deprecated, and still what users read
-                yield cast("MlflowClient", Calls(self._open(what), self.params, seconds))
+            yield cast("MlflowClient", Calls(self._open(what), self.params, seconds))
         except FxError:
             raise
         except (
             mlflow.exceptions.MlflowException,
             StrangeAnswerError,
+            DeniedError,
             requests.RequestException,
             SQLAlchemyError,
             OSError,
@@ -101,17 +91,24 @@ class RegistryClient:
     def files(self, doing: str, name: str, run_id: str) -> Iterator[Any]:
         """Lend the files of a run; MLflow's client looks for logged models among them, which older servers do not know."""
         with self.session(doing, name) as client:
-            uri = self.params.registry_uri
+            uri = self.params.client_uri
             store = get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=uri, registry_uri=uri)
+            if self.params.is_server:
+                store.thread_pool = HereExecutor()
             yield Calls(store, self.params, self.params.request_seconds)
 
     def _open(self, what: str) -> MlflowClient:
-        try:
+        if self._client is not None:
             return self._client
+        uri = self.params.client_uri
+        try:
+            point_plain_mlflow(self.params.registry_uri)
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri) if self.params.is_server else open_database(uri)
         except (SQLAlchemyError, OSError, ImportError) as error:
             reason = self.params.without_secrets(" ".join(str(error).split()))
             msg = f"cannot {what}: no answer from {self.uri}; check {self.params.uri_setting} ({reason:.300})"
             raise RegistryUnavailableError(msg) from error
+        return self._client
 
     def versions(self, name: str) -> list[ModelVersion]:
         """Return all versions of a registered model, newest first; none where there is no such model."""
@@ -251,23 +248,13 @@ class RegistryClient:
         with self.session("ask the time of", self.uri):
             return server_clock(self.params)
 
-    @cached_property
+    @property
     def connection(self) -> Connection:
         """What the registry can do; asked once."""
-        with self.session("ask what the registry can do") as client:
-            return connect(client, self.params)
-
-    @cached_property
-    def _client(self) -> MlflowClient:
-        uri = self.params.registry_uri
-        # Plain mlflow.… calls find the same registry, unless the program chose one. MLflow would leave the environment
-        # variable set, and params.yaml gives way to that: so it is taken back.
-        if not mlflow.is_tracking_uri_set():  # type: ignore[no-untyped-call]
-            with lent_environment({"MLFLOW_TRACKING_URI": uri}):
-                mlflow.set_tracking_uri(uri)
-        if self.params.is_server:
-            return MlflowClient(tracking_uri=uri, registry_uri=uri)
-        return open_database(uri)
+        if self._connection is None:
+            with self.session("ask what the registry can do") as client:
+                self._connection = connect(client, self.params)
+        return self._connection
 
     @property
     def _artifacts(self) -> str | None:
@@ -301,7 +288,18 @@ class RegistryClient:
 
 
 def new_run(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> str:
-    """Create a run, and return its id."""
+    """Create a run, and return its id; where the answer was lost, it is looked for before another one is made."""
+    mark = secrets.token_hex(8)
+    try:
+        return _created(client, experiment, name, {**tags, _CALL: mark})
+    except (mlflow.exceptions.MlflowException, requests.RequestException, StrangeAnswerError) as error:
+        if not is_passing(error):
+            raise
+        found = client.search_runs([experiment], f"tags.`{_CALL}` = {quoted(mark)}", max_results=1)
+    return str(found[0].info.run_id) if found else _created(client, experiment, name, {**tags, _CALL: mark})
+
+
+def _created(client: MlflowClient, experiment: str, name: str, tags: dict[str, str]) -> str:
     run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id or "")
     if not run_id:
         msg = "a run without an id"

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import mlflow
 import requests
 from mlflow import MlflowClient
-from mlflow.tracking._tracking_service.utils import get_default_host_creds  # type: ignore[attr-defined]
+from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from fxhelpers.params import Params
-from fxhelpers.registry.calls import StrangeAnswerError
+from fxhelpers.registry.calls import Calls
+from fxhelpers.registry.causes import StrangeAnswerError, is_denial
 from fxhelpers.registry.database import database_clock
 from fxhelpers.results import Keyed, rows_html
 
@@ -66,12 +68,12 @@ def connect(client: MlflowClient, params: Params) -> Connection:
     client.search_registered_models(max_results=1)  # is there a registry at all?
     return Connection(
         uri=uri,
-        server=_version(uri),
-        aliases=_knows(uri, "GET", "registered-models/alias", params={"name": _NOBODY, "alias": "champion"}),
+        server=_version(params),
+        aliases=_knows(params, "GET", "registered-models/alias", params={"name": _NOBODY, "alias": "champion"}),
         stages=_knows(
-            uri, "POST", "model-versions/transition-stage", json={"name": _NOBODY, "version": "1", "stage": "Archived"}
+            params, "POST", "model-versions/transition-stage", json={"name": _NOBODY, "version": "1", "stage": "Archived"}
         ),
-        logged_models=_knows(uri, "GET", "logged-models/m-00000000000000000000000000000000"),
+        logged_models=_knows(params, "GET", "logged-models/m-00000000000000000000000000000000"),
     )
 
 
@@ -80,33 +82,34 @@ def server_clock(params: Params) -> datetime | None:
     if not params.is_server:
         return database_clock(params.registry_uri)
     try:
-        told = parsedate_to_datetime(_ask(params.mlflow.tracking_uri, "GET", "/version").headers.get("Date", ""))
+        told = parsedate_to_datetime(_ask(params, "GET", "/version").headers.get("Date", ""))
     except ValueError:  # a server need not tell it
         return None
     return told.astimezone(UTC)
 
 
-def _knows(uri: str, method: str, endpoint: str, **asked: Any) -> bool:  # noqa: ANN401 (as requests takes them)
-    """Tell whether a server has an endpoint: one that has it says that there is no such model."""
-    answer = _ask(uri, method, f"/api/2.0/mlflow/{endpoint}", **asked)
+def _knows(registry: Params, method: str, endpoint: str, **asked: Any) -> bool:  # noqa: ANN401 (as requests takes them)
+    """Tell whether a server has an endpoint: one that has it says that there is no such model, or that one may not know."""
+    answer = _ask(registry, method, f"/api/2.0/mlflow/{endpoint}", **asked)
     try:
         code = answer.json().get("error_code")
     except (ValueError, AttributeError, RecursionError):
         code = None
-    if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"}:
+    if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"} or is_denial(answer.status_code, answer.text):
         return True
     if answer.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
         return False
-    msg = f"{endpoint}: HTTP {answer.status_code}"
+    msg = f"failed with error code {answer.status_code}. Response body: '{answer.text}'"
     raise StrangeAnswerError(msg)
 
 
-def _version(uri: str) -> str:
-    answer = _ask(uri, "GET", "/version")
+def _version(params: Params) -> str:
+    answer = _ask(params, "GET", "/version")
     text = answer.text.strip()
     return text if answer.ok and re.fullmatch(r"\d+\.[\w.+-]{1,30}", text) else "of unknown version"
 
 
-def _ask(uri: str, method: str, path: str, **asked: Any) -> requests.Response:  # noqa: ANN401
-    answer: requests.Response = http_request(get_default_host_creds(uri), path, method, **asked)  # type: ignore[no-untyped-call]
-    return answer
+def _ask(registry: Params, method: str, path: str, **asked: Any) -> requests.Response:  # noqa: ANN401
+    """Ask what MLflow's client asks in no way of its own; its http_request takes the login and the certificates as it does."""
+    plain = SimpleNamespace(ask=lambda: http_request(get_default_host_creds(registry.client_uri), path, method, **asked))  # type: ignore[no-untyped-call]
+    return cast("requests.Response", Calls(plain, registry, registry.request_seconds).ask())

@@ -23,7 +23,7 @@ from fxhelpers.bundles import Bundle, read_table
 from fxhelpers.errors import ParamsError, RegistryError, VersionNotFoundError
 from fxhelpers.estimators import TRUSTED_TYPES
 from fxhelpers.files import folder_digest
-from fxhelpers.registry.calls import StrangeAnswerError, is_passing
+from fxhelpers.registry.causes import StrangeAnswerError, is_passing
 from fxhelpers.registry.client import RegistryClient, log_values, new_run, quoted, suppress_existing
 from fxhelpers.registry.models import MODEL_DIGEST, PIPELINE
 from fxhelpers.registry.probe import write_probe

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -13,6 +14,9 @@ from sqlalchemy import DateTime, NullPool, create_engine, func, select, text
 from fxhelpers.files import can_write
 from fxhelpers.processes import uncollected
 
+_COUNTING = Lock()
+_OPENING: list[None] = []
+_LEVELS: dict[str, int] = {}
 _SQLITE = "sqlite:///"
 _CLOCKS = {
     "postgresql": func.clock_timestamp(type_=DateTime(timezone=True)),
@@ -64,12 +68,16 @@ def _first_start(uri: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet(*loggers: str) -> Iterator[None]:
-    """Keep a new database's sixty lines of migrations out of a report."""
-    before = {name: logging.getLogger(name).level for name in loggers}
-    for name in loggers:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Keep a new database's sixty lines of migrations out of a report, as long as any thread makes one."""
+    with _COUNTING:
+        _OPENING.append(None)
+        for name in loggers if len(_OPENING) == 1 else ():
+            _LEVELS[name] = logging.getLogger(name).level
+            logging.getLogger(name).setLevel(logging.WARNING)
     try:
         yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        with _COUNTING:
+            _OPENING.pop()
+            for name in loggers if not _OPENING else ():
+                logging.getLogger(name).setLevel(_LEVELS[name])
