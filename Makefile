@@ -74,7 +74,8 @@ test-servers: $(READY) $(OLDER)/.ready
 
 ROUNDS ?= 100
 stress: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_lock.py tests/test_policy.py tests/test_servers.py --rounds $(ROUNDS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_histories.py tests/test_lock.py tests/test_policy.py \
+	  tests/test_servers.py --rounds $(ROUNDS)
 
 ONLY ?=
 QUICK ?=

@@ -51,6 +51,7 @@ PAPERMILL = [str(Path(sys.executable).with_name("papermill")), "--no-progress-ba
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", default=2, type=int, help="races and kills of each kind; make stress asks for hundreds")
+    parser.addoption("--seed", default="", help="of one history to be made again, as the test of it printed")
     parser.addoption("--servers", action="store_true", help="also what servers and clusters take minutes for; make test-servers")
     parser.addoption("--older-mlflow", default="", help="the mlflow command of an older server's environment; make test-servers")
 

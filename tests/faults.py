@@ -22,6 +22,13 @@ def start(folder: Path, operation: str, argument: Any = None, *, commits: int = 
     return child
 
 
+def warm_up() -> None:
+    """Have everything imported: the first child takes seconds, the others do not."""
+    child = CONTEXT.Process(target=time.sleep, args=(0,))
+    child.start()
+    child.join()
+
+
 def do(operation: str, argument: Any) -> str:
     """Carry out one operation in the current project, and say what came of it."""
     from fxhelpers import ModelRegistry

@@ -25,7 +25,8 @@ class Proxy:
     """Passes requests on to a server; ``fault`` says what happens to the n-th of them.
 
     Faults: ``drop`` (the request is lost), ``lose`` (its answer is), ``twice``,
-    ``late`` (the answer comes after ``delay`` seconds), ``page`` (200 and a web
+    ``held`` (the request arrives after ``delay`` seconds), ``late`` (its answer
+    does), ``page`` (200 and a web
     page), ``torn`` (half of the answer), ``slow`` (byte by byte), ``empty`` (200 and nothing that MLflow
     would say), a status such as ``"503"`` (with a page). ``date`` is the clock of the server, if that is not the target's.
     """
@@ -57,6 +58,8 @@ def proxy_to(target: str) -> Iterator[Proxy]:  # noqa: C901 (the branches are it
             fault = proxy.fault(number, self.command, self.path)
             if fault == "drop":
                 return
+            if fault == "held":
+                time.sleep(proxy.delay)
             if fault == "slow":
                 self.drip()
                 return

