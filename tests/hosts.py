@@ -27,8 +27,8 @@ import faults
 from fxhelpers import processes
 
 NAME = "MLP_Stock_Predictor_AAPL"
-HOLD, EXPIRY, WAIT = 3.0, 6.0, 12.0
-"""Seconds of a lock, which are 30, 60 and 90 otherwise."""
+EXPIRY, WAIT = 6.0, 12.0
+"""Seconds of a lock, which are 60 and 90 otherwise."""
 
 PAUSE = EXPIRY + 2.0
 """Seconds for which what is stopped or held up is so: its lock is somebody else's by then."""
@@ -78,14 +78,12 @@ def start(orders: Orders) -> BaseProcess:
 
 def shorten(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let locks, and what is measured by them, end in seconds."""
-    from fxhelpers.promotion import deciding
-    from fxhelpers.registry import client, lock
+    from fxhelpers.promotion import life
+    from fxhelpers.registry import lock
 
-    for name, seconds in {"HOLD_SECONDS": HOLD, "EXPIRY_SECONDS": EXPIRY, "WAIT_SECONDS": WAIT}.items():
+    for name, seconds in {"EXPIRY_SECONDS": EXPIRY, "WAIT_SECONDS": WAIT}.items():
         put(lock, name, seconds)
-    put(lock.ModelLock.__init__, "__kwdefaults__", {"hold": HOLD, "expiry": EXPIRY, "wait": WAIT})
-    put(client, "_URGENT_SECONDS", HOLD / 3)
-    put(deciding, "AT_WORK", timedelta(seconds=2 * EXPIRY))
+    put(life, "_SHOWN_SECONDS", EXPIRY / 2)
 
 
 def _host(orders: Orders) -> None:

@@ -39,7 +39,7 @@ class Entry:
         Id of the decision that it belongs to.
     time : str
         ISO 8601, UTC, milliseconds; never before that of the entry before,
-        except in a repair of a ledger whose time a wrong clock had set.
+        unless a wrong clock had told that.
     previous : str
         SHA-256 of the entry before.
     facts : dict
@@ -70,14 +70,14 @@ class Entry:
         decision: str,
         now: str,
         facts: dict[str, Any],
-        sets_clock: bool = False,
+        sets_back: bool = False,
     ) -> Self:
         """Return the entry that follows the last one; :class:`LedgerError` where it is too long to be kept.
 
-        Its time is never before that of the last one, unless it sets that
-        right.
+        Its time is never before that of the last one, unless that is set
+        back.
         """
-        time = max(now, head.time) if head and not sets_clock else now
+        time = max(now, head.time) if head and not sets_back else now
         header = {"ledger": ledger, "seq": head.seq + 1 if head else 1, "entry": entry, "decision": decision, "time": time}
         body = {**header, "previous": head.digest if head else GENESIS, "facts": facts}
         made = cls(**body, digest=_sha256(_canonical(body)))  # type: ignore[arg-type]

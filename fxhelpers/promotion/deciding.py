@@ -79,8 +79,7 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
         "record": record_name(record) if record else None,
     }
     with writing(registry, name) as ledger:
-        if kind != "repair":  # which is what a wrong clock may need
-            facts |= ledger.clock.check(name)
+        facts |= ledger.clock.check(name)
         champion, found = settle(registry, name, ledger).alias
         if kind != "registration" and ledger.head is None and not registry.versions(name):
             raise unknown_model(registry, name)  # a ledger, once begun, is there for good

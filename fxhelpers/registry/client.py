@@ -40,8 +40,6 @@ _PAGE = 5000
 """Versions at once."""
 
 _MISSING = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # an alias that is not there is either, by store
-_URGENT_SECONDS = 8.0
-"""In which a call ends that is made under a lock, and does harm when it arrives after that."""
 
 
 class RegistryClient:
@@ -60,21 +58,18 @@ class RegistryClient:
         return self.params.mlflow.tracking_uri
 
     @contextmanager
-    def session(self, doing: str, name: str = "", *, urgent: bool = False) -> Iterator[MlflowClient]:
+    def session(self, doing: str, name: str = "") -> Iterator[MlflowClient]:
         """Lend the MLflow client for some calls; its errors become ours.
 
-        ``doing`` and ``name`` say in an error what was tried. ``urgent`` calls
-        are made under a lock that expires: one that is sent again late does
-        harm.
+        ``doing`` and ``name`` say in an error what was tried.
         """
         what = f"{doing} {name}".strip()
         missing = self.params.registry_missing
         if missing:
             msg = f"cannot {what}: {missing}"
             raise RegistryUnavailableError(msg)
-        seconds = min(self.params.request_seconds, _URGENT_SECONDS) if urgent else self.params.request_seconds
         try:
-            yield cast("MlflowClient", Calls(self._open(what), self.params, seconds))
+            yield cast("MlflowClient", Calls(self._open(what), self.params, self.params.request_seconds))
         except FxError:
             raise
         except (
@@ -173,7 +168,7 @@ class RegistryClient:
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version."""
-        with self.session(f"set alias {alias} of", name, urgent=True) as client:
+        with self.session(f"set alias {alias} of", name) as client:
             try:
                 client.set_registered_model_alias(name, alias, str(version))
             except StrangeAnswerError:
@@ -183,7 +178,7 @@ class RegistryClient:
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Remove an alias, if it is there."""
-        with self.session(f"drop alias {alias} of", name, urgent=True) as client:
+        with self.session(f"drop alias {alias} of", name) as client:
             try:
                 client.delete_registered_model_alias(name, alias)
             except StrangeAnswerError:
@@ -240,10 +235,11 @@ class RegistryClient:
         return self.experiment(name)
 
     def server_time(self) -> datetime | None:
-        """Return the time by the registry's own clock, UTC; None where it has no other than this machine's.
+        """Return the time by the registry's own clock, UTC; None where it tells none.
 
         A server tells it by HTTP, in whole seconds; PostgreSQL and MySQL to
-        the microsecond. One small request each time.
+        the microsecond, for SQLite the file system. One small request each
+        time.
         """
         with self.session("ask the time of", self.uri):
             return server_clock(self.params)

@@ -1,4 +1,4 @@
-"""The time of a ledger's entries: the registry's own where it tells one, or else this machine's."""
+"""The time of a ledger's entries: the registry's own, or this machine's where that tells none."""
 
 import logging
 import secrets
@@ -29,17 +29,22 @@ class Clock:
     off : float
         Seconds by which this machine is ahead of the registry, or, where that
         has no clock, behind the ledger's last entry (then below 0).
+    sets_back : bool
+        Whether the last entry is later than the registry's clock allows: an
+        earlier release wrote it on a machine whose clock was wrong.
     """
 
     def __init__(self, registry: RegistryClient, head: Entry | None) -> None:
-        self._registry = registry
+        self._uri = registry.uri
         here, there = datetime.now(UTC), registry.server_time()
         self._told = there is not None
         self.off = (here - there).total_seconds() if there else 0.0
         self._start = there if there and abs(self.off) > _ROUNDING_SECONDS else here
         self._since = time.monotonic()
-        if there is None and head:
-            self.off = min(0.0, (here - datetime.fromisoformat(head.time)).total_seconds())
+        ahead = (datetime.fromisoformat(head.time) - self._start).total_seconds() if head else 0.0
+        self.sets_back = self._told and ahead > WARNED_SECONDS
+        if not self._told:
+            self.off = min(0.0, -ahead)
 
     def _now(self) -> datetime:
         return self._start + timedelta(seconds=time.monotonic() - self._since)
@@ -52,29 +57,19 @@ class Clock:
         """Return the time in milliseconds since 1970, UTC."""
         return int(self._now().timestamp() * 1000)
 
-    def age(self, told: str) -> float:
-        """Return how many seconds ago something was."""
-        return (self._now() - datetime.fromisoformat(told)).total_seconds()
-
     def new_id(self, kind: str) -> str:
         """Return the id of a new decision: time, kind and four random bytes."""
         return f"{self._now():%Y%m%dT%H%M%SZ}-{kind.replace(' ', '-')}-{secrets.token_hex(4)}"
-
-    @property
-    def refuses(self) -> bool:
-        """Whether nothing is decided by this clock."""
-        return abs(self.off) > REFUSED_SECONDS
 
     def check(self, name: str) -> dict[str, float]:
         """Return what a decision says of clocks that differ; :class:`ClockError` where they differ by too much."""
         if abs(self.off) <= WARNED_SECONDS:
             return {}
         here = f"the clock of this machine says {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        other = f"that of {self._registry.uri} {self._now():%Y-%m-%d %H:%M:%S}" if self._told else "the last decision was later"
+        other = f"that of {self._uri} {self._now():%Y-%m-%d %H:%M:%S}" if self._told else "the last decision was later"
         how = f"{here}, {other}: {abs(self.off):.0f} s {'ahead' if self.off > 0 else 'behind'}"
-        if self.refuses:
-            other = "" if self._told else "; if it is right, and the last decision's was wrong: fx verify --repair"
-            msg = f"{name}: {how}; nothing was changed: set this machine's clock right, then decide{other}"
+        if abs(self.off) > REFUSED_SECONDS:
+            msg = f"{name}: {how}; nothing was changed: set this machine's clock right, then decide"
             raise ClockError(msg)
         logger.warning("%s: %s; the decision says so", name, how)
         return {"clock_off_seconds": round(self.off, 1)}

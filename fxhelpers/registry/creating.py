@@ -92,7 +92,7 @@ def store_bundle(
 
 def create_version(registry: RegistryClient, stored: StoredBundle, name: str) -> tuple[ModelVersion, bool]:
     """Make a version of what is stored; False beside that of somebody who was faster."""
-    with registry.session("register", name, urgent=True) as client:
+    with registry.session("register", name) as client:
         existing = registry.find_version(name, BUNDLE_DIGEST, stored.digest)
         if existing:
             return existing, False

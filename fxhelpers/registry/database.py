@@ -1,6 +1,8 @@
 """An MLflow database of our own: opened by one process at a time as long as its tables are being made."""
 
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -39,13 +41,25 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def database_clock(uri: str) -> datetime | None:
-    """Return the time by a database server's clock, UTC; None for a file, and for databases that are not asked."""
+    """Return the time by a database's clock, UTC: for a file that of its file system; None for databases that are not asked."""
+    file = sqlite_file(uri)
+    if file:
+        return _file_clock(file.parent)
     now = next((found for kind, found in _CLOCKS.items() if uri.startswith(kind)), None)
     if now is None:
         return None
     with create_engine(uri, poolclass=NullPool).connect() as connection:
         told = connection.execute(select(now)).scalar_one()
     return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
+
+
+def _file_clock(folder: Path) -> datetime | None:
+    """Return the time at which a file system says that something was written now; None where this user may not write."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+    except OSError:
+        return None
 
 
 @contextmanager

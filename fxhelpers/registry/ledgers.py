@@ -128,7 +128,8 @@ class LedgerWriter:
         entry = self._next("intent", decision, {"kind": kind, **facts, SERVES: _told(serving)})
         experiment = self._registry.experiment(EXPERIMENT)
         tags = {_MODEL: self._name, _DECISION: decision, _OURS + entry_name(entry): entry.to_json()}
-        run_id = self._open(experiment, decision, tags)
+        with self._registry.session("write the ledger of", self._name) as client:
+            run_id = new_run(client, experiment, decision, tags)
         root = "" if self.head and self._end.holder else _root(self._registry, create=True)
         try:
             name = link_name(self.head.digest) if self.head else first_name(self._name)
@@ -151,7 +152,7 @@ class LedgerWriter:
     ) -> Decision:
         """Append a decision's outcome, which makes a champion where it ``moves`` one, and its seal where that is known."""
         now = self.clock.now()
-        time = max(now, self.head.time) if self.head else now
+        time = max(now, self.head.time) if self.head and not self.clock.sets_back else now
         outcome = self._append(decision, "outcome", {**facts, "moved": time} if moves else facts, time)
         self.serving = (outcome.serving,)
         decision = replace(decision, outcome=outcome)
@@ -178,18 +179,7 @@ class LedgerWriter:
 
     def _next(self, kind: Any, decision: str, facts: dict[str, Any], now: str = "") -> Entry:  # noqa: ANN401 (one of KINDS)
         about: dict[str, Any] = {"ledger": self._name, "entry": kind, "decision": decision, "now": now or self.clock.now()}
-        return Entry.after(self.head, **about, facts=facts, sets_clock=facts.get("kind") == "repair" and self.clock.refuses)
-
-    def _open(self, experiment: str, decision: str, tags: dict[str, str]) -> str:
-        """Create a decision's run; where the answer was lost, look whether it is there: it must not be made twice."""
-        try:
-            with self._registry.session("write the ledger of", self._name) as client:
-                return new_run(client, experiment, decision, tags)
-        except RegistryError:
-            made = _search(self._registry, self._name, f"tags.`{_DECISION}` = {quoted(decision)}")
-            if not made:
-                raise
-            return str(made[0].info.run_id)
+        return Entry.after(self.head, **about, facts=facts, sets_back=self.clock.sets_back)
 
     def _link(self, entry: Entry, run_id: str, holder: str, name: str) -> None:
         """Name an entry as the one that follows, if nothing does yet."""

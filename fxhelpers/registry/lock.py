@@ -109,19 +109,23 @@ class ModelLock:
             logger.warning("%s: its lock could not be released, and expires after %.0f s", self._model, self._expiry)
 
     def _release(self) -> bool:
-        """Remove the lock, as far as it still is this owner's, and the stolen one that it took the place of."""
+        """Remove the lock, as far as it still is this owner's, and the stolen one that it took the place of.
+
+        It is renamed first: a request that is made again, since its answer
+        was lost, then finds the new name taken, and moves nobody else's lock.
+        """
         with self._registry.session("release the lock of", self._model) as client:
             for _ in range(10):
                 try:
                     found = client.get_registered_model(self.name)
                     if found.tags.get("fx.token") == self._token:
-                        client.delete_registered_model(self.name)
+                        client.rename_registered_model(self.name, self._tomb(self._token))
                 except MlflowException as error:
-                    if error.error_code == "TEMPORARILY_UNAVAILABLE":  # the database was busy
-                        time.sleep(0.1)
-                        continue
                     if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                        raise
+                        logger.debug("%s: not released: %s", self.name, error)
+                        time.sleep(0.1)  # the database was busy
+                        continue
+                _delete(client, self._tomb(self._token))
                 if self._stolen:
                     _delete(client, self._tomb(self._stolen))
                 return True
@@ -170,9 +174,9 @@ class ModelLock:
         if _rename(client, self.name, self._tomb(token)):
             self._stolen = token
             logger.warning("%s: took the lock of %s, who did not release it", self._model, self._owner)
-        self.delete_stolen(client, but=self._tomb(token))
+        self._delete_stolen(client, but=self._tomb(token))
 
-    def delete_stolen(self, client: MlflowClient, but: str = "") -> None:
+    def _delete_stolen(self, client: MlflowClient, but: str = "") -> None:
         """Remove what is left of locks that were stolen."""
         for old in client.search_registered_models(f"name LIKE {quoted(self.name + '.%')} AND {ANY_MODEL}"):
             if old.name.startswith(f"{self.name}.") and "." not in old.name[len(self.name) + 1 :] and old.name != but:
@@ -186,7 +190,7 @@ def sweep(registry: RegistryClient, name: str) -> None:
     """Remove what is left of locks of a registered model that were stolen by somebody who was killed."""
     lock = ModelLock(registry, name)
     with registry.session("look for old locks of", name) as client:
-        lock.delete_stolen(client)
+        lock._delete_stolen(client)  # noqa: SLF001 (of this module)
 
 
 def _read(client: MlflowClient, name: str) -> RegisteredModel | None:

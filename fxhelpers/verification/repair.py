@@ -1,12 +1,9 @@
 """Mending what is safe to mend."""
 
-from datetime import UTC, datetime
-
 from fxhelpers.ledger import Identity, Ledger, same
 from fxhelpers.promotion.deciding import Move, act, begin, failing, settle_now
 from fxhelpers.promotion.mirroring import retired, serving
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
-from fxhelpers.registry.clock import REFUSED_SECONDS
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.lock import sweep
 
@@ -28,7 +25,6 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     what = [] if same(serves, found) else [f"set the alias champion to {serves or 'no version'} again"]
     what += [f"set MLflow's stage of {v.identity} to what the alias says" for v in off]
     what += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
-    what += ["let the ledger go on by this machine's clock"] if _is_ahead(registry, ledger) else []
     settled = settle_now(registry, name).decisions if ledger.decisions and not what else []
     sweep(registry, name)
     if not what:
@@ -55,9 +51,3 @@ def second_copies(ledger: Ledger, versions: list[ModelVersion], serves: Identity
         for version in versions
         if version.tags.get(BUNDLE_DIGEST) and version.version not in kept and version.identity not in known | {serves}
     ]
-
-
-def _is_ahead(registry: RegistryClient, ledger: Ledger) -> bool:
-    now = registry.server_time() or datetime.now(UTC)
-    head = ledger.head
-    return head is not None and (datetime.fromisoformat(head.time) - now).total_seconds() > REFUSED_SECONDS
