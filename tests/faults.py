@@ -11,7 +11,15 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["fxhelpers.promotion", "fxhelpers.model_registry", "mlflow.sklearn", "arch.bootstrap", "statsmodels.tsa.stattools"]
+    [
+        "fxhelpers.promotion",
+        "fxhelpers.model_registry",
+        "mlflow.sklearn",
+        "mlflow.store.model_registry.sqlalchemy_store",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "arch.bootstrap",
+        "statsmodels.tsa.stattools",
+    ]
 )
 
 

@@ -2,8 +2,8 @@
 
 A host is a space of process numbers, as a container has it, so that nobody on
 another one can tell whether a process of it has ended; whoever is not root
-only gets another name for its machine. Its clock may be off, and a call may
-be held up right before it is made.
+only gets another name for its machine. Its clock may be off, and a call that
+writes may be held up, or be the last thing that its process does.
 """
 
 import ctypes
@@ -27,21 +27,19 @@ import faults
 from fxhelpers import processes
 
 NAME = "MLP_Stock_Predictor_AAPL"
-EXPIRY, WAIT = 6.0, 12.0
+EXPIRY, WAIT = 5.0, 10.0
 """Seconds of a lock, which are 60 and 90 otherwise."""
 
-PAUSE = EXPIRY + 2.0
+PAUSE = EXPIRY + 1.5
 """Seconds for which what is stopped or held up is so: its lock is somebody else's by then."""
 
 SHARES = {"production": 45, "promote": 15, "rollback": 12, "register": 8, "read": 20}
 WRITES = ("create_", "delete_", "log_", "rename_", "restore_", "set_", "transition_", "update_")
 """How the names of MLflow's calls begin that write."""
 
-_PARENT_DEATH, _NEW_SPACES, _PRIVATE = (
-    1,
-    0x20000000 | 0x00020000,
-    0x4000 | 0x40000,
-)  # prctl, unshare (PID, NS), mount (REC, PRIVATE)
+_PARENT_DEATH = 1  # for prctl
+_NEW_SPACES = 0x20000000 | 0x20000  # for unshare: of process numbers, and of mounts
+_PRIVATE = 0x40000 | 0x4000  # for mount: with all below it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +51,9 @@ class Orders:
     folder: Path
     uri: str
     bundles: list[Path]
-    clock: int = 0
-    held: float = 0.0  # share of the calls that write, which are held up
-    fatal: float = 0.0  # and of those at which the process dies
+    clock: int
+    held: float  # share of the calls that write, which are held up
+    fatal: float  # and of those at which the process dies
 
     @property
     def journal(self) -> Path:
@@ -135,12 +133,11 @@ def _disturb(orders: Orders, note: Callable[..., None]) -> None:
     from mlflow import MlflowClient
 
     some = Random(f"{orders.seed} disturbed")  # noqa: S311 (the same every time)
+    shares = {"": 1.0, "held": orders.held, "dies before": orders.fatal / 2, "dies after": orders.fatal / 2}
 
     def disturbed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def made(*args: Any, **kwargs: Any) -> Any:
-            fate = some.choices(["held", "dies before", "dies after", ""], [orders.held, orders.fatal / 2, orders.fatal / 2, 1])[
-                0
-            ]
+            (fate,) = some.choices(list(shares), list(shares.values()))
             if fate:
                 note(fate=fate, call=name)
             if fate == "held":

@@ -22,7 +22,7 @@ CLIENTS = 4
 CLOCKS = (0, 0, 0, 120, -120, 7200, -7200)
 """Seconds by which a client's clock is off."""
 
-HELD, FATAL = 0.012, 0.012
+HELD, FATAL = 0.02, 0.01
 """Shares of the calls of a client that write: those held up until its lock is gone, and those at which it dies."""
 
 WIRES = {"held": 3, "late": 2, "twice": 6, "drop": 3, "lose": 3}
@@ -38,7 +38,7 @@ class Nemesis:
 
     def __init__(self, seed: str, folder: Path, bundles: list[Path], server: Server | None) -> None:
         self._some, self._seed, self._server = Random(seed), seed, server  # noqa: S311 (the same every time)
-        self._orders = Orders(name="", seed="", folder=folder, uri="", bundles=bundles, held=HELD, fatal=FATAL)
+        self._orders = Orders(name="", seed="", folder=folder, uri="", bundles=bundles, clock=0, held=HELD, fatal=FATAL)
         self._hosts: dict[int, BaseProcess] = {}
         self._stopped: set[int] = set()
         self._proxies: list[Proxy] = []
@@ -65,17 +65,18 @@ class Nemesis:
         self._begin = time.monotonic()
         for client in range(CLIENTS):
             self._start(client)
-        before = seconds * self._some.uniform(0.3, 0.7)
-        self._torment(before)
-        if self._server:
-            self._restart_mlflow()
-        self._torment(seconds - before)
+        restarts = [self._restart_postgresql, self._restart_mlflow] if self._server else []
+        self._some.shuffle(restarts)
+        for restart in restarts:
+            self._torment(seconds / 3)
+            restart()
+        self._torment(seconds / 3 if restarts else seconds)
         self._calm()
         time.sleep(max(2 * EXPIRY, PAUSE))  # what is held up arrives, and nobody was seen for two times of a lock
 
     def _torment(self, seconds: float) -> None:
         torments = [self._kill, self._stop, self._stop]
-        torments += [self._cut, self._confuse, self._confuse, self._restart_postgresql] if self._server else []
+        torments += [self._cut, self._confuse, self._confuse] if self._server else []
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._some.choice(torments)()
@@ -83,7 +84,7 @@ class Nemesis:
                 if host.exitcode:
                     self._note(f"{host.name} has died at a call")
                     self._start(client)
-            time.sleep(self._some.uniform(0.5, 4))
+            time.sleep(self._some.uniform(1, 5))
 
     def _calm(self) -> None:
         """Heal all networks, let all go on, and wait until they are done."""

@@ -27,7 +27,7 @@ from fxhelpers.ledger import Ledger
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.verification import Finding
 
-SECONDS = 25.0
+SECONDS = 40.0
 DONE = {"promoted", "rolled back", "moved", "registered", "unchanged"}
 TAMPERED = re.compile(
     r"forked|broken|edited|truncated|twice|two different|behind MLflow|MLflow's pages|find out who", re.IGNORECASE
@@ -79,7 +79,7 @@ def witness(project: Project, server: Server | None, registered: Callable[..., i
 
 @pytest.fixture
 def seed(number: int, rounds: int, request: pytest.FixtureRequest) -> str:
-    return request.config.getoption("--seed") or (str(number) if rounds <= 2 else secrets.token_hex(4))
+    return request.config.getoption("--seed") or (str(number + 1) if rounds <= 2 else secrets.token_hex(4))
 
 
 @pytest.mark.usefixtures("thorough")
