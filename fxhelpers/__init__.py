@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from fxhelpers.prices import describe_prices, load_prices
     from fxhelpers.processes import utc_now
     from fxhelpers.records import summary
+    from fxhelpers.serving import Champions
     from fxhelpers.tables import table
     from fxhelpers.training import train_model
 
 __all__ = [
+    "Champions",
     "ModelRegistry",
     "describe_prices",
     "errors",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Champions": "serving",
     "ModelRegistry": "model_registry",
     "describe_prices": "prices",
     "evaluate_bundle": "evaluation",

@@ -20,6 +20,7 @@ Each error is an :class:`FxError` and also the builtin that fits, so that
     │   └── ClockError             (RuntimeError)     this machine's clock is minutes off; nothing was changed
     ├── StageError                 (ValueError)       not a stage that was asked for
     ├── ModelTamperedError         (ValueError)       stored bytes differ from what was registered
+    ├── FeaturesError              (ValueError)       features that no forecast can be made of
     ├── NotComparableError         (ValueError)       two versions cannot be put on one frame
     ├── PredictionsChangedError (ValueError)       a version forecasts something else than when it was registered
     ├── NoChampionError        (LookupError)      no version was in Production, or none before this one
@@ -101,6 +102,10 @@ class StageError(FxError, ValueError):
 
 class ModelTamperedError(FxError, ValueError):
     """The stored bytes of a version are not the bytes that were registered."""
+
+
+class FeaturesError(FxError, ValueError):
+    """Features that no forecast can be made of: missing, not finite, or far from all that the model was trained on."""
 
 
 class NotComparableError(FxError, ValueError):

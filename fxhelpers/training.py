@@ -204,9 +204,15 @@ def _description(best: _Fit, days: _Days, model: str, params: TrainingParams) ->
         "architecture": list(best.hyper["hidden_layer_sizes"]),
         "features_count": days.features.shape[1],
         "feature_names": list(days.features.columns),
+        "feature_ranges": _ranges(days.of("training")[0]),
         "metrics": {**_metrics(best, days), "iterations": iterations, "training_time": best.seconds},
         "config": {**best.hyper, "model": model, "iterations": iterations, "random_state": params.random_state},
     }
+
+
+def _ranges(features: pd.DataFrame) -> dict[str, list[float]]:
+    """Return the least and the greatest value of each feature."""
+    return {str(name): [float(values.min()), float(values.max())] for name, values in features.items()}
 
 
 def _some_forecasts(fit: _Fit, features: pd.DataFrame) -> dict[str, list[Any]]:

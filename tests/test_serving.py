@@ -1,5 +1,6 @@
 """The champion in service: by MLflow's own server, and by the service of the README."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,11 @@ import pytest
 import requests
 import uvicorn
 from conftest import NAME, ROOT, Project
+from proxies import black_hole
 from servers import free_port
 
-from fxhelpers import ModelRegistry, load_prices
-from fxhelpers.errors import FxError
+from fxhelpers import Champions, ModelRegistry, load_prices
+from fxhelpers.errors import FeaturesError, FxError, NoChampionError
 from fxhelpers.training import supervised
 
 
@@ -69,7 +73,7 @@ def ask(uri: str, features: pd.DataFrame, server: subprocess.Popen[bytes]) -> li
 
 
 @pytest.fixture
-def service(project: Project) -> Iterator[str]:
+def service(project: Project) -> Iterator[tuple[str, Champions]]:
     """The service that the README shows, as it is written there."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (block,) = [block for block in blocks if "FastAPI" in block]
@@ -81,29 +85,108 @@ def service(project: Project) -> Iterator[str]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}/predict"
+    yield f"http://127.0.0.1:{port}/predict", names["champions"]
     server.should_exit = True
     thread.join(10)
 
 
 def test_the_readmes_service_picks_up_a_promotion_without_a_restart(
-    service: str, registered: Callable[..., int], features: pd.DataFrame
+    service: tuple[str, Champions], registered: Callable[..., int], features: pd.DataFrame
 ) -> None:
+    uri, champions = service
+    champions.seconds = 0
     row = features.iloc[-1].to_dict()
-    nobody = requests.post(f"{service}/AAPL", json=row, timeout=30)
+    nobody = requests.post(f"{uri}/AAPL", json=row, timeout=30)
     assert (nobody.status_code, "no version of AAPL is in Production" in nobody.text) == (404, True)
     for model in ("original", "regularised"):
         version = registered(model, stage="Production")
         champion = ModelRegistry().load_champion("AAPL")
         assert champion is not None
-        told = requests.post(f"{service}/AAPL", json=row, timeout=30).json()
-        assert told == {"symbol": "AAPL", "version": version, "next_day_return": champion.pipeline.predict(features.tail(1))[0]}
-    shuffled = requests.post(f"{service}/AAPL", json=dict(reversed(row.items())), timeout=30).json()
-    assert shuffled == told
-    incomplete = requests.post(f"{service}/AAPL", json={features.columns[0]: 0.0}, timeout=30)
-    assert (incomplete.status_code, features.columns[1] in incomplete.text) == (422, True)
-    wrong = requests.post(f"{service}/..%5Cx", json=row, timeout=30)
+        told = requests.post(f"{uri}/AAPL", json=row, timeout=30).json()
+        assert datetime.now(UTC) - datetime.fromisoformat(told.pop("asked")) < timedelta(seconds=30)
+        assert told == {
+            "symbol": "AAPL",
+            "version": version,
+            "next_day_return": champion.pipeline.predict(features.tail(1))[0],
+            "registry_away": None,
+        }
+    shuffled = requests.post(f"{uri}/AAPL", json=dict(reversed(row.items())), timeout=30).json()
+    assert shuffled["next_day_return"] == told["next_day_return"]
+    wrong = requests.post(f"{uri}/..%5Cx", json=row, timeout=30)
     assert (wrong.status_code, "is not a ticker" in wrong.text) == (400, True)
+    for instead, says in [
+        ({features.columns[1]: None}, f"are missing: {features.columns[1]}"),
+        ({features.columns[0]: float("nan")}, f"{features.columns[0]} is nan, expected -"),
+        ({features.columns[0]: float("inf")}, f"{features.columns[0]} is inf, expected -"),
+        ({features.columns[0]: -1e6}, f"{features.columns[0]} is -1e+06, expected -"),
+    ]:
+        asked = {name: value for name, value in {**row, **instead}.items() if value is not None}
+        refused = requests.post(f"{uri}/AAPL", data=json.dumps(asked), headers={"Content-Type": "application/json"}, timeout=30)
+        assert (refused.status_code, says in refused.json()["error"]) == (422, True), refused.text
+
+
+def test_the_readmes_service_serves_on_while_the_registry_is_away(
+    service: tuple[str, Champions], registered: Callable[..., int], features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, champions = service
+    row = features.iloc[-1].to_dict()
+    registered("regularised", stage="Production")
+    here = champions.registry
+    first = requests.post(f"{uri}/AAPL", json=row, timeout=30).json()
+    with black_hole() as hung:
+        for away in (hung, f"http://127.0.0.1:{free_port()}"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", away)
+            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+            champions.registry, champions.seconds, champions.patience = ModelRegistry(), 0, 0.1
+            start = time.monotonic()
+            with ThreadPoolExecutor(8) as threads:
+                answers = list(threads.map(lambda _: requests.post(f"{uri}/AAPL", json=row, timeout=30), range(16)))
+            assert time.monotonic() - start < 5
+            assert [answer.status_code for answer in answers] == [200] * 16
+            last = answers[-1].json()
+            assert (last["next_day_return"], last["asked"]) == (first["next_day_return"], first["asked"])
+            assert "no answer" in last["registry_away"] or "does not answer" in last["registry_away"]
+            unknown = requests.post(f"{uri}/MSFT", json=row, timeout=30)
+            assert (unknown.status_code, away in unknown.text) == (503, True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    champions.registry, champions.patience = here, 10
+    again = requests.post(f"{uri}/AAPL", json=row, timeout=30).json()
+    assert again["registry_away"] is None
+    assert again["asked"] > first["asked"]
+
+
+def test_a_champion_is_asked_for_once_in_some_seconds(
+    project: Project, registered: Callable[..., int], features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered("regularised", stage="Production")
+    champions = Champions(ModelRegistry(), seconds=60)
+    first = champions.of("AAPL")
+    assert ModelRegistry().rollback("AAPL", to="none", reason="out", apply=True).to_version is None
+    with ThreadPoolExecutor(8) as threads:
+        assert {served.asked for served in threads.map(champions.of, ["AAPL"] * 16)} == {first.asked}
+    champions.seconds = 0
+    with pytest.raises(NoChampionError, match="no version of AAPL is in Production"):
+        champions.of("AAPL")
+
+
+def test_a_version_without_ranges_takes_what_its_scaler_can_have_seen(
+    project: Project, registered: Callable[..., int], features: pd.DataFrame
+) -> None:
+    registered("regularised", stage="Production")
+    champion = ModelRegistry().load_champion("AAPL")
+    assert champion is not None
+    older = replace(champion, facts={key: value for key, value in champion.facts.items() if key != "feature_ranges"})
+    row = features.iloc[-1].to_dict()
+    assert older.forecast(row) == champion.forecast(row)
+    (low, high), (lowest, highest) = champion.ranges, older.ranges
+    inside, _ = supervised(load_prices("AAPL", ModelRegistry().params.prices))
+    seen = inside.loc[champion.facts["windows"]["training"]["first_day"] : champion.facts["windows"]["training"]["last_day"]]
+    assert (low < seen.min()).all()
+    assert (high > seen.max()).all()
+    assert (lowest <= seen.min()).all()
+    assert (highest >= seen.max()).all()
+    with pytest.raises(FeaturesError, match=r"is 1e\+06, expected"):
+        older.forecast({**row, features.columns[3]: 1e6})
 
 
 def test_a_service_may_ask_from_many_threads(

@@ -1,6 +1,7 @@
 """Versions: read back with every byte checked, and let forecast again what they forecast."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pandas as pd
 from mlflow.models import Model
 from sklearn.pipeline import Pipeline
 
-from fxhelpers.errors import ModelTamperedError, NotComparableError, PredictionsChangedError, VersionNotFoundError
+from fxhelpers.errors import FeaturesError, ModelTamperedError, NotComparableError, PredictionsChangedError, VersionNotFoundError
 from fxhelpers.estimators import load_estimator, select_by_name
 from fxhelpers.files import folder_digest
 from fxhelpers.params import BundlesParams
@@ -26,6 +27,8 @@ PRUNED = "fx.pruned"
 PIPELINE = "model"
 """Folder of a version's run that holds the pipeline."""
 
+_NAMED = 5
+_GREATEST = np.finfo(float).max
 _SAME = 1e-9  # returns: what another processor's arithmetic may add up to, and no other model could stay within
 
 
@@ -65,6 +68,48 @@ class RegisteredModel:
     def load_again(self) -> Any:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
         """Return the pipeline, read from its bytes once more."""
         return _pipeline(self.content, self.facts, self.who, self.rules)
+
+    def forecast(self, features: Mapping[str, float]) -> float:
+        """Forecast the next day's return, as a fraction, from one day's raw features, by name; further ones are ignored.
+
+        Raises
+        ------
+        FeaturesError
+            One is missing, not a finite number, or outside of
+            :attr:`ranges`: what comes out then is no forecast.
+        """
+        names = self.facts["feature_names"]
+        missing = [name for name in names if name not in features]
+        if missing:
+            msg = f"{self.who} needs {len(missing)} features that are missing: {', '.join(missing[:_NAMED])}"
+            raise FeaturesError(msg)
+        row = pd.DataFrame([{name: float(features[name]) for name in names}])
+        values, (low, high) = row.to_numpy()[0], self.ranges
+        wrong = [number for number, fits in enumerate((low <= values) & (values <= high)) if not fits]  # NaN never does
+        if wrong:
+            told = "; ".join(f"{names[n]} is {values[n]:g}, expected {low[n]:.4g} to {high[n]:.4g}" for n in wrong[:3])
+            msg = f"{self.who} was trained on nothing like this, in {len(wrong)} of {len(names)} features: {told}"
+            raise FeaturesError(msg)
+        return float(self.pipeline.predict(row)[0])
+
+    @property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest value of each feature that is taken: those of its training, and half of their span around.
+
+        Prices move on: of real days after a training a third has a feature
+        that is a little beyond, and one in 500 one beyond this. A version
+        that does not tell them takes what its scaler can have seen: of n
+        values none is farther from their mean than sqrt(n - 1) deviations.
+        """
+        told, names = self.facts.get("feature_ranges"), self.facts["feature_names"]
+        if told is not None:
+            low, high = np.asarray([told[name] for name in names], dtype=float).T
+            return low - (high - low) / 2, high + (high - low) / 2
+        scaler = self.pipeline.named_steps.get("scaler")
+        if not all(hasattr(scaler, name) for name in ("mean_", "scale_", "n_samples_seen_")):
+            return np.full(len(names), -_GREATEST), np.full(len(names), _GREATEST)
+        far = scaler.scale_ * np.sqrt(np.max(scaler.n_samples_seen_) - 1)
+        return scaler.mean_ - far, scaler.mean_ + far
 
     def replay(self) -> int:
         """Forecast again what was forecast when this was registered, and return how many forecasts came out the same.

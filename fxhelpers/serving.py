@@ -1,0 +1,123 @@
+"""The champions of a service: the last one that is known serves on while the registry is away."""
+
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Lock, Thread
+
+from fxhelpers.errors import NoChampionError, RegistryUnavailableError
+from fxhelpers.model_registry import ModelRegistry
+from fxhelpers.registry import RegisteredModel, load_version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Served:
+    """The version that serves a symbol, as far as the registry was there to ask.
+
+    Attributes
+    ----------
+    model : RegisteredModel
+        The champion, its bytes checked; ``model.forecast`` takes features.
+    asked : datetime
+        When the registry answered last, UTC.
+    away : str or None
+        Why it does not answer since; None where it does.
+    """
+
+    model: RegisteredModel
+    asked: datetime
+    away: str | None
+
+
+@dataclass(slots=True)
+class _Known:
+    lock: Lock
+    model: RegisteredModel | None = None
+    asked: datetime | None = None
+    failed: BaseException | None = None
+    tried: float = float("-inf")
+    asking: "Future[None] | None" = None
+
+
+class Champions:
+    """Champions of symbols, for a service with many threads: each is asked for at most once in some seconds.
+
+    Parameters
+    ----------
+    registry : ModelRegistry
+        Where they are.
+    seconds : float, default 5
+        For so long a champion is served without asking whether it still is one.
+    patience : float, default 1
+        Seconds that a request waits for the registry where a champion is known.
+
+    Examples
+    --------
+    >>> champions = Champions(ModelRegistry())  # doctest: +SKIP
+    >>> champions.of("AAPL").model.forecast({"rsi_14": 55.0, …})  # doctest: +SKIP
+    """
+
+    def __init__(self, registry: ModelRegistry, *, seconds: float = 5.0, patience: float = 1.0) -> None:
+        self.registry, self.seconds, self.patience = registry, seconds, patience
+        self._known: dict[str, _Known] = {}
+
+    def of(self, symbol: str) -> Served:
+        """Return the champion of a symbol.
+
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
+
+        Returns
+        -------
+        Served
+            The one that the registry has, or the last that it had.
+
+        Raises
+        ------
+        NoChampionError
+            No version of the symbol is in Production.
+        RegistryUnavailableError
+            The registry is away, and no champion is known yet.
+        """
+        name = self.registry.model_name(symbol)
+        known = self._known.setdefault(symbol, _Known(Lock()))
+        with known.lock:
+            if known.asking is None and time.monotonic() - known.tried >= self.seconds:
+                known.asking, known.tried = Future(), time.monotonic()
+                Thread(target=self._ask, args=(name, known, known.asking), daemon=True).start()
+            asking, model = known.asking, known.model
+        late = None
+        if asking is not None:
+            try:
+                asking.result(None if model is None else self.patience)
+            except TimeoutError:
+                late = f"{self.registry.client.uri} does not answer at once"
+        with known.lock:
+            return _served(symbol, known, late)
+
+    def _ask(self, name: str, known: _Known, asking: "Future[None]") -> None:
+        """Ask who is champion, and load it where it is another one than before: MLflow gives numbers again."""
+        model, asked, failed = known.model, known.asked, None
+        try:
+            found = self.registry.client.champion(name)
+            if found is None or model is None or found.identity != model.version.identity:
+                model = load_version(self.registry.client, name, found.version) if found else None
+            asked = datetime.now(UTC)
+        except BaseException as error:  # noqa: BLE001 (whoever asks for this champion gets it)
+            failed = error
+        with known.lock:
+            known.model, known.asked, known.failed, known.asking = model, asked, failed, None
+        asking.set_result(None)
+
+
+def _served(symbol: str, known: _Known, late: str | None) -> Served:
+    away = isinstance(known.failed, RegistryUnavailableError) and known.model is not None
+    if known.failed is not None and not away:
+        raise known.failed
+    if known.model is None or known.asked is None:
+        msg = f"no version of {symbol} is in Production; promote one: fx run promote -p symbol {symbol} -p apply true"
+        raise NoChampionError(msg)
+    return Served(model=known.model, asked=known.asked, away=str(known.failed) if away else late)
