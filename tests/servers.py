@@ -18,16 +18,21 @@ from fxhelpers.server import free_port
 RUNNING: list[subprocess.Popen[bytes]] = []
 """Servers that outlive what started them: the last worker ends them."""
 
+PASSWORD = "a-word-of-everybody"  # noqa: S105 (of servers that tests start)
 FX = str(Path(sys.executable).with_name("fx"))
 
 
 @dataclass
 class Server:
-    """A running server, which can be killed and started again on its port and its database."""
+    """A running server, which can be killed and started again on its port and its database.
+
+    ``auth`` is the permission that everybody has where MLflow asks for a login.
+    """
 
     folder: Path
     older: str = ""
     database: str = ""
+    auth: str = ""
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
@@ -49,9 +54,15 @@ class Server:
         elif self.database:  # migrated already
             command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self.database, "--workers", "1"]
             command += ["--artifacts-destination", str(self.folder / "artifacts")]
+            command += ["--app-name", "basic-auth"] if self.auth else []
         else:
             command = [FX, "server", "--folder", str(self.folder)]
         own = {"MLFLOW_TRACKING_URI", "PYTHONPATH", "VIRTUAL_ENV"}
+        login = self.folder / "auth.ini"
+        login.write_text(
+            f"[mlflow]\ndefault_permission = {self.auth}\ndatabase_uri = sqlite:///{self.folder}/users.db\n"
+            f"admin_username = admin\nadmin_password = {PASSWORD}\nauth_cache_ttl_seconds = 600\n"
+        )
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--port", str(self.port)],
@@ -61,6 +72,8 @@ class Server:
                 env={key: value for key, value in os.environ.items() if key not in own}
                 | {
                     "MLFLOW_DISABLE_TELEMETRY": "true",
+                    "MLFLOW_AUTH_CONFIG_PATH": str(login),
+                    "MLFLOW_FLASK_SERVER_SECRET_KEY": PASSWORD,
                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                     "PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ['PATH']}",
                 },

@@ -268,6 +268,11 @@ class Params(Section):
         return f"mlflow.tracking_uri in {self.file}"
 
     @property
+    def login_name(self) -> str:
+        """Who the server is told to be asked by."""
+        return self.credentials.get("MLFLOW_TRACKING_USERNAME") or os.environ.get("MLFLOW_TRACKING_USERNAME") or "this login"
+
+    @property
     def login_setting(self) -> str:
         """The setting that the login comes from."""
         if self.is_dagshub and self._dagshub_token is not None:

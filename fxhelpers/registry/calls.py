@@ -109,8 +109,16 @@ class Calls:
             except (mlflow.exceptions.MlflowException, DeniedError) as error:
                 return error
         needed = "READ" if name.startswith(_READS) else "MANAGE" if name in _DELETES else "EDIT"
-        of = f"registered model {about}" if of_model else "experiment of its run"
-        return DeniedError(f"this needs the permission {needed} on the {of}")
+        of = f"registered model {about}" if of_model else f"experiment {self._experiment(name, about)}"
+        return DeniedError(f"needs the permission {needed} on the {of}")
+
+    def _experiment(self, name: str, about: str) -> str:
+        """Name the experiment of a call on a run, as far as its caller may know."""
+        try:
+            number = about if name == "create_run" else self._client.get_run(about).info.experiment_id  # type: ignore[attr-defined]
+            return str(self._client.get_experiment(number).name)  # type: ignore[attr-defined]
+        except (AttributeError, mlflow.exceptions.MlflowException):  # files, or a run that is gone, which nobody is told
+            return "of this run, if that is there"
 
 
 class HereExecutor(Executor):

@@ -93,7 +93,7 @@ def meaning(error: BaseException, params: Params) -> str | None:
     chain, uri = list(_chain(error)), params.mlflow.tracking_uri
     status = _status(chain)
     if isinstance(error, DeniedError):
-        return f"{uri} says {_said(chain)!r}: {error}, which one of its administrators can grant; check {params.login_setting}"
+        return f"{uri} says {_said(chain)!r}: {params.login_name} {error}; an administrator of MLflow can grant that"
     if status and not _is_missing_file(chain, status):
         return _http(status, _said(chain), params)
     if isinstance(error, StrangeAnswerError):
@@ -148,7 +148,7 @@ def translated(error: Exception, what: str, params: Params) -> RegistryError:
                 f"cannot {what}: {params.mlflow.tracking_uri} refuses it: {text:.300}; check {params.login_setting}"
             )
         return (VersionNotFoundError if error.error_code in _MISSING else RegistryError)(
-            f"cannot {what}: {params.mlflow.tracking_uri} says: {text:.500} (see {params.uri_setting})"
+            f"cannot {what}: {params.mlflow.tracking_uri} says: {text:.200} (see {params.uri_setting})"
         )
     return RegistryError(f"cannot {what} at {params.mlflow.tracking_uri}: {text:.300}")
 

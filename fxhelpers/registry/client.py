@@ -1,5 +1,6 @@
 """A connection to MLflow: one client, its calls limited in time, its errors translated."""
 
+import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from fxhelpers.registry.connection import Connection, connect, server_clock
 from fxhelpers.registry.database import open_database, sqlite_file
 from fxhelpers.registry.given import point_plain_mlflow
 from fxhelpers.registry.version import STAGE_TAG, ModelVersion, as_version
+
+logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -181,6 +184,10 @@ class RegistryClient:
         with self.session(f"drop alias {alias} of", name) as client:
             try:
                 client.delete_registered_model_alias(name, alias)
+            except DeniedError as denied:  # MLflow lets who may edit set an alias, and not delete it
+                if alias == CHAMPION:
+                    raise
+                logger.warning("%s: its alias %s stays where it is: %s %s", name, alias, self.params.login_name, denied)
             except StrangeAnswerError:
                 if self.connection.aliases:
                     raise
