@@ -223,3 +223,65 @@ def test_the_shipped_file_shows_every_key_there_is() -> None:
     params = load_params(ROOT / "params.yaml")
     for section in ("prices", "training", "bundles", "model_registry", "mlflow", "paths"):
         assert set(shipped[section]) == set(type(getattr(params, section)).model_fields)
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("htp://host:5000", r"htp:// is unknown \(did you mean 'http'\?\)"),
+        ("http://", "no host is named; expected http://HOST:PORT"),
+        ("http:/host:5000", "no host is named"),
+        ("https://me:S3CRET-word@host:70000/x", "Port out of range"),
+        ("https://me:S3CRET-word@[host/x", "Invalid IPv6 URL"),
+        ("http://host:5000 ", "no white space"),
+        ("sqlite://outputs/mlflow.db", "three slashes"),
+        ("HTTP://me:S3CRET-word@host", "small letters"),
+        ("outputs/registry", "no kind of address stands before it; expected dagshub, or one of http://"),
+        ("localhost:5000", "localhost:// is unknown"),
+    ],
+)
+def test_an_address_is_checked_when_it_is_read(project: Project, monkeypatch: pytest.MonkeyPatch, uri: str, says: str) -> None:
+    path = project.write(mlflow={"tracking_uri": uri})
+    with pytest.raises(ParamsError, match=rf"params.yaml: mlflow.tracking_uri: .*{says}") as caught:
+        load_params(path)
+    assert "S3CRET" not in str(caught.value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ParamsError, match=f"^MLFLOW_TRACKING_URI in the environment: .*{says}"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "says"),
+    [
+        ("mlflow", "experiment_name", " x", "neither begins nor ends with white space"),
+        ("mlflow", "experiment_name", "a\nb", "printed as it is"),
+        ("mlflow", "dagshub_username", "me/you", "letters, digits"),
+        ("mlflow", "dagshub_repo", "a b", "letters, digits"),
+        ("paths", "records", "~/records", "written out, without ~"),
+        ("paths", "models", "a\0b", "not printed"),
+        ("prices", "folder", "~/prices", "written out"),
+        ("paths", "models", "params.yaml", "a folder is expected, and .* is a file"),
+    ],
+)
+def test_names_and_paths_are_checked_when_they_are_read(project: Project, section: str, key: str, value: str, says: str) -> None:
+    with pytest.raises(ParamsError, match=rf"{section}\.{key}: .*{says}"):
+        load_params(project.write(**{section: {key: value}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "nan"),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "0"),
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "-1"),
+        ("DAGSHUB_TOKEN", "two words"),
+        ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/no/such/file"),
+    ],
+)
+def test_what_the_environment_sets_is_checked_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ParamsError, match=f"^{name} in the environment"):
+        load_params(project.write(mlflow={"tracking_uri": "https://registry.example"}))

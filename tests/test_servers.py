@@ -304,6 +304,44 @@ def assert_fails_in(seconds: float, says: str) -> None:
     assert time.monotonic() - start < 2 * seconds
 
 
+@pytest.mark.parametrize(
+    ("status", "text", "says"),
+    [
+        (
+            "403",
+            "Invalid Host header - possible DNS rebinding",
+            r"no name that its server takes \(HTTP 403: Invalid Host header.*--allowed-hosts",
+        ),
+        ("403", "Only from the office", r"refuses this \(HTTP 403: Only from the office\)"),
+        ("401", "The token has expired", r"refuses the login \(HTTP 401: The token has expired\); check"),
+        ("404", "No such tenant", r"is there, but not MLflow's registry \(HTTP 404: No such tenant\)"),
+        ("405", "", r"is there, but not MLflow's registry \(HTTP 405\)"),
+    ],
+)
+def test_what_a_server_says_is_told(project: Project, monkeypatch: pytest.MonkeyPatch, status: str, text: str, says: str) -> None:
+    monkeypatch.setattr("proxies.PAGE", text.encode())
+    with proxy_to("http://127.0.0.1:9") as proxy:
+        proxy.fault = lambda _n, _method, _path: status
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+        assert_fails_in(3, says)
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_mistake_of_a_library_is_no_answer_of_a_server(
+    remote: Callable[[], ModelRegistry], monkeypatch: pytest.MonkeyPatch, *, embedded: bool
+) -> None:
+    """It once read: check HTTPS_PROXY."""
+    if embedded:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    client = remote().client
+    assert client.params.is_server != embedded
+    with pytest.raises(TypeError, match="unexpected keyword"), client.session("look") as calls:
+        calls.search_registered_models(no_such_option=True)
+    missing = r"MLflow 3\.\S+ has no MlflowClient.no_such_call.*it works with mlflow>=3"
+    with pytest.raises(RegistryError, match=missing), client.session("look") as calls:
+        calls.no_such_call()
+
+
 def test_silence_ends_within_the_timeout_that_was_set(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with black_hole() as uri:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from fxhelpers.errors import ParamsError
 from fxhelpers.params.promotion import PromotionParams, TriedGates
 from fxhelpers.params.sections import FILE_NAME, Params, PathsParams, secrets_in
-from fxhelpers.params.words import looks_secret, unknown_key
+from fxhelpers.params.words import check_address, looks_secret, unknown_key
 
 _EMBEDDED = "sqlite:///outputs/registry/mlflow.db"
 """The registry of a file that names none."""
@@ -198,10 +198,11 @@ def _resolve(params: Params, file: Path) -> Params:
     prices = params.prices.model_copy(update={"folder": base / params.prices.folder})
     names = {name: getattr(params.mlflow, name) for name in ("dagshub_username", "dagshub_repo")}
     uri = os.environ.get("MLFLOW_TRACKING_URI") or params.mlflow.tracking_uri or ("dagshub" if any(names.values()) else _EMBEDDED)
+    where = "MLFLOW_TRACKING_URI in the environment" if os.environ.get("MLFLOW_TRACKING_URI") else f"{file}: mlflow.tracking_uri"
     try:
-        urlsplit(uri)
+        _ = uri == "dagshub" or check_address(uri)
     except ValueError as error:
-        msg = f"{file}: mlflow.tracking_uri, or MLFLOW_TRACKING_URI in the environment, is no address: {error}"
+        msg = f"{where}: {error}"
         raise ParamsError(msg) from None  # it may hold a password
     if uri == "dagshub":
         missing = " and ".join(f"mlflow.{name}" for name, value in names.items() if not value)
@@ -216,10 +217,28 @@ def _resolve(params: Params, file: Path) -> Params:
     mlflow = params.mlflow.model_copy(update={"tracking_uri": safe_uri(uri)})
     resolved = params.model_copy(update={"paths": paths, "prices": prices, "mlflow": mlflow})
     token = os.environ.get("DAGSHUB_TOKEN") or dotenv_values(base / ".env").get("DAGSHUB_TOKEN")
+    _check_environment(resolved, token)
     resolved._file = file  # noqa: SLF001 (private to this module)
     resolved._registry_uri = SecretStr(uri)  # noqa: SLF001
     resolved._dagshub_token = SecretStr(token) if token else None  # noqa: SLF001
     return resolved
+
+
+def _check_environment(params: Params, token: str | None) -> None:
+    """Raise :class:`ParamsError` for what the environment sets, and no call could be made with."""
+    _ = params.request_seconds, params.request_retries
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        msg = "DAGSHUB_TOKEN in the environment or in .env: a token has letters, digits and signs, and no white space"
+        raise ParamsError(msg)
+    for name in ("MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH") if params.is_server else ():
+        path = os.environ.get(name)
+        if path and not Path(path).exists():
+            msg = f"{name} in the environment: there is no file {path}"
+            raise ParamsError(msg)
+    for name, folder in [*((f"paths.{name}", folder) for name, folder in params.paths), ("prices.folder", params.prices.folder)]:
+        if folder.is_file():
+            msg = f"{name}: a folder is expected, and {folder} is a file"
+            raise ParamsError(msg)
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -1,5 +1,6 @@
 """The sections of ``params.yaml``: every key, its type, its default and its bounds."""
 
+import math
 import os
 import re
 from base64 import b64encode
@@ -12,7 +13,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 
 from fxhelpers.errors import ParamsError
 from fxhelpers.params.promotion import PromotionParams, Section
-from fxhelpers.params.words import check_symbol, check_type, looks_secret, unknown_key
+from fxhelpers.params.words import check_name, check_path, check_symbol, check_type, looks_secret, unknown_key
 
 FILE_NAME = "params.yaml"
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
@@ -33,6 +34,11 @@ class PricesParams(Section):
     folder: Path = Path("prices")
     start: date | None = None
     end: date | None = None
+
+    @field_validator("folder")
+    @classmethod
+    def _is_written_out(cls, path: Path) -> Path:
+        return check_path(path)
 
 
 class MlpParams(Section):
@@ -134,7 +140,20 @@ class MlflowParams(Section):
     tracking_uri: str = ""
     dagshub_username: str = ""
     dagshub_repo: str = ""
-    experiment_name: str = Field(default="MLP_Stock_Prediction", min_length=1)
+    experiment_name: str = Field(default="MLP_Stock_Prediction", min_length=1, max_length=500)
+
+    @field_validator("experiment_name")
+    @classmethod
+    def _name_is_one(cls, name: str) -> str:
+        return check_name(name)
+
+    @field_validator("dagshub_username", "dagshub_repo")
+    @classmethod
+    def _part_of_an_address(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w.-]*", name, re.ASCII):
+            msg = "letters, digits, and . _ - are expected, as in the address of a repository on DagsHub"
+            raise ValueError(msg)
+        return name
 
 
 class PathsParams(Section):
@@ -146,6 +165,11 @@ class PathsParams(Section):
     features: Path = Path("outputs/features")
     records: Path = Path("outputs/records")
 
+    @field_validator("*")
+    @classmethod
+    def _is_written_out(cls, path: Path) -> Path:
+        return check_path(path)
+
 
 def secrets_in(uri: str) -> list[str]:
     """Return the passwords and tokens that a URI holds, as they are and as they are written there."""
@@ -155,15 +179,17 @@ def secrets_in(uri: str) -> list[str]:
     return [text for secret in found if secret for text in (unquote(secret), secret)]
 
 
-def _number(name: str, default: float) -> float:
+def _number(name: str, default: float, *, least: float) -> float:
     """Return a number that the environment sets."""
     text = os.environ.get(name) or str(default)
     try:
         value = float(text)
-    except ValueError as error:
-        msg = f"{name} in the environment: a number is expected, found {text!r}"
-        raise ParamsError(msg) from error
-    return max(value, 0)
+    except ValueError:
+        value = math.nan
+    if not least <= value < math.inf:
+        msg = f"{name} in the environment: a number of at least {least:g} is expected, found {text!r:.60}"
+        raise ParamsError(msg)
+    return value
 
 
 class Params(Section):
@@ -288,12 +314,12 @@ class Params(Section):
     @property
     def request_seconds(self) -> float:
         """In which a call to a server has to end."""
-        return _number("MLFLOW_HTTP_REQUEST_TIMEOUT", 120)
+        return _number("MLFLOW_HTTP_REQUEST_TIMEOUT", 120, least=0.1)
 
     @property
     def request_retries(self) -> int:
         """How often a call is made again, at most, where a server does not take it; by itself as often as time allows."""
-        return int(_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", 99))
+        return int(_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", 99, least=0))
 
     @property
     def registry_missing(self) -> str | None:

@@ -7,6 +7,9 @@ import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from fxhelpers.errors import ParamsError
 
@@ -19,6 +22,8 @@ MODEL_PREFIX = "MLP_Stock_Predictor_"
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}(?<!_\d{8}_\d{6})")  # which would be a time in a file's name
 _OWN_MODELS = "fx-"
 _LONGEST_NAME = 200
+_SERVERS = ("http", "https")
+_SCHEMES = (*_SERVERS, "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc", "uc")
 _NO_VERSION = 10**9
 """More than any registry counts to; a database would say so in its own words."""
 
@@ -92,6 +97,48 @@ def check_type(name: str) -> str:
         msg = f"{name} is named {found.__module__}.{found.__qualname__} in pickles; list that"
         raise ValueError(msg)
     return name
+
+
+def check_address(uri: str) -> str:
+    """Return the address of a registry; :class:`ValueError` says what is wrong with it, without the password that it may hold."""
+    if not uri.isprintable() or any(letter.isspace() for letter in uri):
+        msg = "an address has no white space in it"
+        raise ValueError(msg)
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    if parts.scheme and not uri.startswith(parts.scheme):
+        msg = f"{parts.scheme}:// is written in small letters"
+        raise ValueError(msg)
+    if scheme in _SERVERS:
+        if not parts.hostname:
+            msg = f"no host is named; expected {parts.scheme}://HOST:PORT"
+            raise ValueError(msg)
+        _ = parts.port  # a ValueError where it is none
+    elif scheme == "sqlite" and not uri.startswith(f"{parts.scheme}:///"):
+        msg = "a file has three slashes, or four where its path begins with one: sqlite:///folder/mlflow.db, sqlite:////data/mlflow.db"
+        raise ValueError(msg)
+    elif scheme not in {*_SCHEMES, *(point.name for point in entry_points(group="mlflow.tracking_store"))}:
+        known = ", ".join(f"{name}://" for name in _SCHEMES)
+        what = f"{scheme}:// is unknown{nearest(scheme, _SCHEMES)}" if scheme else "no kind of address stands before it"
+        msg = f"{what}; expected dagshub, or one of {known}"
+        raise ValueError(msg)
+    return uri
+
+
+def check_name(text: str) -> str:
+    """Return a name that MLflow and addresses take as it is; :class:`ValueError` for none."""
+    if text != text.strip() or not text.isprintable():
+        msg = "a name neither begins nor ends with white space, and is printed as it is"
+        raise ValueError(msg)
+    return text
+
+
+def check_path(path: Path) -> Path:
+    """Return a path as it is written in ``params.yaml``; :class:`ValueError` for what no system, or only a shell, understands."""
+    if str(path).startswith("~") or not str(path).isprintable():
+        msg = "a path is written out, without ~ and without signs that are not printed"
+        raise ValueError(msg)
+    return path
 
 
 def looks_secret(name: str) -> bool:
