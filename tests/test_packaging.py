@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,12 @@ import pytest
 import yaml
 from conftest import ROOT, Project
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import fxhelpers
 from fxhelpers import ModelRegistry
 from fxhelpers.files import sha256
+from fxhelpers.registry.causes import SUPPORTED_MLFLOW
 from fxhelpers.reports.report import report_of
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -41,6 +44,29 @@ def test_environment_yml_equals_pyproject() -> None:
     from_pip = {Requirement(text).name: str(Requirement(text).specifier) for text in pip}
     assert set(from_conda) == USERS_NINE
     assert {**from_conda, **from_pip} == declared()
+
+
+def test_every_dependency_is_bound_to_the_majors_that_were_tried() -> None:
+    extras = [Requirement(text) for texts in PYPROJECT["project"]["optional-dependencies"].values() for text in texts]
+    pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", LOCK, re.MULTILINE))
+    for requirement in [*(Requirement(text) for text in PYPROJECT["project"]["dependencies"]), *extras]:
+        assert {bound.operator for bound in requirement.specifier} == {">=", "<"}, requirement
+        pin = pins.get(requirement.name.lower())
+        assert pin is None or pin in requirement.specifier, requirement
+    assert SpecifierSet(SUPPORTED_MLFLOW) == SpecifierSet(declared()["mlflow"])
+
+
+def test_a_scheduled_run_takes_the_newest_of_everything(tmp_path: Path) -> None:
+    flow = yaml.safe_load((ROOT / ".github" / "workflows" / "newest.yml").read_text())
+    assert flow[True]["schedule"]  # YAML reads `on` as a truth
+    steps = {step.get("name", ""): step.get("run", "") for step in flow["jobs"]["test"]["steps"]}
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    subprocess.run(shlex.split(steps["Leave the bounds out"].replace("-E -i", "-E -i.bak")), check=True, cwd=tmp_path)
+    project = tomllib.loads((tmp_path / "pyproject.toml").read_text())["project"]
+    texts = [*project["dependencies"], *(text for texts in project["optional-dependencies"].values() for text in texts)]
+    assert {bound.operator for text in texts for bound in Requirement(text).specifier} == {">="}
+    assert "--upgrade-strategy eager" in steps["Install the newest of everything"]
+    assert "pytest" in steps["Try"]
 
 
 def test_the_lock_pins_every_dependency_with_hashes_and_names_no_host() -> None:

@@ -30,6 +30,7 @@ class _Process:
     def __init__(self, kernel: ForkedKernel) -> None:
         # Not multiprocessing.Process: that one would import the runner's __main__ again in every kernel, and is refused
         # in the daemonic processes that Dask's workers are.
+        # So its forkserver is spoken to as it does itself; nothing documented starts a process there without that.
         start_preloading()
         self._answers, self._lifeline = SERVER.connect_to_new_process([])
         self.returncode: int | None = None

@@ -17,6 +17,8 @@ SUPPORTED_MLFLOW = ">=3.10,<4"
 """As in pyproject.toml."""
 
 _CODE = re.compile(r"failed with error code (\d{3})|too many (\d{3}) error responses|^(\d{3}) (?:Client|Server) Error")
+"""MLflow tells the status of an answer that is not its own in the text of its error, and nowhere else."""
+
 _BODY = re.compile(r"Response (?:body: '(.*)'|text: (.*))$", re.DOTALL)
 _PAGE = "Response body: '"
 _PASSING = {"429", "502", "503", "504"}

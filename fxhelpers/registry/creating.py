@@ -190,7 +190,7 @@ def _save(bundle: Bundle, folder: Path, trusted: tuple[str, ...]) -> None:
 def _known_packages() -> Iterator[None]:
     """Spare MLflow a look at every installed file, half a second, by which it checks the requirements that it is given.
 
-    They were just read from what is installed. An MLflow that keeps what it
+    They were just read from what is installed; nothing public takes them unchecked. An MLflow that keeps what it
     found elsewhere than this one looks, and finds the same.
     """
     there = getattr(requirements_utils, _PACKAGES, ...)
