@@ -326,6 +326,22 @@ def test_what_a_server_says_is_told(project: Project, monkeypatch: pytest.Monkey
         assert_fails_in(3, says)
 
 
+def test_files_that_are_denied_name_the_permission(
+    remote: Callable[[], ModelRegistry], proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("proxies.PAGE", b"Permission denied")
+    client = remote().client
+    run_id = client.log_run("a run", params={}, metrics={}, tags={})
+    proxy.fault = lambda _n, _method, path: "403" if "/mlflow-artifacts/" in path else None
+    needed = "needs the permission READ on the experiment of this run"
+    with pytest.raises(RegistryUnavailableError, match=needed), client.files("read", NAME, run_id) as files:
+        files.download_artifacts("model", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    needed = "needs the permission EDIT on the experiment MLP_Stock_Prediction; an"
+    with pytest.raises(RegistryUnavailableError, match=needed), client.session("attach") as calls:
+        calls.log_artifact(run_id, str(tmp_path / "file"))
+
+
 @pytest.mark.parametrize("embedded", [False, True])
 def test_a_mistake_of_a_library_is_no_answer_of_a_server(
     remote: Callable[[], ModelRegistry], monkeypatch: pytest.MonkeyPatch, *, embedded: bool

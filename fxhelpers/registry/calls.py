@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import mlflow.exceptions
+import requests
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_before_delay, wait_exponential, wait_random
 
 from fxhelpers.params import Params
@@ -57,7 +58,7 @@ class Calls:
         def made(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             try:
                 return self._made(name, lambda: call(*args, **kwargs))
-            except StrangeAnswerError as error:
+            except (StrangeAnswerError, requests.HTTPError) as error:
                 if not is_denied(error):
                     raise
                 denied = self._denied(name, str(next(iter((*args, *kwargs.values())), "")))
