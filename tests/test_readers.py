@@ -91,4 +91,4 @@ import nbclient, nbformat
 print(nbclient.NotebookClient(nbformat.read("notebooks/history.ipynb", 4)).execute().cells[-1].outputs[0].data["text/plain"])
 """
     told = reader(sys.executable, "-c", as_jupyterlab)
-    assert "in production  1" in told.stdout, told.stderr
+    assert "in production  [1]" in told.stdout, told.stderr
