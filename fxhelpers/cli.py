@@ -128,7 +128,9 @@ def rollback(symbol: str, reason: str, version: int | None, to: str | None, appr
 @cli.command()
 @click.argument("symbol")
 @click.option(
-    "--at", metavar="WHEN", help="Who was in Production on that day (2026-11-23) or at that moment (2026-11-23T03:00), UTC."
+    "--at",
+    metavar="WHEN",
+    help="Who was in Production on that day (2026-11-23) or at that moment (2026-11-23T03:00, or with a zone …03:00+01:00).",
 )
 @click.option("--json", "form", flag_value="json", help="All of it, with every entry.")
 @click.option("--csv", "form", flag_value="csv", help="The decisions, or who was in Production.")

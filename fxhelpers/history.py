@@ -56,7 +56,9 @@ class History:
         ----------
         when : str
             ISO 8601: ``2026-11-23`` is that whole day, ``2026-11-23T03:00`` a
-            moment; UTC unless it says otherwise.
+            moment, ``2026-11-23Z``, ``2026-11-23T03:00Z`` and ``…+01:00`` those
+            of a zone. Without a zone UTC, if the time here leads to the same
+            answer.
 
         Returns
         -------
@@ -67,13 +69,24 @@ class History:
         Raises
         ------
         ParamsError
-            Neither a day nor a moment, or one that is still to come.
+            Neither a day nor a moment, one that is still to come, or one
+            whose two readings, UTC and the time here, differ in who was there.
         """
-        start, end = _span(when)
+        readings = _spans(when)
+        answers = [[reign for reign in self.ledger.during(*span) if reign.version is not None] for span in readings]
+        start = readings[0][0]
         if start > datetime.now(UTC):
             msg = f"at: {when} is still to come; nobody knows what will be in Production"
             raise ParamsError(msg)
-        return [reign for reign in self.ledger.during(start, end) if reign.version is not None]
+        if any(answer != answers[0] for answer in answers):
+            here = readings[1][0]
+            offset = f"{here:%z}"
+            msg = (
+                f"at: {when} has two readings, and not the same version was in Production: in UTC, write {when}Z; or by the time "
+                f"here, which begins {here.astimezone(UTC):%Y-%m-%dT%H:%M}Z, write {when}{offset[:3]}:{offset[3:5]}"
+            )
+            raise ParamsError(msg)
+        return answers[0]
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a decision, oldest first, for people."""
@@ -144,15 +157,18 @@ def path_from_here(file: Path) -> str:
     return quote(Path(os.path.relpath(file, base)).as_posix())
 
 
-def _span(when: str) -> tuple[datetime, datetime]:
-    """Return the first moment of a time and the first one after it."""
+def _spans(when: str) -> list[tuple[datetime, datetime]]:
+    """Return the first moment of a time and the first one after it, in UTC; where it names no zone, by the time here too."""
     try:
         if "T" not in when and " " not in when:
-            day = datetime.combine(date.fromisoformat(when), datetime.min.time(), UTC)
-            return day, day + timedelta(days=1)
-        moment = datetime.fromisoformat(when)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment, moment + timedelta(microseconds=1)
+            day, zone = date.fromisoformat(when[:10]), when[10:]
+            start, end = (datetime.fromisoformat(f"{d}T00:00{zone}") for d in (day, day + timedelta(days=1)))
+        else:
+            start = datetime.fromisoformat(when)
+            end = start + timedelta(microseconds=1)
+        if start.tzinfo:
+            return [(start, end)]
+        return [(start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)), (start.astimezone(), end.astimezone())]
     except (ValueError, OverflowError) as error:
         msg = f"at: {when!r} is neither a day such as 2026-11-23 nor a moment such as 2026-11-23T03:00"
         raise ParamsError(msg) from error
