@@ -808,9 +808,7 @@ def test_a_clock_that_is_off_is_told_of_or_refused_and_no_time_comes_from_it(
     before = utc_now()
     with time_machine.travel(datetime.now(UTC) + timedelta(seconds=seconds), tick=True):
         if abs(seconds) > 600:
-            with pytest.raises(
-                ClockError, match=rf"{abs(seconds)} s (ahead|behind); nothing was changed: set this"
-            ):
+            with pytest.raises(ClockError, match=rf"{abs(seconds)} s (ahead|behind); nothing was changed: set this"):
                 registry.transition_stage(NAME, 1, "Production")
         else:
             registry.transition_stage(NAME, 1, "Production")

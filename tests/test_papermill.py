@@ -232,7 +232,7 @@ def test_what_stands_in_a_file_may_be_replaced_on_the_command_line(probe: Path, 
     [
         (["-p", "symbol", "007"], "with papermill: -r symbol 007"),
         (["-p", "symbol", "1.10"], "with papermill: -r symbol 1.10"),
-        (["-y", "symbol: 007"], "put it in quotes"),
+        (["-y", "symbol: 7203"], "put it in quotes"),
         (["-p", "apply", "false"], "with papermill: -p apply False"),
         (["-p", "apply", "maybe"], "give True or False"),
         (["-r", "count", "3"], "with papermill: -p count 3"),
@@ -241,6 +241,31 @@ def test_what_stands_in_a_file_may_be_replaced_on_the_command_line(probe: Path, 
 )
 def test_advice_names_what_was_typed(probe: Path, in_this_process: Callable[..., str], arguments: list[str], advice: str) -> None:
     assert in_this_process(*arguments).endswith(f"; {advice}. Nothing was run.\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("symbol: ON", "parameter symbol has two readings: 'ON' stands there, which papermill takes for True"),
+        ("symbol: NO", "'NO' stands there, which papermill takes for False"),
+        ("symbol: 007", "'007' stands there, which papermill takes for 7"),
+        ("count: 010", "parameter count has two readings: '010' stands there, which papermill takes for 8"),
+        ("count: 1:30", "'1:30' stands there, which papermill takes for 90"),
+        ("names: [NO, 3]", "parameter names has two readings: ['NO', 3] stands there, which papermill takes for [False, 3]"),
+        ("symbol: 7203", "parameter symbol has to be str, found int 7203; put it in quotes"),
+    ],
+)
+@pytest.mark.parametrize("by", ["-y", "-f", "-b"])
+def test_what_yaml_reads_in_another_way_than_people_is_refused_with_both_readings(
+    in_this_process: Callable[..., str], project: Project, written: str, told: str, by: str
+) -> None:
+    project.probe(parameters='symbol: str = "AAPL"  # ticker\ncount: int = 3  # some\nnames: list = []  # of them')
+    Path("more.yaml").write_text(written)
+    given = {"-y": written, "-f": "more.yaml", "-b": base64.b64encode(written.encode()).decode()}[by]
+    output = " ".join(in_this_process(by, given).split())
+    assert told in output
+    assert "Nothing was run." in output
+    assert not project.records()
 
 
 def test_fx_takes_each_parameter_and_option_once(probe: Path, project: Project) -> None:

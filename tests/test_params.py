@@ -6,7 +6,7 @@ from conftest import ROOT, Project
 
 from fxhelpers import ModelRegistry, load_params
 from fxhelpers.errors import ParamsError, RegistryUnavailableError
-from fxhelpers.params import check_symbol, safe_uri
+from fxhelpers.params import check_symbol, safe_uri, yaml_value
 
 
 def test_the_nearest_file_upwards_applies_and_fx_params_wins(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,3 +285,37 @@ def test_what_the_environment_sets_is_checked_too(
     monkeypatch.setenv(name, value)
     with pytest.raises(ParamsError, match=f"^{name} in the environment"):
         load_params(project.write(mlflow={"tracking_uri": "https://registry.example"}))
+
+
+@pytest.mark.parametrize("ticker", ["ON", "NO", "Yes", "off", "007", "010", "0777", "Y"])
+def test_a_ticker_is_the_text_that_stands_there(ticker: str, tmp_path: Path) -> None:
+    """YAML 1.1 makes truths and octal numbers of some."""
+    (tmp_path / "params.yaml").write_text(f"default_symbol: {ticker}\n")
+    assert load_params(tmp_path / "params.yaml").default_symbol == ticker
+    assert yaml_value(f"[{ticker}]") == [ticker]
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "7203", "1.5e+3", "2020-01-02", "~", "0x10", ".nan"])
+def test_what_yaml_cannot_take_for_text_says_how_to_write_it(text: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(f"default_symbol: {text}\n")
+    with pytest.raises(ParamsError, match="if it is meant as text, as a ticker is, put it in quotes"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_truths_numbers_and_days_are_read_as_before(tmp_path: Path) -> None:
+    text = """
+mlflow: {enabled: off}
+model_registry: {track_experiments: Yes, save_artifacts: NO, retention_days: 090}
+prices: {start: 2005-01-03, end: "2010-12-31"}
+promotion: {evaluation: {min_days: 1_000, cost: 1e-4}}
+training: {model: m, models: {m: {candidates: {early_stopping: [yes, no], alpha: [1e-4, 010]}}}}
+"""
+    (tmp_path / "params.yaml").write_text(text)
+    params = load_params(tmp_path / "params.yaml")
+    assert params.mlflow.enabled is params.model_registry.save_artifacts is False
+    assert params.model_registry.track_experiments is True
+    assert params.model_registry.retention_days == 90
+    assert (str(params.prices.start), str(params.prices.end)) == ("2005-01-03", "2010-12-31")
+    assert (params.promotion.evaluation.min_days, params.promotion.evaluation.cost) == (1000, 1e-4)
+    assert params.training.models["m"].candidates == {"early_stopping": [True, False], "alpha": [1e-4, 10.0]}
+    assert yaml_value("{since: 2011-01-03, at: 12:30}") == {"since": "2011-01-03", "at": "12:30"}

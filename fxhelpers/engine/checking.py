@@ -36,6 +36,9 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
+_TRUTHS = {"yes": True, "on": True, "no": False, "off": False}
+_FIGURES = re.compile(r"[-+]?[0-9][0-9_]*")
+
 _SECRETS = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
     r"|\bxox[abprs]-[\w-]{10,}|\bhf_\w{20,}|\bdapi[0-9a-f]{32}|\bsk-[\w-]{20,}|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}"
@@ -61,6 +64,7 @@ def check_run(nb: Any, source: Source, kernel_name: str, params_file: Path | Non
     if not was_given_parameters(nb):
         nb.metadata.papermill["parameters"] = {}  # those that an earlier run left there are no cell, and so apply to nothing
     given = dict(nb.metadata.papermill["parameters"])
+    _refuse_two_readings(known, given, params)
     check_parameters(known, given, params)
     if "folder" in nb.metadata.fxhelpers:  # of no symbol
         return params, str(nb.metadata.fxhelpers.folder)
@@ -106,10 +110,31 @@ def _typed_pairs() -> Iterator[tuple[str, Any]]:
     """Yield the parameters of papermill's command line; those in files are what these may replace."""
     if TYPED is None:
         return
-    for text in (*(b64decode(text).decode() for text in TYPED.base64), *TYPED.yaml):
+    yield from _yaml_pairs((*(b64decode(text).decode() for text in TYPED.base64), *TYPED.yaml))
+    yield from TYPED.pairs
+
+
+def _yaml_pairs(texts: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    for text in texts:
         values = yaml_value(text)
         yield from values.items() if isinstance(values, dict) else ()
-    yield from TYPED.pairs
+
+
+def _refuse_two_readings(known: Mapping[str, Any], given: Mapping[str, Any], params: Params) -> None:
+    """Refuse what YAML 1.1, which papermill reads, takes for another thing than stands there: ON for true, 010 for 8."""
+    if TYPED is None:
+        return
+    written = dict(_yaml_pairs((*(b64decode(text).decode() for text in TYPED.base64), *TYPED.files, *TYPED.yaml)))
+    for name in written.keys() & known.keys() & given.keys() - dict(TYPED.pairs).keys():
+        meant = _typed(name, written[name], known[name].inferred_type_name)
+        if json.dumps(meant, default=str) != json.dumps(given[name], default=str):
+            _refuse_secret(name, written[name], known_secrets(params.folder))
+            msg = (
+                f"parameter {name} has two readings: {written[name]!r:.60} stands there, which papermill takes for "
+                f"{given[name]!r:.60}, as YAML 1.1 does with ON, NO, 010 and 12:30; write what is meant, text in quotes. "
+                "Nothing was run."
+            )
+            raise RunRefusedError(msg)
 
 
 def _advice(name: str, expected: str) -> str:
@@ -159,9 +184,12 @@ def _typed(name: str, value: object, expected: str) -> object:
     if not isinstance(value, str) or expected not in _TYPES or expected == "str":
         return value
     try:
-        return float(value) if expected == "float" else yaml_value(value)
+        read = float(value) if expected == "float" else yaml_value(value)
     except ValueError as error:
         if expected not in {"list", "dict"}:
             return value
         msg = f"parameter {name}: {error}. Nothing was run."
         raise RunRefusedError(msg) from error
+    if expected == "bool" and isinstance(read, str):
+        return _TRUTHS.get(read.lower(), read)
+    return int(read) if expected == "int" and isinstance(read, str) and _FIGURES.fullmatch(read) else read

@@ -4,6 +4,8 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,11 +82,15 @@ class CommandLine:
         What stands after ``-y``.
     base64 : tuple of str
         What stands after ``-b``.
+    files : tuple of str
+        What stands in the files after ``-f``; those that are no file of this
+        machine are left out.
     """
 
     pairs: tuple[tuple[str, str], ...]
     yaml: tuple[str, ...]
     base64: tuple[str, ...]
+    files: tuple[str, ...]
 
 
 def read_command_line() -> CommandLine | None:
@@ -107,8 +113,17 @@ def read_command_line() -> CommandLine | None:
         if output:
             sys.argv.append(output)
     return CommandLine(
-        pairs=(*given["parameters"], *given["parameters_raw"]), yaml=given["parameters_yaml"], base64=given["parameters_base64"]
+        pairs=(*given["parameters"], *given["parameters_raw"]),
+        yaml=given["parameters_yaml"],
+        base64=given["parameters_base64"],
+        files=tuple(_texts(given["parameters_file"])),
     )
+
+
+def _texts(files: tuple[str, ...]) -> Iterator[str]:
+    for file in files:
+        with suppress(OSError, UnicodeDecodeError):  # papermill says so itself
+            yield Path(file).read_text(encoding="utf-8")
 
 
 def _is_papermill() -> bool:

@@ -1,6 +1,7 @@
 """Finding and reading ``params.yaml``, and what the environment says beside it."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -44,10 +45,39 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def _read_yaml(text: str) -> object:
+class _Values(_Loader):
+    """The same, for single values: a day stays the text that it is."""
+
+
+_BOOL, _INT, _FLOAT, _TIME = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
+_PLAIN = {
+    _BOOL: (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    _INT: (r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)", "-+0123456789"),
+    _FLOAT: (
+        r"[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+"""What is no text though it has no quotes. YAML 1.1, and so PyYAML, makes truths and numbers of ON, NO, 007 and 12:30, too."""
+
+
+def _read_plainly(loader: type[_Loader], *texts: str) -> None:
+    """Let a loader read words and figures as people mean them; what stands under the tags in ``texts`` stays text."""
+    before = yaml.SafeLoader.yaml_implicit_resolvers
+    other = {*_PLAIN, *texts}
+    loader.yaml_implicit_resolvers = {first: [r for r in found if r[0] not in other] for first, found in before.items()}
+    for tag, (pattern, first) in _PLAIN.items():
+        loader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), list(first))
+
+
+_read_plainly(_Loader)
+_read_plainly(_Values, _TIME)
+
+
+def _read_yaml(text: str, loader: type[_Loader] = _Loader) -> object:
     """Return what YAML says; :class:`ParamsError` in one line where it is none, or a mapping has a key twice."""
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 (a safe one)
+        return yaml.load(text, loader)  # noqa: S506 (a safe one)
     except ParamsError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 30th of February
@@ -177,7 +207,7 @@ def _password_in(value: str) -> str:
 def yaml_value(text: str) -> object:
     """Read one value as ``params.yaml`` would: ``3``, ``true``, ``{alpha: 10}``; :class:`ParamsError` where it is none."""
     try:
-        return _read_yaml(text)
+        return _read_yaml(text, _Values)
     except ParamsError as error:
         msg = f"{text!r:.80}: {error}"
         raise ParamsError(msg) from error
@@ -251,6 +281,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
         else:
             message = found["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(found["input"], dict) else f", found {found['input']!r}"
+            if found["type"] == "string_type" and not isinstance(found["input"], dict | list):
+                shown += "; if it is meant as text, as a ticker is, put it in quotes"
             lines.append(f"{where}: {message}{shown}" if where else message)
     return lines
 
