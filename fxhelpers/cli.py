@@ -65,6 +65,12 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except FxError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # of the machine: a full disk, a folder of somebody else's
+            where = f"{error.filename}: " if error.filename else ""
+            msg = f"{where}{error.strerror or error}; what was written before is there"
+            raise click.ClickException(msg) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -104,6 +104,23 @@ def test_a_mistyped_symbol_is_an_error_that_names_the_nearest_and_no_symbol_afte
 
 
 @pytest.mark.usefixtures("thorough")
+@pytest.mark.usefixtures("thorough")
+@pytest.mark.parametrize("words", [["probe.ipynb", "--quiet"], ["probe.ipynb", "--quiet", "--symbols", "AAPL"]])
+def test_a_record_for_which_there_is_no_room_is_one_line(project: Project, words: list[str]) -> None:
+    """As on a disk that is full in the middle of a run."""
+    project.probe("print('x' * 300_000)", "open('went-on', 'w').close()")
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)); "
+        "from fxhelpers.cli import main; sys.argv[0] = 'fx'; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", limited, "run", *words], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "the record cannot be written" in done.stdout + done.stderr
+    assert "File too large" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path("went-on").exists()
+
+
 def test_runs_side_by_side_do_not_meet(project: Project) -> None:
     """Kernels of one folder once shared their sockets: one run's answers came to the other."""
     command = [FX, "run", "train", "--quiet", "-p", "overrides", "{max_iter: 5}", "-p", "symbol"]

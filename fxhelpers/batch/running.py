@@ -87,9 +87,13 @@ class Batch:
 
     def note(self, **facts: object) -> None:
         """Append a line to the batch's journal, beside its record-to-be."""
-        self.journal.parent.mkdir(parents=True, exist_ok=True)
-        with self.journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": utc_now(), **facts}, default=str) + "\n")
+        try:
+            self.journal.parent.mkdir(parents=True, exist_ok=True)
+            with self.journal.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": utc_now(), **facts}, default=str) + "\n")
+        except OSError as error:
+            msg = f"the batch's journal cannot be written: {self.journal}: {error.strerror or error}; nothing more is begun"
+            raise RunRefusedError(msg) from error
 
     def begin(self, symbols: list[str], parameters: Mapping[str, Any], **facts: object) -> dict[str, Any]:
         """Write down what is about to be run, and by whom; return the parameters as the notebook declares them.

@@ -65,7 +65,8 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
             return
         self.nb.metadata[MARK]["record"]["decisions"] = decisions_in(self.journal)
         self._hide_secrets()
-        write_atomic(self.record, nbformat.writes(self.nb).encode())
+        with _written(self.record):
+            write_atomic(self.record, nbformat.writes(self.nb).encode())
         super().save(**kwargs)
 
     @cached_property
