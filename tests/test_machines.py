@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Project
+
+from fxhelpers import ModelRegistry
 
 BIN = Path(sys.executable).parent
 NAMELESS = ["setpriv", "--reuid", "12345", "--clear-groups"]
@@ -23,7 +24,8 @@ def homeless() -> list[str]:
 @pytest.fixture
 def python(tmp_path: Path) -> str:
     """A Python that every user may read; skip where there is none."""
-    told = subprocess.run([*homeless(), sys.executable, "-c", "import fxhelpers"], check=False, capture_output=True, cwd=tmp_path)
+    script = f"import sys, fxhelpers; sys.exit(sys.base_prefix != {sys.base_prefix!r})"  # another one may take its place
+    told = subprocess.run([*homeless(), sys.executable, "-c", script], check=False, capture_output=True, cwd=tmp_path)
     if told.returncode:
         pytest.skip("this Python is only for its owner")
     return sys.executable
@@ -48,10 +50,8 @@ except ConnectionError as error:
 
 @pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("kind", ["umask", "terminal", "path", "tmpdir"])
-def test_a_run_and_a_batch_work_on(
-    kind: str, project: Project, registered: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registered("regularised", stage="Production")
+def test_a_run_and_a_batch_work_on(kind: str, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ModelRegistry().register_model(project.bundle(), stage="Production")
     options: dict[str, object] = (
         {"umask": 0o077} if kind == "umask" else {"start_new_session": True} if kind == "terminal" else {}
     )
@@ -70,10 +70,8 @@ def test_a_run_and_a_batch_work_on(
 
 
 @pytest.mark.usefixtures("thorough")
-def test_commands_work_for_a_user_whom_nothing_names(
-    project: Project, registered: Callable[..., int], tmp_path: Path, python: str
-) -> None:
-    registered("regularised", stage="Production")
+def test_commands_work_for_a_user_whom_nothing_names(project: Project, tmp_path: Path, python: str) -> None:
+    ModelRegistry().register_model(project.bundle(), stage="Production")
     for place in (tmp_path, *tmp_path.parents[:2]):
         place.chmod(0o755)
     subprocess.run(["chmod", "-R", "a+rwX", str(tmp_path)], check=True)  # noqa: S607 (of the system)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import NAME, PAPERMILL, Project
 
+from fxhelpers import ModelRegistry
 from fxhelpers.files import folder_digest
 
 FX = str(Path(sys.executable).with_name("fx"))
@@ -21,12 +22,10 @@ pytestmark = pytest.mark.skipif(bool(ORDINARY) and shutil.which("setpriv") is No
 
 
 @pytest.fixture
-def reader(
-    project: Project, registered: Callable[..., int], tmp_path: Path
-) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def reader(project: Project, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Make a version champion; run commands as somebody who may only read all of the project."""
-    registered("regularised", stage="Production")
-    registered("lighter")
+    for alpha, stage in ((100.0, "Production"), (10.0, "Staging")):
+        ModelRegistry().register_model(project.bundle(alpha=alpha), stage=stage)
     (tmp_path / "outputs" / "records").mkdir()
     home = tmp_path.with_name(f"{tmp_path.name}-home")
     home.mkdir()
