@@ -191,10 +191,11 @@ def records(symbol: str | None, *, no_open: bool) -> None:
     from fxhelpers.naming import bundled_symbols
     from fxhelpers.params import MODEL_PREFIX, load_params, nearest
     from fxhelpers.prices import known_symbols
-    from fxhelpers.reports import rebuild_gallery
+    from fxhelpers.reports import end_records, rebuild_gallery
     from fxhelpers.reports.report import write_missing_reports
 
     params = load_params()
+    end_records(params.paths.records)
     made = write_missing_reports(params.paths.records)
     if made:
         click.echo(f"{made} reports were missing and are made", err=True)

@@ -14,6 +14,9 @@ from fxhelpers.errors import RunRefusedError
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 """What file systems say that have no hard links, such as exFAT."""
 
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a file raises that is not there, torn, or of another kind than expected."""
+
 _SHORT = 60
 
 

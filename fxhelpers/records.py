@@ -16,14 +16,12 @@ from fxhelpers.ledger import NO_SKILL, NOT_COMPARED
 from fxhelpers.params import current_journal, current_record
 from fxhelpers.processes import actor
 from fxhelpers.results import has_value, rows_html, shown
+from fxhelpers.unfinished import close_left
 
 logger = logging.getLogger(__name__)
 
 PORTFOLIO = "_portfolio"
 """Folder of the records that are of no symbol, but of a whole batch; no ticker is called so."""
-
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What reading a file raises that is no record, or a torn one."""
 
 _FOLDER_ID = ".folder"
 _IN_THE_REPORT = ("notebook", "decided", "reason", "how sure", "undo", "approved by", "decision", "outcome sha256", "record")
@@ -148,10 +146,14 @@ def record_folders(records: Path) -> list[Path]:
 
 
 def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
-    """Return what a seal says of a record and its report: name, digests and bytes; without these where it is not there."""
+    """Return what a seal says of a record and its report: name, digests and bytes; without these where it is not there.
+
+    A record whose process is gone is closed first: once it is sealed, nobody can.
+    """
     if name is None:
         return {"record": None}
     try:
+        close_left(folder / name)
         content = (folder / name).read_bytes()
     except OSError:
         return {"record": name, "sha256": None}

@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fxhelpers.files import sha256
+from fxhelpers.files import UNREADABLE, sha256
 from fxhelpers.naming import bundle_files, companion_folders, evaluation_files, features_files
 from fxhelpers.params import Params, model_name
-from fxhelpers.records import UNREADABLE, read_summary
+from fxhelpers.records import read_summary
 
 if TYPE_CHECKING:
     from fxhelpers.registry import RegistryClient

@@ -9,10 +9,10 @@ from typing import Any
 
 from fxhelpers.engine import is_stopped, run_notebook
 from fxhelpers.errors import FxError, ParamsError
-from fxhelpers.files import sha256
+from fxhelpers.files import UNREADABLE, sha256
 from fxhelpers.params import NO_TELEMETRY, load_params
 from fxhelpers.processes import actor
-from fxhelpers.records import UNREADABLE, promotion_mark, read_summary, record_name
+from fxhelpers.records import promotion_mark, read_summary, record_name
 from fxhelpers.results import Keyed
 
 

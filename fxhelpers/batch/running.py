@@ -6,7 +6,6 @@ enough: what they do themselves takes a tenth of a second a notebook.
 
 import json
 import secrets
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from fxhelpers.engine import (
     MARK,
     RunResult,
     as_declared,
+    caught,
     check_parameters,
     notebook_parameters,
     refuse_injected,
@@ -181,19 +181,12 @@ class Batch:
         Nothing is raised: the runs end by themselves once their kernels are
         dead, and the loop that waits for them ends with the last of them.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
 
         def handle(_signum: int, _frame: FrameType | None) -> None:
             threading.Thread(target=self.stop, daemon=True).start()
 
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with caught(handle):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def keep_portfolio(batch: Batch) -> RunResult:

@@ -13,13 +13,14 @@ from fxhelpers.engine.checking import as_declared, check_parameters, given_once,
 from fxhelpers.engine.recording import RecordEngine
 from fxhelpers.engine.running import RunResult, run_notebook
 from fxhelpers.engine.source import MARK, refuse_injected
-from fxhelpers.engine.stopping import is_stopped, stop_batch
+from fxhelpers.engine.stopping import caught, is_stopped, stop_batch
 
 __all__ = [
     "MARK",
     "RecordEngine",
     "RunResult",
     "as_declared",
+    "caught",
     "check_parameters",
     "given_once",
     "is_stopped",

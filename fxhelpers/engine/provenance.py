@@ -9,7 +9,7 @@ from typing import Any
 from fxhelpers.engine.source import Source
 from fxhelpers.files import sha256
 from fxhelpers.params import Params
-from fxhelpers.processes import actor
+from fxhelpers.processes import actor, process_identity
 
 _PACKAGES = ("fxhelpers", "mlflow", "scikit-learn", "skops", "numpy", "pandas", "papermill")
 _LOCK = "requirements.lock"
@@ -19,6 +19,7 @@ def provenance(source: Source, name: str, params: Params) -> dict[str, Any]:
     """Return what goes into a record's metadata; None stands for what there is not."""
     return {
         "actor": actor(),
+        "process": process_identity(),
         "source": name,
         "source_sha256": source.digest,
         "params_sha256": _digest(params.file),

@@ -5,7 +5,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
@@ -33,7 +33,8 @@ from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
 from fxhelpers.processes import provide_home
 from fxhelpers.records import decisions_in, folder_to_write
-from fxhelpers.reports import add_record
+from fxhelpers.reports import add_record, end_records
+from fxhelpers.unfinished import mark_running
 
 _SEALING_SECONDS = 150  # waiting for a lock takes up to 90
 
@@ -48,9 +49,17 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
     record: Path
     journal: Path
     params: Params
+    client: "_Client | None" = None
     stopped = False
+    signaled = False
     finished = False
     _passing = False  # over a cell of text, which changes nothing
+    _written_as = ""
+
+    @cached_property
+    def closed(self) -> threading.Event:
+        """Set once the record is closed, or cannot be."""
+        return threading.Event()
 
     def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401 (papermill's signature)
         """Note that a cell starts; none does after the run was stopped."""
@@ -67,6 +76,7 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
         self._hide_secrets()
         with _written(self.record):
             write_atomic(self.record, nbformat.writes(self.nb).encode())
+        self._written_as = self.nb.metadata[MARK]["record"]["status"]
         super().save(**kwargs)
 
     @cached_property
@@ -127,27 +137,38 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
         if self.finished:
             return
         self.finished = True
-        self.cleanup_pbar()
         try:
-            with _written(self.record):
-                self.notebook_complete()
+            with suppress(OSError):  # the terminal may be gone
+                self.cleanup_pbar()
+            self.notebook_complete()
+        finally:
+            self.closed.set()
+            if self._written_as != "running":  # or else the next run closes it, and then it is sealed
+                self._complete(client)
+
+    def _complete(self, client: "_Client | None") -> None:
+        from fxhelpers.reports.report import make_report
+
+        try:
+            make_report(self.record)
         finally:
             try:
-                self._report()
+                self._seal(client)
             finally:
-                try:
-                    self._seal(client)
-                finally:
-                    add_record(self.record)
+                add_record(self.record)
 
-    def _report(self) -> None:
-        """Write the page for people; all that it says is in the record."""
-        from fxhelpers.reports.report import write_report
-
+    @contextmanager
+    def marked(self) -> Iterator[None]:
+        """Mark the record as running until it is closed; one that cannot be is left to the next run."""
+        with _written(self.record):
+            marker = mark_running(self.record)
         try:
-            write_report(self.record)
-        except OSError as error:
-            logger.warning("the report of %s cannot be written: %s (fx records makes it anew)", self.record.name, error)
+            yield
+        finally:
+            if self._written_as == "running":
+                marker.release()
+            else:
+                marker.remove()
 
     def _seal(self, client: "_Client | None") -> None:
         """Seal the decisions that the run took; most runs take none.
@@ -224,24 +245,23 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         manager.record, manager.params = record, params
         if kept is not None:
             kept.append(manager)
-        with TemporaryDirectory(
-            prefix="fx-", dir=socket_folder()
-        ) as private:  # ours alone: no other user listens, no other run collides
-            manager.journal = Path(private) / "decisions"
-            with _written(record):
-                manager.notebook_start()
-            try:
-                cls.execute_managed_notebook(manager, kernel_name, log_output=manager.log_output, **kwargs)
-            except BaseException as error:
-                if not manager.finished:
-                    manager.interrupt(error)
-                raise
-            finally:
+        end_records(params.paths.records)
+        signals = stoppable(manager, (told or {}).get("batch"), by_signals=kwargs.pop("handles_signals", True))
+        try:
+            with signals, TemporaryDirectory(prefix="fx-", dir=socket_folder()) as private, manager.marked():  # ours alone
+                manager.journal = Path(private) / "decisions"
                 try:
-                    manager.finish()
+                    manager.notebook_start()
+                    cls.execute_managed_notebook(manager, kernel_name, log_output=manager.log_output, **kwargs)
+                except BaseException as error:
+                    if not manager.finished:
+                        manager.interrupt(error)
+                    raise
                 finally:
-                    if kept is None:
-                        _say_where(record)
+                    manager.finish()
+        finally:
+            if kept is None:
+                _say_where(record)
         return manager.nb
 
     @classmethod
@@ -254,7 +274,6 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         execution_timeout: int | None = None,
         preloaded: bool = False,
         kernel_cwd: Path | None = None,
-        handles_signals: bool | None = None,
         **kwargs: Any,  # noqa: ANN401 (papermill's signature)
     ) -> None:
         """Run the cells in a kernel that knows its record and its params.yaml."""
@@ -274,10 +293,8 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
             **kwargs,
         )
         threading.Thread(target=import_module, args=("fxhelpers.reports.report",)).start()  # while the kernel starts
-        main = threading.current_thread() is threading.main_thread()
-        batch = nb_man.nb.metadata[MARK]["record"].get("batch")
-        with stoppable(nb_man, client, batch, by_signals=main if handles_signals is None else handles_signals):
-            client.execute(env={**os.environ, **_kernel_environment(nb_man)})
+        nb_man.client = client
+        client.execute(env={**os.environ, **_kernel_environment(nb_man)})
 
 
 @contextmanager
@@ -295,7 +312,8 @@ def _say_where(record: Path) -> None:
     line = f"The record is {record}"
     if TYPED is None:
         logger.info(line)
-    else:
+        return
+    with suppress(OSError):  # the terminal may be gone
         click.echo(line, err=True)
 
 

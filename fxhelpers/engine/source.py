@@ -13,8 +13,7 @@ import nbformat
 from papermill.iorw import LocalHandler, papermill_io
 
 from fxhelpers.errors import RunRefusedError
-from fxhelpers.files import sha256
-from fxhelpers.records import UNREADABLE
+from fxhelpers.files import UNREADABLE, sha256
 
 MARK = "fxhelpers"
 """Key in a notebook's metadata that makes it one of ours."""

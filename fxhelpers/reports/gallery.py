@@ -17,11 +17,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from fxhelpers.files import can_write, write_atomic
+from fxhelpers.files import UNREADABLE, can_write, write_atomic
 from fxhelpers.ledger import Decision, Identity, Ledger, Reign, same
 from fxhelpers.processes import utc_now
-from fxhelpers.records import UNREADABLE, is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
+from fxhelpers.records import is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
 from fxhelpers.reports.pages import page_template
+from fxhelpers.unfinished import is_running
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +277,7 @@ def _card(record: Path) -> dict[str, Any]:
         "name": record_name(record),
         "symbol": told.get("symbol"),
         "kind": about["notebook"],
-        "status": told["status"],
+        "status": "interrupted" if told["status"] == "running" and not is_running(record, told) else told["status"],
         "started": told["started"][:19],
         "actor": told.get("actor"),
         "mark": promotion_mark(summary),

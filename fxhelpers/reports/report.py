@@ -13,12 +13,14 @@ from threading import Lock
 from typing import Any
 
 import nbformat
+from jinja2 import TemplateError
 from nbconvert.exporters.html import HTMLExporter
 
-from fxhelpers.files import sha256, write_atomic
-from fxhelpers.records import SUMMARY_MIME, UNREADABLE, is_unseen, promotion_mark, read_summary, record_folders, report_path
+from fxhelpers.files import UNREADABLE, sha256, write_atomic
+from fxhelpers.records import SUMMARY_MIME, is_unseen, promotion_mark, read_summary, record_folders, report_path
 from fxhelpers.reports.pages import page_template
 from fxhelpers.results import CARD, shown
+from fxhelpers.unfinished import is_running
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,27 @@ def write_report(record: Path) -> Path:
     return page
 
 
+def make_report(record: Path) -> bool:
+    """Write a report where that can be done; where not, that is a warning: all that it says is in the record.
+
+    Parameters
+    ----------
+    record : Path
+        An executed notebook.
+
+    Returns
+    -------
+    bool
+        Whether it was written.
+    """
+    try:
+        write_report(record)
+    except (*UNREADABLE, nbformat.ValidationError, TemplateError) as error:
+        logger.warning("the report of %s cannot be written: %s (fx records makes it anew)", record.name, error)
+        return False
+    return True
+
+
 def write_missing_reports(folder: Path) -> int:
     """Write the reports of records that have none, as those of earlier releases; what runs has its own written when it ends.
 
@@ -63,14 +86,11 @@ def write_missing_reports(folder: Path) -> int:
     made = 0
     for record in (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb"))):
         try:
-            if (
-                not report_path(record).exists()
-                and json.loads(record.read_bytes())["metadata"]["fxhelpers"]["record"]["status"] != "running"
-            ):
-                write_report(record)
-                made += 1
+            running = is_running(record, json.loads(record.read_bytes())["metadata"]["fxhelpers"]["record"])
         except (*UNREADABLE, nbformat.ValidationError) as error:
             logger.warning("%s gets no report, it cannot be read: %s", record, error)
+            continue
+        made += not running and make_report(record)
     return made
 
 

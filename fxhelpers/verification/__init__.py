@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.errors import RegistryError, RegistryUnavailableError
+from fxhelpers.files import UNREADABLE
 from fxhelpers.ledger import Ledger
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.processes import utc_now
-from fxhelpers.records import UNREADABLE, origin_of, record_folders
+from fxhelpers.records import origin_of, record_folders
 from fxhelpers.registry import ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledgers import read_ledger, read_ledgers
 from fxhelpers.registry.storage import registered_models, unknown_model
-from fxhelpers.reports import note_models, standing
+from fxhelpers.reports import end_records, note_models, standing
 from fxhelpers.verification.deep import deep_findings
 from fxhelpers.verification.quick import quick_findings
 from fxhelpers.verification.repair import repair
@@ -47,6 +48,7 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
     VersionNotFoundError
         Nothing at all is known of the model.
     """
+    end_records(registry.params.paths.records)
     models, decisions = known_models(registry, name), 0
     findings: list[Finding] = []
     standings: list[dict[str, Any]] = []

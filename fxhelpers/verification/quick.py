@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.files import sha256
+from fxhelpers.files import UNREADABLE, sha256
 from fxhelpers.ledger import AGAINST, ALIAS_FOUND, Decision, Identity, Ledger, back_to, labels, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.promotion.deciding import DECISION_TAG
 from fxhelpers.promotion.identity import became, renamed
 from fxhelpers.promotion.life import was_interrupted
-from fxhelpers.records import UNREADABLE, folder_id, origin_of, report_path
+from fxhelpers.records import folder_id, origin_of, report_path
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledgers import ledger_of
 from fxhelpers.registry.storage import files_of
