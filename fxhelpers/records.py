@@ -157,9 +157,13 @@ def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
         content = (folder / name).read_bytes()
     except OSError:
         return {"record": name, "sha256": None}
-    create_exclusive(folder / _FOLDER_ID, secrets.token_hex(8).encode())
-    page = report_path(folder / name)
-    report = {"report_sha256": sha256(page.read_bytes())} if page.exists() else {}
+    try:
+        create_exclusive(folder / _FOLDER_ID, secrets.token_hex(8).encode())
+        page = report_path(folder / name)
+        report = {"report_sha256": sha256(page.read_bytes())} if page.is_file() else {}
+    except OSError as error:
+        logger.warning("the seal of %s leaves out its report, or its folder: %s", name, error)
+        report = {}
     return {"record": name, "sha256": sha256(content), "bytes": len(content), "folder": folder_id(folder), **report}
 
 

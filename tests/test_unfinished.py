@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -120,14 +120,12 @@ def test_a_thread_that_nobody_waited_for_ends_its_record_at_the_interpreters_exi
 
 @pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("way", ["run", "verify", "records"])
-def test_after_sigkill_whoever_looks_next_closes_the_record(
-    probe: Path, project: Project, way: str, registered: Callable[..., int]
-) -> None:
+def test_after_sigkill_whoever_looks_next_closes_the_record(probe: Path, project: Project, way: str) -> None:
     record = left_running(project)
     if way == "run":
         run_notebook(probe, {"symbol": "IBM"}, preloaded=True)
     elif way == "verify":
-        registered("regularised")
+        ModelRegistry().register_model(project.bundle())
         ModelRegistry().verify()
     else:
         fx("records", "--no-open")
@@ -180,7 +178,7 @@ def test_after_a_power_failure_or_in_another_container_the_lock_tells(project: P
 
 
 def test_a_lock_that_something_inherited_does_not_hide_that_the_process_is_gone(project: Project) -> None:
-    with subprocess.Popen(["true"]) as gone:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         identity = process_identity(gone.pid)
     record, marker = running(project, **identity)
     with marker.open("r+b") as held:
@@ -188,9 +186,7 @@ def test_a_lock_that_something_inherited_does_not_hide_that_the_process_is_gone(
         assert end_records(record.parent.parent) == [record]
 
 
-def test_what_is_torn_or_cannot_be_written_ends_nothing(
-    probe: Path, project: Project, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_torn_or_cannot_be_written_ends_nothing(probe: Path, project: Project, caplog: pytest.LogCaptureFixture) -> None:
     torn, _ = running(project, "20261123T100000Z-probe-1.ipynb")
     torn.write_text("{")
     gone, _ = running(project, "20261123T100000Z-probe-2.ipynb")
@@ -220,10 +216,8 @@ def test_a_record_of_an_earlier_release_that_says_running_is_shown_as_interrupte
 
 
 @pytest.mark.usefixtures("thorough")
-def test_a_kill_in_the_middle_of_a_decision_leaves_a_closed_and_sealed_record(
-    project: Project, registered: Callable[..., int]
-) -> None:
-    registered("regularised")
+def test_a_kill_in_the_middle_of_a_decision_leaves_a_closed_and_sealed_record(project: Project) -> None:
+    ModelRegistry().register_model(project.bundle())
     nb = json.loads((ROOT / "notebooks" / "promote.ipynb").read_text())
     sleeps = {"cell_type": "code", "id": "sleeps", "metadata": {}, "outputs": [], "execution_count": None}
     after = next(i for i, cell in enumerate(nb["cells"]) if "registry.propose(" in "".join(cell["source"]))

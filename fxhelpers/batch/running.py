@@ -5,6 +5,7 @@ enough: what they do themselves takes a tenth of a second a notebook.
 """
 
 import json
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,6 +38,8 @@ from fxhelpers.kernels.starting import start_preloading
 from fxhelpers.params import Params
 from fxhelpers.processes import actor, utc_now
 from fxhelpers.records import PORTFOLIO, record_name
+
+logger = logging.getLogger(__name__)
 
 
 class Batch:
@@ -79,21 +82,24 @@ class Batch:
         self.kind, self.reads = str(mark.notebook), [str(word) for word in mark.get("reads", [])]
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{self.kind}-{secrets.token_hex(2)}"
         self.journal = params.paths.records / PORTFOLIO / f"{self.id}.jsonl"
-        self.stopped = False
+        self.stopped = self._begun = False
         self._everywhere: Callable[[str], object] = stop_batch
         self.preloaded = preloaded
         self._jobs, self._resume, self._cluster = jobs, resume, cluster
         self._inputs = Inputs(params, self.notebook, self.kind, self.reads)
 
     def note(self, **facts: object) -> None:
-        """Append a line to the batch's journal, beside its record-to-be."""
+        """Append a line to the batch's journal, beside its record-to-be; once it has begun, one that is lost is a warning."""
         try:
             self.journal.parent.mkdir(parents=True, exist_ok=True)
             with self.journal.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": utc_now(), **facts}, default=str) + "\n")
         except OSError as error:
-            msg = f"the batch's journal cannot be written: {self.journal}: {error.strerror or error}; nothing more is begun"
-            raise RunRefusedError(msg) from error
+            if not self._begun:
+                msg = f"the batch's journal cannot be written: {self.journal}: {error.strerror or error}. Nothing was run."
+                raise RunRefusedError(msg) from error
+            logger.warning("%s lacks a line: %s; the records of its runs have all of it", self.journal, error)
+        self._begun = True
 
     def begin(self, symbols: list[str], parameters: Mapping[str, Any], **facts: object) -> dict[str, Any]:
         """Write down what is about to be run, and by whom; return the parameters as the notebook declares them.

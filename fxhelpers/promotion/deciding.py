@@ -289,15 +289,18 @@ def check_by_hand(registry: RegistryClient, symbol: str) -> None:
         raise PromotionRefusedError(msg)
 
 
-def note_on_version(registry: RegistryClient, decision: Decision) -> None:
-    """Tag the version that a decision is about with its id and result; what was decided stands, also where this fails."""
-    if decision.version is not None:
-        how = ", ".join(filter(None, (decision.kind, decision.mark)))
-        note = f"{decision.result} ({how}), {decision.time[:16].replace('T', ' ')}; {decision.id}"
-        try:
-            registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: note})
-        except RegistryError as error:
-            logger.warning("%s: version %d does not name it: %s", decision.id, decision.version, error)
+def note_on_version(registry: RegistryClient, decision: Decision) -> bool:
+    """Tag the version that a decision is about with its id and result; where that cannot be done, it is a warning."""
+    if decision.version is None:
+        return True
+    how = ", ".join(filter(None, (decision.kind, decision.mark)))
+    note = f"{decision.result} ({how}), {decision.time[:16].replace('T', ' ')}; {decision.id}"
+    try:
+        registry.annotate(decision.model_name, decision.version, tags={DECISION_TAG: note})
+    except RegistryError as error:
+        logger.warning("version %d is not tagged with %s: %s (fx verify --repair does it)", decision.version, decision.id, error)
+        return False
+    return True
 
 
 def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any], *, moves: bool = False) -> Decision:

@@ -1,9 +1,11 @@
 """Sealing: once its record is finished, a decision gets the record's digest, and the record goes to the registry too."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fxhelpers.errors import RegistryError
 from fxhelpers.ledger import Decision
 from fxhelpers.params import current_journal, current_record, load_params
 from fxhelpers.promotion.deciding import not_done
@@ -18,6 +20,11 @@ RECORD_TAG, RECORD_DIGEST_TAG = "fx.record", "fx.record_sha256"
 
 RECORD_FOLDER = "record"
 """Folder of a decision's run that holds a copy of the record."""
+
+NOT_COPIED = "not_copied"
+"""What a seal says where the copy could not be stored."""
+
+logger = logging.getLogger(__name__)
 
 
 def seal_record(
@@ -40,16 +47,38 @@ def seal_record(
     """
     facts = {**record_facts(record.parent.parent, record_name(record)), "status": status}
     for name, run_id in decisions:
-        for file in (record, report_path(record)):
-            if file.exists():
-                attach(registry, name, run_id, file, RECORD_FOLDER)
-        sealed = _seal(registry, name, run_id, facts, why=error or "The run ended without an outcome.")
-        if sealed and sealed.version is not None:
-            tags = {RECORD_TAG: str(facts["record"]), RECORD_DIGEST_TAG: str(facts["sha256"])}
-            if registry.version(name, sealed.version).identity.may_be(sealed.identity(sealed.version)):
-                registry.annotate(name, sealed.version, tags=tags)
+        copied = {} if copy_record(registry, name, run_id, record) else {NOT_COPIED: True}
+        sealed = _seal(registry, name, run_id, {**facts, **copied}, why=error or "The run ended without an outcome.")
         if sealed:
+            note_record(registry, sealed)
             add_decision(record.parent.parent, sealed)
+
+
+def copy_record(registry: RegistryClient, name: str, run_id: str, record: Path) -> bool:
+    """Store a copy of the record and of its report with a decision's run; where that cannot be done, it is a warning."""
+    try:
+        for file in (record, report_path(record)):
+            if file.is_file():
+                attach(registry, name, run_id, file, RECORD_FOLDER)
+    except (RegistryError, OSError) as error:
+        logger.warning("%s is not copied to the registry: %s (fx verify --repair does it)", record.name, error)
+        return False
+    return True
+
+
+def note_record(registry: RegistryClient, decision: Decision) -> bool:
+    """Tag the version that a decision is about with its record; where that cannot be done, it is a warning."""
+    if decision.version is None or decision.seal is None:
+        return True
+    facts = decision.seal.facts
+    tags = {RECORD_TAG: str(facts["record"]), RECORD_DIGEST_TAG: str(facts.get("sha256"))}
+    try:
+        if registry.version(decision.model_name, decision.version).identity.may_be(decision.identity(decision.version)):
+            registry.annotate(decision.model_name, decision.version, tags=tags)
+    except RegistryError as error:
+        logger.warning("version %d is not tagged with its record: %s (fx verify --repair does it)", decision.version, error)
+        return False
+    return True
 
 
 def seal_run(status: str, error: str | None) -> None:

@@ -11,6 +11,7 @@ from fxhelpers.files import sha256
 from fxhelpers.ledger import Decision, Ledger
 from fxhelpers.promotion import RECORD_FOLDER
 from fxhelpers.promotion.evidence import COMPARISON, EVIDENCE, FRAME, frame_in
+from fxhelpers.promotion.sealing import NOT_COPIED
 from fxhelpers.records import read_summary
 from fxhelpers.registry import MODEL_DIGEST, ModelVersion, RegistryClient, misdirected, stored_digest
 from fxhelpers.registry.ledgers import fetch
@@ -79,7 +80,9 @@ def _record(
     if not facts.get("sha256") or facts.get("late"):
         return
     content = fetch(registry, decision, f"{RECORD_FOLDER}/{Path(facts['record']).name}")
-    if content is None:
+    if content is None and facts.get(NOT_COPIED):
+        yield "no copy of its record could be stored in the registry when it was sealed", "fx verify --repair stores it"
+    elif content is None:
         yield "the copy of its record in the registry is gone", "the record on the disk is the only one left: keep it well"
     elif sha256(content) != facts["sha256"]:
         what = "the copy of its record in the registry was edited: its SHA-256 is not that of the seal"

@@ -6,15 +6,16 @@ from fxhelpers.promotion.mirroring import retired, serving
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.lock import sweep
+from fxhelpers.verification.later import make_later
 
 
 def repair(registry: RegistryClient, name: str) -> list[str]:
     """Mend what is safe to mend, record it as a decision, and say what was mended.
 
     MLflow's alias and stages are set to what the ledger says, interrupted
-    decisions are ended, and a second version of a bundle goes that a
-    registration made which was held up. Nothing that was edited, deleted or
-    made anew is touched.
+    decisions are ended, a second version of a bundle goes that a registration
+    made which was held up, and copies of records and tags are stored that
+    could not be. Nothing that was edited, deleted or made anew is touched.
     """
     ledger, versions, champion = read_ledger(registry, name), registry.versions(name), serving(registry, name)
     serves = champion.identity if champion else None
@@ -25,10 +26,23 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     what = [] if same(serves, found) else [f"set the alias champion to {serves or 'no version'} again"]
     what += [f"set MLflow's stage of {v.identity} to what the alias says" for v in off]
     what += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
-    settled = settle_now(registry, name).decisions if ledger.decisions and not what else []
+    if what:
+        _decide(registry, name, serves, what, off, copies)
+    elif ledger.decisions:
+        what = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name).decisions]
     sweep(registry, name)
-    if not what:
-        return [f"ended {d.id}: {d.result}" for d in settled]
+    return what + make_later(registry, read_ledger(registry, name), registry.versions(name))
+
+
+def _decide(
+    registry: RegistryClient,
+    name: str,
+    serves: Identity | None,
+    what: list[str],
+    off: list[ModelVersion],
+    copies: list[ModelVersion],
+) -> None:
+    """Record a repair as a decision, whose beginning sets the alias and ends what was interrupted, and do the rest."""
     decision = begin(registry, name, "repair", version=serves.number if serves else None, reason="fx verify --repair")
     with failing(registry, decision):
         for version in copies:
@@ -36,7 +50,6 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
         stages = {v.identity: retired(registry) for v in off if v.identity != serves}
         move = Move(to=serves, by_hand=True)
         act(registry, decision, facts={"result": "repaired", "reason": "; ".join(what)[:1000]}, move=move, stages=stages)
-    return what
 
 
 def second_copies(ledger: Ledger, versions: list[ModelVersion], serves: Identity | None) -> list[ModelVersion]:
