@@ -86,7 +86,8 @@ bench: $(READY)
 # below hold even for users who said yes. What is open is remembered in .venv; the settings in the home folder are read, not written.
 LAB := --LabApp.default_url=/lab/tree/notebooks/index.ipynb --LabApp.app_settings_dir=$(CURDIR)/.jupyter \
   --LabApp.workspaces_dir=$(CURDIR)/$(VENV)/share/jupyter/lab/workspaces --LabApp.extension_manager=readonly --LabApp.news_url=None \
-  --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate
+  --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate \
+  --Scheduler.execution_manager_class=fxhelpers.engine.scheduled.RecordExecutionManager
 CHROMIUM ?= chromium
 # the demo's second promotion, in a folder of its own, and a picture of its report
 examples: $(READY)

@@ -265,16 +265,15 @@ def team_server(team_folder: Path, older: str) -> str:
 
 
 @contextmanager
-def jupyterlab(home: Path, root: Path) -> Iterator[str]:
-    """Run the command of `make lab` on a folder, in a home of its own, and give its address."""
+def jupyterlab(home: Path, root: Path, *options: str) -> Iterator[str]:
+    """Run the command of `make lab` on a folder, in a home of its own, and give its address; its options give way to ours."""
     port = free_port()
     make = ["make", "--no-print-directory", "--dry-run", "lab", f"BIN={Path(sys.executable).parent}"]
     told = subprocess.run(make, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    theirs = [
-        word for word in shlex.split(told.strip().splitlines()[-1]) if "root_dir" not in word and "workspaces_dir" not in word
-    ]
+    instead = ("root_dir", "workspaces_dir", *(option.partition("=")[0] for option in options))
+    theirs = [word for word in shlex.split(told.strip().splitlines()[-1]) if not any(name in word for name in instead)]
     ours = [f"--ServerApp.root_dir={root}", f"--LabApp.workspaces_dir={home}", f"--port={port}", "--ServerApp.token="]
-    command = [*theirs, *ours, "--no-browser", "--allow-root"]
+    command = [*theirs, *ours, "--no-browser", "--allow-root", *options]
     env = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "MPL"))} | {"HOME": str(home)}
     with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as lab:
         try:

@@ -27,29 +27,17 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     what += [f"set MLflow's stage of {v.identity} to what the alias says" for v in off]
     what += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
     if what:
-        _decide(registry, name, serves, what, off, copies)
+        decision = begin(registry, name, "repair", version=serves.number if serves else None, reason="fx verify --repair")
+        with failing(registry, decision):
+            for version in copies:
+                registry.delete_version(name, version.version)
+            stages = {v.identity: retired(registry) for v in off if v.identity != serves}
+            facts = {"result": "repaired", "reason": "; ".join(what)[:1000]}
+            act(registry, decision, facts=facts, move=Move(to=serves, by_hand=True), stages=stages)
     elif ledger.decisions:
         what = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name).decisions]
     sweep(registry, name)
-    return what + make_later(registry, read_ledger(registry, name), registry.versions(name))
-
-
-def _decide(
-    registry: RegistryClient,
-    name: str,
-    serves: Identity | None,
-    what: list[str],
-    off: list[ModelVersion],
-    copies: list[ModelVersion],
-) -> None:
-    """Record a repair as a decision, whose beginning sets the alias and ends what was interrupted, and do the rest."""
-    decision = begin(registry, name, "repair", version=serves.number if serves else None, reason="fx verify --repair")
-    with failing(registry, decision):
-        for version in copies:
-            registry.delete_version(name, version.version)
-        stages = {v.identity: retired(registry) for v in off if v.identity != serves}
-        move = Move(to=serves, by_hand=True)
-        act(registry, decision, facts={"result": "repaired", "reason": "; ".join(what)[:1000]}, move=move, stages=stages)
+    return [*what, *make_later(registry, read_ledger(registry, name), registry.versions(name))]
 
 
 def second_copies(ledger: Ledger, versions: list[ModelVersion], serves: Identity | None) -> list[ModelVersion]:
