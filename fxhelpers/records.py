@@ -3,7 +3,6 @@
 import json
 import logging
 import secrets
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import platformdirs
 
 from fxhelpers.files import can_write, create_exclusive, sha256
 from fxhelpers.ledger import NO_SKILL, NOT_COMPARED
-from fxhelpers.params import current_journal, current_record
+from fxhelpers.params import current_journal, current_record, unrecorded_shell
 from fxhelpers.processes import actor
 from fxhelpers.results import has_value, rows_html, shown
 from fxhelpers.unfinished import close_left
@@ -201,5 +200,4 @@ def decisions_in(journal: Path) -> list[tuple[str, str]]:
 
 def in_unrecorded_notebook() -> bool:
     """Tell whether this is a Jupyter kernel whose notebook nobody keeps as a record."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return current_record() is None and getattr(shell, "kernel", None) is not None  # in a terminal or a script there is none
+    return unrecorded_shell() is not None

@@ -98,7 +98,10 @@ def run_notebook(
     """
     nb = load_notebook_node(str(path))
     if MARK not in nb.metadata:
-        msg = f"{path}: its metadata has no {MARK!r}, so it is not a notebook that leaves a record; run it with papermill"
+        msg = (
+            f"{path}: its metadata has no {MARK!r}, so it leaves no record: run it with papermill; or, if jupytext or "
+            "another tool took that away from one of ours, run the original (git restore brings it back). Nothing was run."
+        )
         raise RunRefusedError(msg)
     values = as_declared(notebook_parameters(nb), parameters)
     with suppress(ParamsError):

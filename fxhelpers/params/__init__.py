@@ -3,6 +3,7 @@
 Nothing else in the package reads YAML or environment variables.
 """
 
+from fxhelpers.params.kernel import unrecorded_shell
 from fxhelpers.params.promotion import EvaluationParams, GateParams, PromotionParams
 from fxhelpers.params.reading import (
     current_journal,
@@ -64,5 +65,6 @@ __all__ = [
     "nearest",
     "safe_uri",
     "try_gates",
+    "unrecorded_shell",
     "yaml_value",
 ]

@@ -13,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from fxhelpers.errors import ParamsError
+from fxhelpers.params.kernel import check_injected, unrecorded_shell
 from fxhelpers.params.promotion import PromotionParams, TriedGates
 from fxhelpers.params.sections import FILE_NAME, Params, PathsParams, secrets_in
 from fxhelpers.params.words import check_address, looks_secret, unknown_key
@@ -108,8 +109,10 @@ def load_params(path: str | Path | None = None) -> Params:
     ------
     ParamsError
         No such file, not YAML, an unknown key (the nearest known one is
-        named), a key that is there twice, or a value that does not fit.
+        named), a key that is there twice, or a value that does not fit. In a
+        notebook, also a parameter that it was given and does not have.
     """
+    check_injected()
     file = Path(path).resolve() if path else find_params_file()
     try:
         raw = _read_yaml(file.read_text(encoding="utf-8"))
@@ -179,13 +182,13 @@ def find_params_file(start: Path | None = None) -> Path:
 
 def current_record() -> Path | None:
     """Return the record that this process writes into; None outside a recorded run."""
-    record = os.environ.get("FX_RECORD")
+    record = os.environ.get("FX_RECORD") if unrecorded_shell() is None else None
     return Path(record) if record else None
 
 
 def current_journal() -> Path | None:
     """Return the file that tells the engine which decisions this process took; None outside a recorded run."""
-    journal = os.environ.get("FX_JOURNAL")
+    journal = os.environ.get("FX_JOURNAL") if unrecorded_shell() is None else None
     return Path(journal) if journal else None
 
 

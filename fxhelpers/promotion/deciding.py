@@ -1,7 +1,9 @@
 """Every decision's course: its intent, the one path to Production, its outcome; and the end of those that were interrupted."""
 
+import json
 import logging
 import os
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +65,13 @@ def refuse_unrecorded(command: str) -> None:
     if in_unrecorded_notebook():
         msg = f"nothing was changed: this notebook is not being kept as a record. Type in a terminal: {command}"
         raise NoRecordError(msg)
+
+
+def typed(notebook: str, parameters: Mapping[str, Any]) -> str:
+    """Return the command that runs a notebook with these parameters; those that are empty are its defaults."""
+    given = {name: value for name, value in parameters.items() if value}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    return shlex.join(["fx", "run", notebook, *(word for name, text in texts.items() for word in ("-p", name, text))])
 
 
 def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", approved_by: str = "", **facts: Any) -> Decision:  # noqa: ANN401

@@ -1,8 +1,6 @@
 """Promotions: propose, judge, and let the champion be moved only where the policy says so."""
 
-import json
 import math
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ from fxhelpers.policy import Family, Verdict
 from fxhelpers.processes import utc_now
 from fxhelpers.promotion.approval import approval_missing
 from fxhelpers.promotion.attempts import counts_as
-from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded, with_bundles
+from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded, typed, with_bundles
 from fxhelpers.promotion.evidence import keep_evidence
 from fxhelpers.promotion.identity import check_registered
 from fxhelpers.promotion.mirroring import serving
@@ -69,20 +67,13 @@ def propose(
         chosen = replace(chosen, version=_challenger(registry, name, symbol, serving(registry, name)).version)
     told = {**chosen.told(), **({"override": True} if override else {})}
     words = {"symbol": symbol, "version": chosen.version, **told, "reason": reason, "approved_by": approved_by, "apply": True}
-    refuse_unrecorded(shlex.join(["fx", "run", "promote", *_typed(words)]))
+    refuse_unrecorded(typed("promote", words))
     about_it = {"version": chosen.version, "symbol": symbol, **told}
     decision = begin(registry, name, "promotion", reason=reason, approved_by=approved_by, **about_it)
     with failing(registry, decision):
         _check_champion(registry, name, chosen)
         judged = _judged(registry, name, symbol, chosen, compared=compared, family=family, decision=decision)
     return replace(judged, decision=decision, override=override)
-
-
-def _typed(parameters: Mapping[str, Any]) -> list[str]:
-    """Return parameters as they are typed after ``fx run NOTEBOOK``."""
-    given = {name: value for name, value in parameters.items() if value}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
-    return [word for name, text in texts.items() for word in ("-p", name, text)]
 
 
 def promote(registry: RegistryClient, proposal: Proposal) -> Decision:

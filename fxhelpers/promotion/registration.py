@@ -1,13 +1,25 @@
 """Registrations: a bundle becomes a version and comes to its stage; and stages that are set by hand."""
 
 import logging
+import shlex
 import time
 from dataclasses import dataclass
 
 from fxhelpers.bundles import Bundle
 from fxhelpers.ledger import Decision
-from fxhelpers.params import STAGES
-from fxhelpers.promotion.deciding import Move, act, act_under, begin, check_by_hand, failing, note_on_version, with_bundles
+from fxhelpers.params import STAGES, model_name
+from fxhelpers.promotion.deciding import (
+    Move,
+    act,
+    act_under,
+    begin,
+    check_by_hand,
+    failing,
+    note_on_version,
+    refuse_unrecorded,
+    typed,
+    with_bundles,
+)
 from fxhelpers.promotion.identity import check_registered
 from fxhelpers.promotion.mirroring import serving
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version, store_bundle
@@ -73,6 +85,7 @@ def register(
     """Store a bundle as a version, unless it is one already, and bring it to its stage."""
     start = time.perf_counter()
     check_tags(tags)
+    refuse_unrecorded(_command(registry, bundle, name, stage=stage, description=description, tags=tags))
     decision = begin(registry, name, "registration", symbol=bundle.symbol, bundle=bundle.digest)
     with failing(registry, decision):
         if (stage or registry.params.model_registry.default_stage) == "Production":
@@ -107,6 +120,8 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
     found = registry.version(name, version)
     if stage == "Production":
         check_registered(read_ledger(registry, name), found)
+    by_hand = f"from fxhelpers import ModelRegistry; ModelRegistry().transition_stage({name!r}, {version}, {stage!r})"
+    refuse_unrecorded(shlex.join(["python", "-c", by_hand]))
     decision = begin(registry, name, "stage change", version=version, symbol=found.tags.get("symbol"), stage=stage)
     with failing(registry, decision):
         facts = {"result": "moved", "stage": stage, "rests_on": "manual", "reason": f"To {stage}, by hand."}
@@ -119,6 +134,16 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
             move = Move(to=None, compared_with=found.identity) if leaves else None
             act(registry, decision, facts=with_bundles(facts, found.identity), move=move, stages={found.identity: stage})
     return registry.version(name, version)
+
+
+def _command(registry: RegistryClient, bundle: Bundle, name: str, **words: str | dict[str, str] | None) -> str:
+    """Return the command that registers a bundle; the notebook knows no other name of a registered model than the symbol's."""
+    file = bundle.model_path
+    path = str(file.relative_to(registry.params.folder) if file.is_relative_to(registry.params.folder) else file)
+    if name != model_name(bundle.symbol):
+        code = f"from fxhelpers import ModelRegistry as R; R().register_model(R().load_model_info({path!r}), {name!r})"
+        return shlex.join(["python", "-c", code])
+    return typed("register", {"symbol": bundle.symbol, "model_path": "" if bundle.chosen else path, **words})
 
 
 def _enter(

@@ -1,7 +1,8 @@
 """Mending what is safe to mend."""
 
 from fxhelpers.ledger import Identity, Ledger, same
-from fxhelpers.promotion.deciding import Move, act, begin, failing, settle_now
+from fxhelpers.params import MODEL_PREFIX
+from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded, settle_now
 from fxhelpers.promotion.mirroring import retired, serving
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -17,6 +18,7 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     made which was held up, and copies of records and tags are stored that
     could not be. Nothing that was edited, deleted or made anew is touched.
     """
+    refuse_unrecorded(f"fx verify {name.removeprefix(MODEL_PREFIX)} --repair")
     ledger, versions, champion = read_ledger(registry, name), registry.versions(name), serving(registry, name)
     serves = champion.identity if champion else None
     found = registry.champion_identity(name)
