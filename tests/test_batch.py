@@ -270,7 +270,7 @@ def test_a_failed_run_is_run_again_by_resume(notebook: Path, project: Project) -
 
 
 @pytest.mark.usefixtures("thorough")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
     notebook: Path, project: Project, number: signal.Signals
 ) -> None:

@@ -9,7 +9,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,7 +128,8 @@ class Batch:
         def take(outcome: Outcome) -> None:
             outcomes[outcome.symbol] = outcome
             self.note(phase=phase, **asdict(outcome))
-            show(outcome)
+            with suppress(OSError):  # the terminal may be gone
+                show(outcome)
 
         runs = []
         for symbol, given in parameters.items():
