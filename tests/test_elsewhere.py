@@ -142,6 +142,12 @@ def test_a_notebook_that_went_through_jupytext_and_back_keeps_its_mark(project: 
     assert ModelRegistry().verify(deep=True).findings == ()
 
 
+def test_every_notebook_tells_jupytext_to_keep_its_mark() -> None:
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        kept = json.loads(path.read_text())["metadata"]["jupytext"]["notebook_metadata_filter"]
+        assert "fxhelpers" in kept.split(","), path
+
+
 def test_a_notebook_that_lost_its_mark_is_refused_with_what_to_do(project: Project) -> None:
     nb = notebook("register")
     del nb.metadata["fxhelpers"]

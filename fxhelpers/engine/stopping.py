@@ -1,6 +1,7 @@
 """Ending runs from outside: by whatever ends a process and can be caught, or with their whole batch."""
 
 import atexit
+import faulthandler
 import os
 import signal
 import threading
@@ -76,6 +77,8 @@ def caught(handle: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
 
 def _is_to_catch(number: signal.Signals) -> bool:
     now = signal.getsignal(number)
+    if number == signal.SIGABRT and faulthandler.is_enabled():  # which Python itself does not know to be handled
+        return False
     return now is signal.SIG_DFL or (callable(now) and number in {signal.SIGINT, signal.SIGTERM})
 
 
