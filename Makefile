@@ -19,7 +19,7 @@ help:
 	@echo "make ui     MLflow's own pages on the registry"
 	@echo "make server a registry for a team: MLflow's server over PostgreSQL, on this machine's loopback (PORT=5000)"
 	@echo "make test-servers  what takes minutes: servers, clusters, the README's commands; then against an older MLflow server (2.7.1, in $(OLDER))"
-	@echo "make stress hundreds of races, kills and simulated forecasters (ROUNDS=100 of each kind; more than an hour)"
+	@echo "make stress hundreds of races, kills, histories and simulated forecasters (ROUNDS=100 of each kind; more than two hours)"
 	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about 20 minutes)"
 	@echo "make examples  outputs/examples/ anew: an executed promotion, its report and a picture of it (needs Chromium)"
 	@echo "make lint   linters, types and layers only"
