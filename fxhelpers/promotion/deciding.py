@@ -25,12 +25,12 @@ from fxhelpers.ledger import ALIAS_FOUND, Decision, Identity, labels
 from fxhelpers.params import current_record
 from fxhelpers.processes import actor, process_identity
 from fxhelpers.promotion.life import begin_showing, end_showing, was_interrupted
-from fxhelpers.promotion.mirroring import align, mirror, mirror_stages
+from fxhelpers.promotion.mirroring import align, mirror, mirror_stages, writing
 from fxhelpers.promotion.pruning import finish as finish_pruning
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
 from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.client import CHALLENGER
-from fxhelpers.registry.ledgers import LedgerWriter, writing
+from fxhelpers.registry.ledgers import LedgerWriter
 from fxhelpers.registry.storage import unknown_model
 
 logger = logging.getLogger(__name__)

@@ -1,17 +1,31 @@
 """Who serves: what the ledger's last entry says. MLflow's alias and stages are its mirror, and are set to it."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
-from fxhelpers.errors import RegistryError, VersionNotFoundError
+from fxhelpers.errors import LockLostError, RegistryError, VersionNotFoundError
 from fxhelpers.ledger import Identity, named
 from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.client import CHAMPION
 from fxhelpers.registry.ledgers import LedgerWriter, read_serving
+from fxhelpers.registry.ledgers import writing as writing_ledger
 
 logger = logging.getLogger(__name__)
 
 _ROUNDS = 3
+
+
+@contextmanager
+def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
+    """Take the lock of a registered model, and give its ledger to append to; who comes too late leaves the alias to others."""
+    with writing_ledger(registry, name) as ledger:
+        try:
+            yield ledger
+        except LockLostError:
+            align(registry, name, LedgerWriter(registry, name))
+            raise
 
 
 def serving(registry: RegistryClient, name: str) -> ModelVersion | None:

@@ -21,9 +21,9 @@ from fxhelpers.promotion.deciding import (
     with_bundles,
 )
 from fxhelpers.promotion.identity import check_registered
-from fxhelpers.promotion.mirroring import serving
+from fxhelpers.promotion.mirroring import serving, writing
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version, store_bundle
-from fxhelpers.registry.ledgers import LedgerWriter, read_ledger, writing
+from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
 from fxhelpers.results import Keyed
 
 logger = logging.getLogger(__name__)

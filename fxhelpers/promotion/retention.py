@@ -8,9 +8,10 @@ import pandas as pd
 
 from fxhelpers.ledger import Decision, Identity, Ledger
 from fxhelpers.promotion.deciding import act_under, begin, failing, note_on_version, refuse_unrecorded, settle_now
+from fxhelpers.promotion.mirroring import writing
 from fxhelpers.promotion.pruning import finish, mark
 from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import read_ledger, writing
+from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.storage import stored_bytes, unknown_model
 
 AT_ONCE = 200
