@@ -277,7 +277,7 @@ def test_ordinary_words_are_no_secrets(notebook: Path, value: str) -> None:
 def test_a_secret_that_a_cell_prints_or_an_error_holds_is_taken_out_of_the_record(
     notebook: Path, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DAGSHUB_TOKEN", 's3cr3t "of Ann')
+    monkeypatch.setenv("DAGSHUB_TOKEN", 's3cr3t"of-Ann')
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:hunter2hunter2@registry.example/")
     (project.folder / ".env").write_text("SOME_API_KEY=0123456789abc\n")
     monkeypatch.setenv("COPY", "0123456789abc")

@@ -84,7 +84,8 @@ def write_missing_reports(folder: Path) -> int:
         How many were written.
     """
     made = 0
-    for record in (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb"))):
+    found = (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb")))
+    for record in (record for record in found if not report_path(record).exists()):
         try:
             running = is_running(record, json.loads(record.read_bytes())["metadata"]["fxhelpers"]["record"])
         except (*UNREADABLE, nbformat.ValidationError) as error:
