@@ -8,6 +8,7 @@ from threading import Lock, Thread
 
 from fxhelpers.errors import NoChampionError, RegistryUnavailableError
 from fxhelpers.model_registry import ModelRegistry
+from fxhelpers.promotion import serving
 from fxhelpers.registry import RegisteredModel, load_version
 
 
@@ -102,7 +103,7 @@ class Champions:
         """Ask who is champion, and load it where it is another one than before: MLflow gives numbers again."""
         model, asked, failed = known.model, known.asked, None
         try:
-            found = self.registry.client.champion(name)
+            found = serving(self.registry.client, name)
             if found is None or model is None or found.identity != model.version.identity:
                 model = load_version(self.registry.client, name, found.version) if found else None
             asked = datetime.now(UTC)

@@ -15,7 +15,7 @@ from conftest import NAME, Project, as_earlier_releases_kept_it, by_an_earlier_r
 from nbclient.exceptions import CellExecutionError
 from sqlalchemy import create_engine, text
 
-from fxhelpers import ModelRegistry
+from fxhelpers import Champions, ModelRegistry
 from fxhelpers.comparison import compare, measure, measures_json
 from fxhelpers.errors import (
     ClockError,
@@ -476,6 +476,7 @@ def test_a_late_alias_is_put_back_by_whoever_set_it_or_by_the_next_decision(
     assert [f.what for f in registry.verify("AAPL").findings if f.level == "problem"] == []
     registry.client.set_alias(NAME, "champion", 2)  # by one who was killed right after
     assert registry.load_champion("AAPL").version.version == 1  # type: ignore[union-attr]
+    assert Champions(registry).of("AAPL").model.version.version == 1
     (problem,) = (f for f in registry.verify("AAPL").problems if "champion is" in f.what)
     assert "by the ledger it is version 1: a late writer set the alias" in problem.what
     assert registry.propose("AAPL").champion.version == 1  # type: ignore[union-attr]
