@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mlflow
@@ -36,7 +37,7 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKE
 from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
-from fxhelpers.ledger import Entry
+from fxhelpers.ledger import Entry, entry_name
 from fxhelpers.processes import utc_now
 from fxhelpers.registry import RegistryClient, create_version, store_bundle
 from fxhelpers.registry.creating import StoredBundle
@@ -180,13 +181,22 @@ def half_registered(registry: ModelRegistry, bundle: Bundle) -> None:
     create_version(registry.client, stored, NAME)
 
 
-def as_earlier_releases_kept_it(registry: ModelRegistry, name: str) -> None:
-    """Rewrite a ledger as earlier releases kept it: entries by their kind alone, nothing linked, nobody named who serves."""
-    decisions = read_ledger(registry.client, name).decisions
-    without_ledger(registry, name)
-    for decision in decisions:
-        told = {entry.entry: {k: v for k, v in entry.facts.items() if k != "serves"} for entry in decision.entries}
-        by_an_earlier_release(registry, name, decision.id, told)
+def as_earlier_releases_kept_it(
+    registry: ModelRegistry, name: str, outcomes: Mapping[str, dict[str, Any]] = MappingProxyType({})
+) -> None:
+    """Rewrite a ledger as earlier releases kept it: entries by their kind alone, nothing linked, nobody named who serves.
+
+    ``outcomes`` has what those said of some decisions, by id.
+    """
+    entries = [(entry, decision) for decision in read_ledger(registry.client, name).decisions for entry in decision.entries]
+    head: Entry | None = None
+    with registry.client.session("rewrite") as client:
+        for entry, decision in sorted(entries, key=lambda item: item[0].seq):
+            facts = outcomes.get(decision.id, entry.facts) if entry.entry == "outcome" else entry.facts
+            told = {"ledger": name, "entry": entry.entry, "decision": decision.id, "now": entry.time}
+            head = Entry.after(head, **told, facts={k: v for k, v in facts.items() if k != "serves"})  # type: ignore[arg-type]
+            client.delete_tag(decision.run_id, f"fx.{entry_name(entry)}")
+            client.set_tag(decision.run_id, f"fx.{entry.entry}", head.to_json())
 
 
 def without_ledger(registry: ModelRegistry, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import NAME, ROOT, Project, in_a_notebook, without_ledger
+from conftest import NAME, ROOT, Project, as_earlier_releases_kept_it, in_a_notebook, without_ledger
 from nbclient.exceptions import CellExecutionError
 
 from fxhelpers import ModelRegistry, load_prices
@@ -20,7 +20,7 @@ from fxhelpers.errors import (
     StaleComparisonError,
     VersionNotFoundError,
 )
-from fxhelpers.ledger import AGAINST, Decision, Entry
+from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.scoring import inputs
@@ -467,11 +467,7 @@ def test_the_same_comparison_that_an_earlier_release_recorded_is_no_new_attempt(
     assert old.outcome is not None
     kept = {number: digest for number, digest in old.bundles.items() if number in {str(once.challenger.version), "1"}}
     facts = {key: value for key, value in old.outcome.facts.items() if key != "attempt_frame"} | {"bundles": kept}
-    outcome = Entry.after(old.intent, ledger=NAME, entry="outcome", decision=old.id, now=old.time, facts=facts)
-    seal = Entry.after(outcome, ledger=NAME, entry="seal", decision=old.id, now=old.time, facts={"record": None})
-    with registry.client.session("write as it was") as client:
-        for entry in (outcome, seal):
-            client.set_tag(old.run_id, f"fx.{entry.entry}", entry.to_json())
+    as_earlier_releases_kept_it(registry, NAME, {old.id: facts})
     assert read_ledger(registry.client, NAME).faults == ()
     again = registry.compare("AAPL", challengers=[3, 2])
     assert again.comparison is not None

@@ -204,6 +204,8 @@ def _next_champion(
     if after is not None and after in stages:
         msg = f"{name}: {after} is the champion by now, and was to leave Production; nothing was changed: decide anew"
         raise StaleComparisonError(msg)
+    if after is None and before is not None:
+        registry.check_may_remove_alias(name)
     if after is not None and after != before:
         there = _check_there(registry, name, [after])
         if there[after.number].tags.get(PRUNED):

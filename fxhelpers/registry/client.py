@@ -193,6 +193,12 @@ class RegistryClient:
                     raise
                 client.set_registered_model_tag(name, f"{ALIAS_TAG}{alias}", "")
 
+    def check_may_remove_alias(self, name: str) -> None:
+        """Raise an error where this user may not remove an alias, which needs more than to set one; no version has this one."""
+        if self.connection.aliases:
+            with self.session("take the champion away from", name) as client:
+                client.delete_registered_model_alias(name, "fx-nobody")
+
     def delete_version(self, name: str, version: int) -> None:
         """Delete one version; its run and files stay."""
         with self.session(f"delete version {version} of", name) as client:

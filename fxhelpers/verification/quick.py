@@ -208,6 +208,7 @@ def _registrations(registry: RegistryClient, ledger: Ledger, versions: list[Mode
     found: set[str] = set()
     known = {decision.id for decision in ledger.decisions}
     at_work = {d.intent.facts.get("bundle") for d in ledger.decisions if not d.outcome and not was_interrupted(registry, d)}
+    interrupted = {d.intent.facts.get("bundle") for d in ledger.outcomes if d.result == "interrupted"}
     champion = in_production(versions)
     copies = second_copies(ledger, versions, champion.identity if champion else None)
     for version in versions:
@@ -228,6 +229,10 @@ def _registrations(registry: RegistryClient, ledger: Ledger, versions: list[Mode
             elif (source := fates.came_from(last)) is not None:
                 what = f"{who} was registered as one of {source}: that registered model was renamed to {ledger.name} in MLflow"
                 yield _problem(ledger, what, _rename_back(ledger.name, source), None)
+            elif version.tags[BUNDLE_DIGEST] in interrupted:
+                what = f"{who} has no registration in the ledger: that was interrupted"
+                do = "register the same bundle again; it stays the same version"
+                yield Finding(model=ledger.name, level="note", what=what, do=do)
             elif version.tags[BUNDLE_DIGEST] not in at_work:
                 what = f"{who} has no registration in the ledger: it was interrupted, or its entries are gone"
                 yield _problem(ledger, what, "register the same bundle again; it stays the same version", None)
