@@ -179,7 +179,8 @@ class ModelLock:
     def _delete_stolen(self, client: MlflowClient, but: str = "") -> None:
         """Remove what is left of locks that were stolen."""
         for old in client.search_registered_models(f"name LIKE {quoted(self.name + '.%')} AND {ANY_MODEL}"):
-            if old.name.startswith(f"{self.name}.") and "." not in old.name[len(self.name) + 1 :] and old.name != but:
+            # the lock of a model whose name goes on with a dot looks alike: only a stolen one is named by its own token
+            if old.name == self._tomb(old.tags.get("fx.token", "unknown")) and old.name != but:
                 _delete(client, old.name)
 
     def _tomb(self, token: str) -> str:
