@@ -55,3 +55,14 @@ def test_the_lock_of_a_model_whose_name_goes_on_with_a_dot_is_no_stolen_one(proj
         sweep(registry.client, NAME)
         with registry.client.session("look") as client:
             assert client.get_registered_model(f"fx-lock.{NAME}.NS").name == f"fx-lock.{NAME}.NS"
+
+
+def test_an_alias_that_was_set_late_by_one_who_decides_nothing_is_put_back(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = ModelRegistry(), ModelRegistry()
+    registered("original", stage="Production")
+    second = registered("regularised")
+    before_call(monkeypatch, mirroring, "_champion_and_alias", lambda: other.transition_stage(NAME, second, "Production"))
+    settle_now(registry.client, NAME)
+    assert champion(registry) == second

@@ -47,6 +47,8 @@ def align(registry: RegistryClient, name: str, ledger: LedgerWriter) -> tuple[Mo
     champion, found = _champion_and_alias(registry, name, ledger.serving)
     if _identity(champion) != _identity(found):
         _point(registry, name, champion.version if champion else None)
+        if ledger.overtaken():  # this came late
+            align(registry, name, LedgerWriter(registry, name))
     return champion, found
 
 
