@@ -66,3 +66,61 @@ def test_an_alias_that_was_set_late_by_one_who_decides_nothing_is_put_back(
     before_call(monkeypatch, mirroring, "_champion_and_alias", lambda: other.transition_stage(NAME, second, "Production"))
     settle_now(registry.client, NAME)
     assert champion(registry) == second
+
+
+def test_a_decision_whose_seal_came_late_is_acknowledged(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = registered("original")
+    registered("regularised")
+    registry, other = ModelRegistry(), ModelRegistry()
+    others = lambda: begin(other.client, NAME, "stage change", version=2)  # noqa: E731
+    before_call(monkeypatch, LedgerWriter, "_link", others, lambda _, entry, *__: entry.entry == "seal")
+    assert registry.transition_stage(NAME, first, "Production").stage == "Production"
+    done = read_ledger(registry.client, NAME).outcomes[-1]
+    assert (done.to_version, done.seal is not None, champion(registry)) == (first, True, first)
+
+
+def test_an_entry_that_was_written_while_others_were_read_is_not_taken_for_deleted(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered("original")
+    registry, other = ModelRegistry(), ModelRegistry()
+    decision = begin(other.client, NAME, "stage change", version=1)
+    registry.transition_stage(NAME, 1, "Staging")
+    conclude = lambda: LedgerWriter(other.client, NAME).conclude(decision, {"result": "moved", "from": None, "to": None})  # noqa: E731
+    before_call(monkeypatch, ledgers, "_search", conclude, lambda _, __, condition="": "!=" in condition)
+    head = LedgerWriter(registry.client, NAME).head
+    assert head is not None
+    assert (head.entry, head.intact, head.decision) == ("outcome", True, decision.id)
+
+
+def test_a_ledger_goes_on_whose_only_intent_was_deleted(registered: Register, project: Project) -> None:
+    registered("original")
+    registry = ModelRegistry()
+    (decision,) = read_ledger(registry.client, NAME).decisions
+    with registry.client.session("tamper") as client:
+        tags = client.get_run(decision.run_id).data.tags
+        client.delete_tag(decision.run_id, next(tag for tag in tags if tag.startswith("fx.intent")))
+    registry.transition_stage(NAME, 1, "Production")
+    ledger = read_ledger(registry.client, NAME)
+    assert (champion(registry), ledger.champion) == (1, 1)
+    assert any("a decision without a readable intent" in fault.what for fault in ledger.faults)
+
+
+def test_ledgers_begin_also_after_the_run_that_names_their_beginnings_was_deleted_for_good(
+    registered: Register, project: Project
+) -> None:
+    registered("original")
+    with ModelRegistry().client.session("tamper") as client:
+        root = client.get_registered_model("fx-ledger").tags["fx.root"]
+        version = client.get_model_version(NAME, "1")
+        client.create_registered_model("churn")
+        client.create_model_version("churn", version.source, version.run_id)
+    with create_engine(f"sqlite:///{project.folder}/outputs/registry/mlflow.db").begin() as database:  # as mlflow gc does
+        for table in ("tags", "params", "runs"):
+            database.execute(text(f"DELETE FROM {table} WHERE run_uuid = '{root}'"))
+    registry = ModelRegistry()
+    registry.transition_stage("churn", 1, "Staging")
+    registry.transition_stage(NAME, 1, "Production")
+    assert [read_ledger(registry.client, name).faults for name in ("churn", NAME)] == [(), ()]

@@ -98,4 +98,4 @@ def _seal(registry: RegistryClient, name: str, run_id: str, facts: dict[str, Any
             result = "interrupted" if facts["status"] == "interrupted" else "failed"
             decision = ledger.conclude(decision, not_done(ledger, result, why[:1000]))
         end_showing(decision)
-        return ledger.seal(decision, facts)
+        return ledger.seal_decided(decision, facts)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
@@ -99,9 +100,13 @@ class LedgerWriter:
 
     def __init__(self, registry: RegistryClient, name: str) -> None:
         self._registry, self._name = registry, name
-        self._end = _end(registry, name)
+        self._look()
         self.clock = Clock(registry, self._end.head)
-        self.serving = _serving(registry, name, self._end)
+
+    def _look(self) -> None:
+        """Read the end of the ledger as it is by now."""
+        self._end = _end(self._registry, self._name)
+        self.serving = _serving(self._registry, self._name, self._end)
         runs, decisions = self._end.runs, self._end.decisions
         self._last_end = max((run.info.end_time or 0 for run in runs.values()), default=0)
         active = {key for key, run in runs.items() if (run.info.status, run.info.lifecycle_stage) == ("RUNNING", "active")}
@@ -156,7 +161,18 @@ class LedgerWriter:
         outcome = self._append(decision, "outcome", {**facts, "moved": time} if moves else facts, time)
         self.serving = (outcome.serving,)
         decision = replace(decision, outcome=outcome)
-        return decision if seal is None else self.seal(decision, seal)
+        return decision if seal is None else self.seal_decided(decision, seal)
+
+    def seal_decided(self, decision: Decision, facts: dict[str, Any]) -> Decision:
+        """Seal what was decided, also where others went on right after it: what they decide takes nothing of it back."""
+        for _ in range(_TRIES):
+            try:
+                return self.seal(decision, facts)
+            except LockLostError:
+                self._look()
+            if not any(o.run_id == decision.run_id and o.seal is None for o in self.open):
+                break  # somebody else sealed it
+        return decision
 
     def seal(self, decision: Decision, facts: dict[str, Any]) -> Decision:
         """Append a decision's seal, and end its run."""
@@ -195,9 +211,10 @@ class LedgerWriter:
                 if found == link:
                     break
                 if found is not None:
+                    so = "what was decided stays" if entry.entry == "seal" else "no champion was moved: decide anew"
                     msg = (
                         f"{self._name}: another decision was written while this one was held up; the {entry.entry} of "
-                        f"{entry.decision} does not count, and no champion was moved: decide anew"
+                        f"{entry.decision} does not count, and {so}"
                     )
                     raise LockLostError(msg) from error
                 if attempt == _TRIES:
@@ -212,9 +229,11 @@ class LedgerWriter:
         """Tell whether all of a ledger is gone from MLflow; then it goes on in the place of the first entry, as a gap."""
         first = _link_in(_run(self._registry, self._name, root), first_name(self._name))
         run = _run(self._registry, self._name, first.run_id) if first else None
-        if first is None or (run and run.data.tags.get(_MODEL) == self._name):
+        if first is None or _entry(run, first) is not None:
             return False
-        self._end = replace(self._end, head=_lost(self._name, None, first))
+        runs = self._end.runs | ({first.run_id: run} if run else {})
+        lost = End(head=_lost(self._name, None, first), holder=first.run_id if run else "", runs=runs)
+        self._end = _followed(self._registry, self._name, lost)
         return True
 
     def _terminate(self, run_id: str, *, failed: bool) -> None:
@@ -310,8 +329,16 @@ def _end(registry: RegistryClient, name: str) -> End:
     found = _read(registry, name, list(runs.values()))
     head = found.head
     holder = next((d.run_id for d in found.decisions if head in d.entries), "")
-    while head and (link := _link_in(runs.get(holder) or _run(registry, name, holder), link_name(head.digest))):
-        run = runs.get(link.run_id) or _run(registry, name, link.run_id)
+    return _followed(registry, name, End(head=head, holder=holder, runs=runs))
+
+
+def _followed(registry: RegistryClient, name: str, end: End) -> End:
+    """Follow the links from an entry to the last one."""
+    head, holder, runs = end.head, end.holder, end.runs
+    while head and holder and (link := _link_in(runs.get(holder) or _run(registry, name, holder), link_name(head.digest))):
+        run = runs.get(link.run_id)
+        if _entry(run, link) is None:  # not read yet, or read before the entry was written
+            run = _run(registry, name, link.run_id)
         if run:
             runs[link.run_id] = run
         head, holder = _entry(run, link) or _lost(name, head, link), link.run_id if run else holder
@@ -359,16 +386,26 @@ def _root(registry: RegistryClient, *, create: bool) -> str:
                 raise
             if not create:
                 return ""
-            run_id = new_run(client, registry.experiment(EXPERIMENT), ROOT_MODEL, {_ROOT: "the first entry of every ledger"})
+            tags = _new_root(registry, client)
+        if create and _ROOT in tags and _run(registry, ROOT_MODEL, tags[_ROOT]) is None:
+            # deleted for good: of all who find that, the name lets one make another
             with suppress_existing():
-                about = "Names the run that tells where each ledger of fxhelpers begins: do not delete it."
-                client.create_registered_model(ROOT_MODEL, tags={_ROOT: run_id}, description=about)
-            tags = client.get_registered_model(ROOT_MODEL).tags
+                client.rename_registered_model(ROOT_MODEL, f"{ROOT_MODEL}.{tags[_ROOT]}")
+            tags = _new_root(registry, client)
     if _ROOT not in tags:
         msg = f"the registered model {ROOT_MODEL} at {registry.uri} has no tag {_ROOT}: its name is fxhelpers' own; rename it"
         raise RegistryError(msg)
     registry.known[ROOT_MODEL] = tags[_ROOT]
     return str(tags[_ROOT])
+
+
+def _new_root(registry: RegistryClient, client: MlflowClient) -> dict[str, str]:
+    """Make the run that names the first entries, if nobody else is faster; return the tags of the model that names it."""
+    run_id = new_run(client, registry.experiment(EXPERIMENT), ROOT_MODEL, {_ROOT: "the first entry of every ledger"})
+    with suppress_existing():
+        about = "Names the run that tells where each ledger of fxhelpers begins: do not delete it."
+        client.create_registered_model(ROOT_MODEL, tags={_ROOT: run_id}, description=about)
+    return dict(client.get_registered_model(ROOT_MODEL).tags)
 
 
 def _read(registry: RegistryClient, name: str, runs: list[Run]) -> Ledger:
