@@ -124,3 +124,15 @@ def test_ledgers_begin_also_after_the_run_that_names_their_beginnings_was_delete
     registry.transition_stage("churn", 1, "Staging")
     registry.transition_stage(NAME, 1, "Production")
     assert [read_ledger(registry.client, name).faults for name in ("churn", NAME)] == [(), ()]
+
+
+def test_a_repair_takes_no_promotion_back(registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody decides between what a repair looks at and its intent."""
+    registry, repair = ModelRegistry(), importlib.import_module("fxhelpers.verification.repair")
+    registered("original", stage="Production")
+    second = registered("regularised")
+    registry.client.drop_alias(NAME, "champion")
+    before_call(monkeypatch, repair, "begin", lambda: registry.transition_stage(NAME, second, "Production"))
+    with pytest.raises(StaleComparisonError, match="the champion is version 2 by now"):
+        registry.verify("AAPL", repair=True)
+    assert champion(registry) == read_ledger(registry.client, NAME).champion == second

@@ -35,7 +35,7 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
                 registry.delete_version(name, version.version)
             stages = {v.identity: retired(registry) for v in off if v.identity != serves}
             facts = {"result": "repaired", "reason": "; ".join(what)[:1000]}
-            act(registry, decision, facts=facts, move=Move(to=serves, by_hand=True), stages=stages)
+            act(registry, decision, facts=facts, move=Move(to=serves, compared_with=serves), stages=stages)
     elif ledger.decisions:
         what = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name).decisions]
     sweep(registry, name)
