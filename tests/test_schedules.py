@@ -136,3 +136,29 @@ def test_a_repair_takes_no_promotion_back(registered: Register, project: Project
     with pytest.raises(StaleComparisonError, match="the champion is version 2 by now"):
         registry.verify("AAPL", repair=True)
     assert champion(registry) == read_ledger(registry.client, NAME).champion == second
+
+
+@pytest.mark.parametrize("models", [("regularised",), ("original", "regularised")])
+def test_who_is_killed_before_the_alias_is_set_accuses_nobody(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch, models: tuple[str, ...]
+) -> None:
+    registry = ModelRegistry()
+    for model in models[:-1]:
+        registered(model, stage="Production")
+    monkeypatch.setattr(deciding, "mirror", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registered(models[-1], stage="Production")
+    monkeypatch.undo()
+    assert any("was stopped before it set" in f.what for f in registry.verify("AAPL").problems)
+    registered("lighter")
+    found = registry.verify("AAPL")
+    assert found.problems == []
+    assert any("was stopped before it set it" in f.what for f in found.findings)
+
+
+def test_a_version_whose_registration_was_killed_is_of_no_other_model(registered: Register, project: Project) -> None:
+    registry = ModelRegistry()
+    half_registered(registry, project.bundle())
+    registry.transition_stage(NAME, 1, "Staging")
+    (problem,) = registry.verify("AAPL").problems
+    assert "has no registration in the ledger" in problem.what

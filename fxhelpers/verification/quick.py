@@ -1,5 +1,6 @@
 """Checks that read no model and no evidence: one ledger against its registry and the records on this disk."""
 
+import math
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -90,14 +91,18 @@ def _champion(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> It
         return
     called = labels(version for version in (champion, known) if version)
     now, decided = (called[version] if version else "no version" for version in (champion, known))
+    stopped = _stopped(ledger, champion)
     if known is not None and not fates.is_there(known):
         what = f"by the ledger {known} ({known.short}) is in Production, and MLflow's alias points to {now}: {fates.of(known)}"
         yield _problem(ledger, what, _way_back(ledger, None, champion), None)
     elif champion is None:
-        what = f"there is no champion, by the ledger {decided} is in Production: its alias was deleted outside fxhelpers"
+        why = "its alias was deleted outside fxhelpers"
+        why += f", or {stopped.id} was stopped before it set that" if stopped else ""
+        what = f"there is no champion, by the ledger {decided} is in Production: {why}"
         yield _problem(ledger, what, f"{_REPAIR} sets it again", None)
-    elif champion in _decided(ledger):
-        what = f"the champion is {now}, by the ledger it is {decided}: a late writer set the alias after others had decided"
+    elif stopped or champion in _decided(ledger):
+        why = f"{stopped.id} was stopped before it set the alias, or " if stopped else ""
+        what = f"the champion is {now}, by the ledger it is {decided}: {why}a late writer set the alias after others had decided"
         yield _problem(ledger, what, f"{_REPAIR} puts it back", None)
     else:
         what = f"the champion is {now}, by the ledger it is {decided}: it was changed without a decision"
@@ -105,6 +110,13 @@ def _champion(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> It
         yield _problem(
             ledger, what, f"find out who did, in MLflow's pages perhaps; {_REPAIR} puts it back, {keep} keeps it", None
         )
+
+
+def _stopped(ledger: Ledger, alias: Identity | None, before: Decision | None = None) -> Decision | None:
+    """Return the last move if the alias is where it was before that: whoever decided it may have been stopped on the way."""
+    seq = before.intent.seq if before else math.inf
+    last = next((d for d in reversed(ledger.outcomes) if d.applied and d.outcome and d.outcome.seq < seq), None)
+    return last if last and same(ledger.meant()[last.id].before, alias) else None
 
 
 def _decided(ledger: Ledger) -> set[Identity]:
@@ -141,7 +153,9 @@ def _late(ledger: Ledger) -> Iterator[Finding]:
         there, back = decision.alias_found, decision.intent.serving
         before = {d.outcome.serving for d in ledger.outcomes if d.outcome and d.outcome.seq < decision.intent.seq}
         late = there is not None and there in before | {entry.serving for entry in ledger.late}
+        stopped = _stopped(ledger, there, decision)
         who = "a late writer had set it" if late else "it was changed without a decision, in MLflow's pages perhaps"
+        who = f"{stopped.id} was stopped before it set it, or {who}" if stopped else who
         what = f"MLflow's alias pointed to {there or 'no version'}, and was put back to {back or 'no version'}: {who}"
         yield Finding(model=ledger.name, level="note", what=what, do="nothing, if you know who did", decision=decision.id)
 
@@ -226,7 +240,7 @@ def _registrations(registry: RegistryClient, ledger: Ledger, versions: list[Mode
             if BUNDLE_DIGEST not in version.tags:
                 what = f"{who} was not registered by fxhelpers"
                 yield Finding(model=ledger.name, level="note", what=what, do="nothing: it is never loaded or promoted by policy")
-            elif (source := fates.came_from(last)) is not None:
+            elif (source := fates.came_from(last)) is not None and source != ledger.name:
                 what = f"{who} was registered as one of {source}: that registered model was renamed to {ledger.name} in MLflow"
                 yield _problem(ledger, what, _rename_back(ledger.name, source), None)
             elif version.tags[BUNDLE_DIGEST] in interrupted:
