@@ -162,3 +162,24 @@ def test_a_version_whose_registration_was_killed_is_of_no_other_model(registered
     registry.transition_stage(NAME, 1, "Staging")
     (problem,) = registry.verify("AAPL").problems
     assert "has no registration in the ledger" in problem.what
+
+
+def test_a_move_of_an_earlier_release_that_was_killed_after_the_alias_is_completed(
+    registered: Register, project: Project
+) -> None:
+    registry = ModelRegistry()
+    first, second = registered("original", stage="Production"), registered("regularised")
+    as_earlier_releases_kept_it(registry, NAME)
+    dead = process_identity() | {"started": 1}
+    intent = {"kind": "stage change", "version": second, "stage": "Production", "actor": "ann@desk", "process": dead}
+    by_an_earlier_release(registry, NAME, "20260101T000000Z-stage-change-0", {"intent": intent})
+    ledger = read_ledger(registry.client, NAME)
+    moving = {"from": first, "to": second, "time": ledger.decisions[-1].time, "facts": {"version": second, "rests_on": "manual"}}
+    with registry.client.session("write as before") as client:
+        client.set_tag(ledger.decisions[-1].run_id, "fx.moving", json.dumps(moving))
+        client.set_registered_model_alias(NAME, "champion", str(second))
+    assert not any("without a decision" in problem.what for problem in registry.verify("AAPL").problems)
+    assert registry.verify("AAPL", repair=True).problems == []
+    ledger = read_ledger(registry.client, NAME)
+    assert [reign.version for reign in ledger.reigns()] == [first, second]
+    assert (champion(registry), ledger.outcomes[-1].result) == (second, "moved")

@@ -21,7 +21,7 @@ from fxhelpers.errors import (
     VersionNotFoundError,
     VersionReplacedError,
 )
-from fxhelpers.ledger import ALIAS_FOUND, Decision, Identity, labels
+from fxhelpers.ledger import AGAINST, ALIAS_FOUND, Decision, Identity, labels, same
 from fxhelpers.params import current_record
 from fxhelpers.processes import actor, process_identity
 from fxhelpers.promotion.life import begin_showing, end_showing, was_interrupted
@@ -39,6 +39,7 @@ DECISION_TAG = "fx.decision"
 """Tag of a version: id and result of the last decision about it."""
 
 _LONGEST_REASON = 1000
+_DONE = {"promotion": "promoted", "rollback": "rolled back", "registration": "registered"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,12 +255,14 @@ def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Settled
 
     One that was interrupted before its outcome gets one, and each its seal.
     """
+    before = [_completed(registry, name, ledger, decision) for decision in ledger.open if decision.run_id in ledger.moving]
     champion, found = align(registry, name, ledger)
     if _identity(champion) != _identity(found):
         logger.warning("%s: MLflow's alias pointed elsewhere; it points to what the ledger says again", name)
         mirror_stages(registry, name)
     settled = []
-    for decision in ledger.open:
+    completed = {decision.run_id: decision for decision in before}
+    for decision in (completed.get(decision.run_id, decision) for decision in ledger.open):
         if decision.seal:  # killed after its last entry
             ledger.end(decision)
         elif was_interrupted(registry, decision):
@@ -275,6 +278,27 @@ def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Settled
     if settled and champion:
         mirror_stages(registry, name)
     return Settled(alias=(champion, found), decisions=settled)
+
+
+def _completed(registry: RegistryClient, name: str, ledger: LedgerWriter, decision: Decision) -> Decision:
+    """Give a decision of an earlier release that was killed after it set the alias, which decided then, its outcome."""
+    told, alias = ledger.moving[decision.run_id], registry.champion_identity(name)
+    meant = Identity.of(told["to"], told.get("facts", {}).get("bundles", {})) if told.get("to") else None
+    now = ledger.serving[0] if ledger.serving else None
+    others = (now.number if now else None) != told.get("from")
+    if others or not same(meant, alias) or not was_interrupted(registry, decision):
+        return decision
+    rests_on = told.get("facts", {})
+    against = f"{AGAINST} ({rests_on.get('verdict')}). " if rests_on.get("rests_on") == "override" else ""
+    facts = {
+        **with_bundles(rests_on, now, alias),
+        **_champions(now, alias),
+        "result": _DONE.get(decision.kind, "moved"),
+        "reason": f"{against}Interrupted after the champion was moved, and completed later.",
+        "interrupted": True,
+        "moved": told.get("time"),
+    }
+    return ledger.conclude(decision, facts)
 
 
 def settle_now(registry: RegistryClient, name: str) -> Settled:

@@ -9,6 +9,7 @@ named by a param of one run for all ledgers, which a tag of the registered
 model ``fx-ledger`` names.
 """
 
+import json
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -46,6 +47,9 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = ROOT_MODEL = "fx-ledger"
 
 _MODEL, _DECISION, _ROOT, _SEEN = "fx.model", "fx.decision", "fx.root", "fx.seen"
+_MOVING = "fx.moving"
+"""Tag in which earlier releases told of a move before they set the alias, which decided."""
+
 _OURS = "fx."
 _PAGE = 5000
 _LONG_AGO = "1970-01-01T00:00:00.000+00:00"
@@ -91,6 +95,9 @@ class LedgerWriter:
         The last entry.
     open : list of Decision
         Those without an end when the ledger was read, oldest first.
+    moving : dict of str to dict
+        What decisions of earlier releases were about to do, by run; of those
+        that are open.
     serving : tuple of (Identity or None,) or None
         The version in Production, as the last entry has it, in a tuple; None
         where no entry ever told.
@@ -111,6 +118,11 @@ class LedgerWriter:
         self._last_end = max((run.info.end_time or 0 for run in runs.values()), default=0)
         active = {key for key, run in runs.items() if (run.info.status, run.info.lifecycle_stage) == ("RUNNING", "active")}
         self.open = [decision for decision in decisions if decision.run_id in active]
+        self.moving: dict[str, dict[str, Any]] = {}
+        for run_id in {decision.run_id for decision in self.open if decision.outcome is None}:
+            kept, told = _kept(runs[run_id]), runs[run_id].data.tags.get(_MOVING, "")
+            with suppress(ValueError):
+                self.moving |= {run_id: json.loads(told)} if told and "intent" in kept.texts else {}
         self._late = sorted(active - {decision.run_id for decision in decisions})
 
     @property

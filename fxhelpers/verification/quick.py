@@ -95,6 +95,9 @@ def _champion(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> It
     if known is not None and not fates.is_there(known):
         what = f"by the ledger {known} ({known.short}) is in Production, and MLflow's alias points to {now}: {fates.of(known)}"
         yield _problem(ledger, what, _way_back(ledger, None, champion), None)
+    elif begun := _begun(ledger, champion):
+        what = f"the champion is {now}, by the ledger it is {decided}: {begun.id} has no outcome, and may have set the alias"
+        yield _problem(ledger, what, f"{_REPAIR} settles it", begun.id)
     elif champion is None:
         why = "its alias was deleted outside fxhelpers"
         why += f", or {stopped.id} was stopped before it set that" if stopped else ""
@@ -110,6 +113,15 @@ def _champion(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> It
         yield _problem(
             ledger, what, f"find out who did, in MLflow's pages perhaps; {_REPAIR} puts it back, {keep} keeps it", None
         )
+
+
+def _begun(ledger: Ledger, alias: Identity | None) -> Decision | None:
+    """Return the decision without an outcome that may have set the alias: earlier releases did that first."""
+    for decision in (d for d in ledger.decisions if d.outcome is None and not d.intent.tells_serving):
+        to = None if decision.to_nobody or decision.intent.facts.get("stage") in {"Archived", "Staging"} else decision.version
+        if (alias.number if alias else None) == to or (alias and decision.intent.facts.get("bundle") == alias.bundle):
+            return decision
+    return None
 
 
 def _stopped(ledger: Ledger, alias: Identity | None, before: Decision | None = None) -> Decision | None:

@@ -19,7 +19,11 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     could not be. Nothing that was edited, deleted or made anew is touched.
     """
     refuse_unrecorded(f"fx verify {name.removeprefix(MODEL_PREFIX)} --repair")
-    ledger, versions, champion = read_ledger(registry, name), registry.versions(name), serving(registry, name)
+    ledger, ended = read_ledger(registry, name), []
+    if any(d.outcome is None and not d.intent.tells_serving for d in ledger.decisions):
+        ended = settle_now(registry, name).decisions  # in earlier releases the alias moved first, and decided
+        ledger = read_ledger(registry, name)
+    versions, champion = registry.versions(name), serving(registry, name)
     serves = champion.identity if champion else None
     found = registry.champion_identity(name)
     off = [v for v in versions if v.mirror != "Production" and v.identity == serves]
@@ -37,9 +41,10 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
             facts = {"result": "repaired", "reason": "; ".join(what)[:1000]}
             act(registry, decision, facts=facts, move=Move(to=serves, compared_with=serves), stages=stages)
     elif ledger.decisions:
-        what = [f"ended {d.id}: {d.result}" for d in settle_now(registry, name).decisions]
+        ended += settle_now(registry, name).decisions
     sweep(registry, name)
-    return [*what, *make_later(registry, read_ledger(registry, name), registry.versions(name))]
+    told = [f"ended {d.id}: {d.result}" for d in ended]
+    return [*told, *what, *make_later(registry, read_ledger(registry, name), registry.versions(name))]
 
 
 def second_copies(ledger: Ledger, versions: list[ModelVersion], serves: Identity | None) -> list[ModelVersion]:
