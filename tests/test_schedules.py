@@ -116,7 +116,7 @@ def test_ledgers_begin_also_after_the_run_that_names_their_beginnings_was_delete
         root = client.get_registered_model("fx-ledger").tags["fx.root"]
         version = client.get_model_version(NAME, "1")
         client.create_registered_model("churn")
-        client.create_model_version("churn", version.source, version.run_id)
+        client.create_model_version("churn", str(version.source), version.run_id)
     with create_engine(f"sqlite:///{project.folder}/outputs/registry/mlflow.db").begin() as database:  # as mlflow gc does
         for table in ("tags", "params", "runs"):
             database.execute(text(f"DELETE FROM {table} WHERE run_uuid = '{root}'"))
@@ -183,3 +183,17 @@ def test_a_move_of_an_earlier_release_that_was_killed_after_the_alias_is_complet
     ledger = read_ledger(registry.client, NAME)
     assert [reign.version for reign in ledger.reigns()] == [first, second]
     assert (champion(registry), ledger.outcomes[-1].result) == (second, "moved")
+
+
+def test_an_open_decision_whose_run_was_ended_in_mlflow_is_settled_by_a_repair(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered("original")
+    registry = ModelRegistry()
+    monkeypatch.setattr(deciding, "process_identity", lambda _pid=None: process_identity() | {"started": 1})
+    decision = begin(registry.client, NAME, "stage change", version=1)
+    with registry.client.session("end it") as client:
+        client.set_terminated(decision.run_id, "KILLED")
+    registry.transition_stage(NAME, 1, "Staging")
+    assert registry.verify("AAPL", repair=True).problems == []
+    assert read_ledger(registry.client, NAME).decisions[-2].result == "interrupted"

@@ -281,6 +281,14 @@ def show_life(registry: RegistryClient, decision: Decision, now: str) -> None:
         client.set_tag(decision.run_id, _SEEN, now)
 
 
+def reopen(registry: RegistryClient, decision: Decision) -> None:
+    """Let a run be open again whose decision has no end: somebody ended it in MLflow, and none looks for it there."""
+    with registry.session("open a decision again about", decision.model_name) as client:
+        info = client.get_run(decision.run_id).info
+        if info.lifecycle_stage == "active" and info.status != "RUNNING":
+            client.update_run(decision.run_id, status="RUNNING")
+
+
 def ledger_of(registry: RegistryClient, decision: str) -> str | None:
     """Return the registered model that a decision is about; None where there is no such decision."""
     found = _search(registry, None, f"tags.`{_DECISION}` = {quoted(decision)}")

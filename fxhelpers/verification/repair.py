@@ -5,7 +5,7 @@ from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.promotion.deciding import Move, act, begin, failing, refuse_unrecorded, settle_now
 from fxhelpers.promotion.mirroring import retired, serving
 from fxhelpers.registry import BUNDLE_DIGEST, ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledgers import read_ledger, reopen
 from fxhelpers.registry.lock import sweep
 from fxhelpers.verification.later import make_later
 
@@ -20,6 +20,8 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     """
     refuse_unrecorded(f"fx verify {name.removeprefix(MODEL_PREFIX)} --repair")
     ledger, ended = read_ledger(registry, name), []
+    for decision in (d for d in ledger.decisions if d.seal is None):
+        reopen(registry, decision)
     if any(d.outcome is None and not d.intent.tells_serving for d in ledger.decisions):
         ended = settle_now(registry, name).decisions  # in earlier releases the alias moved first, and decided
         ledger = read_ledger(registry, name)
