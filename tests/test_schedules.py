@@ -9,7 +9,7 @@ import pytest
 from conftest import NAME, Project, as_earlier_releases_kept_it, by_an_earlier_release, half_registered
 from sqlalchemy import create_engine, text
 
-from fxhelpers import ModelRegistry
+from fxhelpers import Champions, ModelRegistry
 from fxhelpers.errors import StaleComparisonError
 from fxhelpers.processes import process_identity
 from fxhelpers.promotion import deciding, mirroring
@@ -197,3 +197,11 @@ def test_an_open_decision_whose_run_was_ended_in_mlflow_is_settled_by_a_repair(
     registry.transition_stage(NAME, 1, "Staging")
     assert registry.verify("AAPL", repair=True).problems == []
     assert read_ledger(registry.client, NAME).decisions[-2].result == "interrupted"
+
+
+def test_a_service_serves_whom_the_ledger_says(registered: Register, project: Project) -> None:
+    registered("original", stage="Production")
+    second = registered("regularised", stage="Production")
+    registry = ModelRegistry()
+    registry.client.set_alias(NAME, "champion", 1)  # by a late writer
+    assert Champions(registry).of("AAPL").model.version.version == second
