@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxhelpers.bundles import Bundle, load_bundle
-from fxhelpers.errors import ParamsError, StageError
+from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, StageError
 from fxhelpers.params import STAGES, Params, check_model_name, check_version, load_params, model_name
 from fxhelpers.processes import uncollected
 
@@ -423,8 +423,15 @@ class ModelRegistry:
 
         name = self.model_name(symbol) if symbol else None
         for model in known_models(self.client, name) if repair else ():
-            for what in mend(self.client, model):
-                logger.warning("%s: %s", model, what)
+            try:
+                for what in mend(self.client, model):
+                    logger.warning("%s: %s", model, what)
+            except RegistryUnavailableError:
+                raise
+            except FxError as error:  # of this model, which says nothing of others
+                if name:
+                    raise
+                logger.warning("%s: not mended: %s", model, error)
         return verify(self.client, name, deep=deep)
 
     def load_champion(self, symbol: str) -> "RegisteredModel | None":

@@ -10,11 +10,11 @@ from conftest import NAME, Project, as_earlier_releases_kept_it, by_an_earlier_r
 from sqlalchemy import create_engine, text
 
 from fxhelpers import Champions, ModelRegistry
-from fxhelpers.errors import StaleComparisonError
+from fxhelpers.errors import LockLostError, StaleComparisonError
 from fxhelpers.processes import process_identity
 from fxhelpers.promotion import deciding, mirroring
 from fxhelpers.promotion.deciding import begin, settle_now
-from fxhelpers.registry import ledgers
+from fxhelpers.registry import RegistryClient, ledgers
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
 from fxhelpers.registry.lock import ModelLock, sweep
 
@@ -205,3 +205,25 @@ def test_a_service_serves_whom_the_ledger_says(registered: Register, project: Pr
     registry = ModelRegistry()
     registry.client.set_alias(NAME, "champion", 1)  # by a late writer
     assert Champions(registry).of("AAPL").model.version.version == second
+
+
+def test_a_stage_that_was_set_late_is_put_back(registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, other = ModelRegistry(), ModelRegistry()
+    first = registered("original")
+    late = lambda: other.transition_stage(NAME, first, "Production")  # noqa: E731
+    before_call(monkeypatch, RegistryClient, "set_stage", late)
+    with pytest.raises(LockLostError, match="no champion was moved"):
+        registry.transition_stage(NAME, first, "Archived")
+    assert (registry.client.version(NAME, first).mirror, champion(registry)) == ("Production", first)
+
+
+def test_one_model_that_cannot_be_mended_leaves_the_others_to_be(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered("original", stage="Production")
+    registry = ModelRegistry()
+    registry.client.drop_alias(NAME, "champion")
+    with registry.client.session("register by hand") as client:
+        client.create_registered_model("MLP_Stock_Predictor_A'\"")
+    assert registry.verify(repair=True).models[0] == "MLP_Stock_Predictor_A'\""
+    assert champion(registry) == 1

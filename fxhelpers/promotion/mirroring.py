@@ -25,6 +25,7 @@ def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
             yield ledger
         except LockLostError:
             align(registry, name, LedgerWriter(registry, name))
+            mirror_stages(registry, name)
             raise
 
 
