@@ -77,6 +77,16 @@ def _postgresql(folder: Path, database: str) -> Iterator[str]:
         yield server.get_uri()
     finally:
         server.cleanup()
+        _end_postgresql(folder)
+
+
+def _end_postgresql(folder: Path) -> None:
+    """End a PostgreSQL that goes on since an earlier server of its folder, which was killed, seems to need it still."""
+    with suppress(OSError, ValueError, IndexError, psutil.Error):  # its file is gone once it has ended
+        left = psutil.Process(int((folder / "postmaster.pid").read_text(encoding="ascii").split()[0]))
+        if left.name().startswith("postgres"):
+            left.send_signal(signal.SIGINT)  # which ends it at once, and cleanly
+            left.wait(_STOP_SECONDS)
 
 
 def _migrate(store: str) -> None:

@@ -69,6 +69,9 @@ def test_what_a_killed_server_left_behind_is_ended_by_the_next(tmp_path: Path) -
             told = subprocess.run(again, check=False, capture_output=True, text=True)
             assert (told.returncode, told.stdout) == (1, "")
             assert f"is running already, process {third.pid}: use it or end it" in told.stderr
+            database = int((folder / "postgresql" / "postmaster.pid").read_text().split()[0])
+            assert psutil.pid_exists(database)
+    assert not psutil.pid_exists(database)  # also that, which the killed one had started
 
 
 def test_a_port_of_somebody_elses_is_refused_and_who_has_it_is_told(tmp_path: Path) -> None:
