@@ -10,13 +10,14 @@ from conftest import NAME, Project, as_earlier_releases_kept_it, by_an_earlier_r
 from sqlalchemy import create_engine, text
 
 from fxhelpers import Champions, ModelRegistry
-from fxhelpers.errors import LockLostError, StaleComparisonError
+from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError
 from fxhelpers.processes import process_identity
-from fxhelpers.promotion import deciding, mirroring
+from fxhelpers.promotion import deciding, mirroring, retention
 from fxhelpers.promotion.deciding import begin, settle_now
 from fxhelpers.registry import RegistryClient, ledgers
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
 from fxhelpers.registry.lock import ModelLock, sweep
+from fxhelpers.registry.storage import stored_bytes
 
 Register = Callable[..., int]
 
@@ -227,3 +228,28 @@ def test_one_model_that_cannot_be_mended_leaves_the_others_to_be(
         client.create_registered_model("MLP_Stock_Predictor_A'\"")
     assert registry.verify(repair=True).models[0] == "MLP_Stock_Predictor_A'\""
     assert champion(registry) == 1
+
+
+@pytest.mark.parametrize("ends", [KeyboardInterrupt, RegistryError])
+def test_files_that_were_to_go_are_gone_once_that_is_decided_whoever_is_killed(
+    registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch, ends: type[BaseException]
+) -> None:
+    registry = ModelRegistry()
+    registered("regularised", stage="Production")
+    other = registered("lighter", stage="Archived")
+
+    def end(*_: object) -> None:
+        raise ends
+
+    monkeypatch.setattr(deciding, "process_identity", lambda _pid=None: process_identity() | {"started": 1})
+    if ends is KeyboardInterrupt:
+        monkeypatch.setattr(retention, "finish", end)
+    else:
+        monkeypatch.setattr(RegistryClient, "challenger", lambda *_: registry.client.version(NAME, 1))
+        monkeypatch.setattr(RegistryClient, "drop_alias", end)
+    with pytest.raises(ends):
+        registry.retain("AAPL", apply=True, prune=True)
+    monkeypatch.undo()
+    registry.verify("AAPL", repair=True)
+    assert stored_bytes(registry.client, registry.client.version(NAME, other)) == 0
+    assert read_ledger(registry.client, NAME).decisions[-1].seal is not None

@@ -39,6 +39,7 @@ DECISION_TAG = "fx.decision"
 """Tag of a version: id and result of the last decision about it."""
 
 _LONGEST_REASON = 1000
+_OUTSIDE = {"record": None, "status": "taken outside a recorded run"}
 _DONE = {"promotion": "promoted", "rollback": "rolled back", "registration": "registered"}
 
 
@@ -144,11 +145,13 @@ def act_under(
     move: Move | None = None,
     stages: Mapping[Identity, str] = MappingProxyType({}),
     challenger: int | None = None,
+    more_to_do: bool = False,
 ) -> Decision:
     """Do what was decided, under the model's lock: the one path to Production.
 
     The outcome makes a version champion. MLflow's alias and stages, its
-    mirror, are set right after it; stages of other versions before.
+    mirror, are set right after it; stages of other versions before. Where
+    there is ``more_to_do``, :func:`seal_outside` is for the caller.
     """
     name = decision.model_name
     if not ledger.still_open(decision):
@@ -167,7 +170,10 @@ def act_under(
     if challenger is not None:
         registry.set_alias(name, CHALLENGER, challenger)
     facts = {**with_bundles(facts, before, after), **_champions(before, after)}
-    done = _conclude(ledger, decision, facts, moves=after != before)
+    if more_to_do:
+        done = ledger.conclude(decision, facts, moves=after != before)
+    else:
+        done = _conclude(ledger, decision, facts, moves=after != before)
     if before is not None and after is None:
         logger.warning("%s: its champion was taken out of Production; now there is none", name)
     if before is not None and before in stages:
@@ -343,7 +349,16 @@ def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any], *
     if decision.record:
         return ledger.conclude(decision, facts, moves=moves)
     end_showing(decision)
-    return ledger.conclude(decision, facts, moves=moves, seal={"record": None, "status": "taken outside a recorded run"})
+    return ledger.conclude(decision, facts, moves=moves, seal=_OUTSIDE)
+
+
+def seal_outside(registry: RegistryClient, decision: Decision) -> Decision:
+    """Seal a decision once all that it decides is done, if it was taken outside a recorded run."""
+    if decision.record:
+        return decision
+    with writing(registry, decision.model_name) as ledger:
+        end_showing(decision)
+        return ledger.seal_decided(decision, _OUTSIDE)
 
 
 def _identity(version: ModelVersion | None) -> Identity | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from fxhelpers.ledger import Decision, Identity, Ledger
-from fxhelpers.promotion.deciding import act_under, begin, failing, note_on_version, refuse_unrecorded, settle_now
+from fxhelpers.promotion.deciding import act_under, begin, failing, note_on_version, refuse_unrecorded, seal_outside, settle_now
 from fxhelpers.promotion.mirroring import writing
 from fxhelpers.promotion.pruning import finish, mark
 from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
@@ -86,11 +86,13 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
             facts = {"result": "archived", "reason": " ".join(why), **told}
             stages = {version: "Archived" for version in found.identities if version.number in archive}
             try:
-                done = act_under(writer, registry, decision, facts=facts, stages=stages)
+                done = act_under(writer, registry, decision, facts=facts, stages=stages, more_to_do=True)
             except BaseException:
-                finish(registry, decision)
+                known = read_ledger(registry, name).decisions  # which may have its outcome
+                finish(registry, next((d for d in known if d.run_id == decision.run_id), decision))
                 raise
         finish(registry, done)
+        done = seal_outside(registry, done)
     note_on_version(registry, done)
     return replace(found, decision=done)
 
