@@ -878,7 +878,6 @@ def test_a_pruning_that_was_killed_leaves_whole_files_usable_or_gone(
     monkeypatch.setattr(retention, step, die)
     monkeypatch.setattr("fxhelpers.promotion.deciding.failing", nullcontext)
     monkeypatch.setattr(retention, "failing", lambda *_: nullcontext())
-    monkeypatch.setattr("fxhelpers.registry.ledgers.LedgerWriter.seal", lambda _self, decision, _facts: decision)
     with pytest.raises(KeyboardInterrupt):
         registry.retain("AAPL", apply=True, prune=True)
     monkeypatch.undo()
