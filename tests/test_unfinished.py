@@ -89,7 +89,7 @@ def test_a_closing_terminal_ends_the_record(probe: Path, project: Project) -> No
         for _ in range(3):
             time.sleep(0.01)
             process.send_signal(signal.SIGHUP)
-        process.wait(timeout=20)
+        process.wait(timeout=50)
     (record,) = project.records()
     assert (header(record)["status"], statuses(record)) == ("interrupted", ["completed", "failed", "pending"])
     assert [card["status"] for card in lines(project, "records")] == ["interrupted"]

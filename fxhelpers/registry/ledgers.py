@@ -107,6 +107,7 @@ class LedgerWriter:
 
     def __init__(self, registry: RegistryClient, name: str) -> None:
         self._registry, self._name = registry, name
+        self._cut_off = False  # all that is linked before the next entry is gone
         self._look()
         self.clock = Clock(registry, self._end.head)
 
@@ -156,7 +157,7 @@ class LedgerWriter:
             if self.head is None and self._is_cut_off(root):
                 return self.begin(kind, facts, serving)
             raise
-        if root:
+        if root or self._cut_off:
             self._link(entry, run_id, run_id, first_name(self._name))  # so that it is known for the first without a look there
         self.serving = (serving,)
         for late in self._late:  # the ledger has gone on without them, for good
@@ -241,11 +242,12 @@ class LedgerWriter:
         """Tell whether all of a ledger is gone from MLflow; then it goes on in the place of the first entry, as a gap."""
         first = _link_in(_run(self._registry, self._name, root), first_name(self._name))
         run = _run(self._registry, self._name, first.run_id) if first else None
-        if first is None or _entry(run, first) is not None:
+        if first is None or (run and run.data.tags.get(_MODEL) == self._name and _entry(run, first) is not None):
             return False
         runs = self._end.runs | ({first.run_id: run} if run else {})
         lost = End(head=_lost(self._name, None, first), holder=first.run_id if run else "", runs=runs)
         self._end = _followed(self._registry, self._name, lost)
+        self._cut_off = True
         return True
 
     def _terminate(self, run_id: str, *, failed: bool) -> None:
