@@ -30,8 +30,13 @@ from nbformat.v4 import new_code_cell, new_notebook
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background, and so its children
+# Shells and nohup let what runs in the background ignore these, and so its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKEND="agg")
 
 from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
