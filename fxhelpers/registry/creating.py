@@ -97,24 +97,24 @@ def create_version(registry: RegistryClient, stored: StoredBundle, name: str) ->
         if existing:
             return existing, False
         try:
-            created = _create_once(client, name, stored)
+            created = _create_once(client, name, stored, registry.uri)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             with suppress_existing():
                 client.create_registered_model(name)
-            created = _create_once(client, name, stored)
+            created = _create_once(client, name, stored, registry.uri)
     return as_version(created, champion=None), created.run_id == stored.run_id
 
 
-def _create_once(client: MlflowClient, name: str, stored: StoredBundle) -> MlflowModelVersion:
+def _create_once(client: MlflowClient, name: str, stored: StoredBundle, uri: str) -> MlflowModelVersion:
     """Create a version, and make sure that there is one of its bundle, however often or late a network sent that.
 
     Whoever finds a version of a lower number beside its own was too late, and
     deletes its own.
     """
     run_id = stored.run_id
-    lost: Exception = VersionNotFoundError(f"cannot register {name}: MLflow says that it did, and has no such version")
+    lost: Exception = VersionNotFoundError(f"cannot register {name}: {uri} says that it did, and has no such version")
     for _ in range(_TRIES):
         try:
             client.create_model_version(name, f"runs:/{run_id}/{PIPELINE}", run_id, await_creation_for=0, **stored.words)
