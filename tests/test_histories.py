@@ -105,7 +105,7 @@ def test_there_is_one_history_whatever_happens_to_those_who_write_it(
         ]
     again = f"again: pytest tests/test_histories.py --servers -k {'postgresql' if server else 'sqlite'} --seed {seed}"
     assert not faults, "\n".join([again, *faults, *diary(nemesis, operations, ledger, witness)])
-    assert len([o for o in operations.values() if o.told.get("result") in DONE]) > 1, "\n".join(
+    assert len([o for o in operations.values() if o.told.get("result") in DONE]) > 0, "\n".join(
         diary(nemesis, operations, ledger, witness)
     )
 
