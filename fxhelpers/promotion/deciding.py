@@ -25,7 +25,7 @@ from fxhelpers.ledger import AGAINST, ALIAS_FOUND, Decision, Identity, labels, s
 from fxhelpers.params import current_record
 from fxhelpers.processes import actor, process_identity
 from fxhelpers.promotion.life import begin_showing, end_showing, was_interrupted
-from fxhelpers.promotion.mirroring import align, mirror, mirror_stages, writing
+from fxhelpers.promotion.mirroring import align, identity_of, mirror, mirror_stages, writing
 from fxhelpers.promotion.pruning import finish as finish_pruning
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
 from fxhelpers.registry import PRUNED, ModelVersion, RegistryClient
@@ -94,7 +94,7 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
         champion, found = settle(registry, name, ledger).alias
         if kind != "registration" and ledger.head is None and not registry.versions(name):
             raise unknown_model(registry, name)  # a ledger, once begun, is there for good
-        serves, there = _identity(champion), _identity(found)
+        serves, there = identity_of(champion), identity_of(found)
         if serves != there:
             facts[ALIAS_FOUND] = [there.number, there.bundle] if there else None
         told = {**who, "reason": reason, "approved_by": approved_by, **facts}
@@ -161,7 +161,7 @@ def act_under(
         )
         raise LockLostError(msg)
     champion, _ = align(registry, name, ledger)
-    before = _identity(champion)
+    before = identity_of(champion)
     after = _next_champion(registry, name, before, move, stages)
     for version, stage in stages.items():
         if version != before:
@@ -263,7 +263,7 @@ def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Settled
     """
     before = [_completed(registry, name, ledger, decision) for decision in ledger.open if decision.run_id in ledger.moving]
     champion, found = align(registry, name, ledger)
-    if _identity(champion) != _identity(found):
+    if identity_of(champion) != identity_of(found):
         logger.warning("%s: MLflow's alias pointed elsewhere; it points to what the ledger says again", name)
         mirror_stages(registry, name)
     settled = []
@@ -274,7 +274,7 @@ def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Settled
         elif was_interrupted(registry, decision):
             ended = decision
             if decision.outcome is None:
-                serves = _identity(champion)
+                serves = identity_of(champion)
                 facts = {"result": "interrupted", "reason": "Interrupted; the champion was not moved."}
                 ended = ledger.conclude(decision, {**with_bundles(facts, serves), **_champions(serves, serves)})
             finish_pruning(registry, ended)
@@ -290,7 +290,7 @@ def _completed(registry: RegistryClient, name: str, ledger: LedgerWriter, decisi
     """Give a decision of an earlier release that was killed after it set the alias, which decided then, its outcome."""
     told, alias = ledger.moving[decision.run_id], registry.champion_identity(name)
     meant = Identity.of(told["to"], told.get("facts", {}).get("bundles", {})) if told.get("to") else None
-    now = ledger.serving[0] if ledger.serving else None
+    now = ledger.champion
     others = (now.number if now else None) != told.get("from")
     if others or not same(meant, alias) or not was_interrupted(registry, decision):
         return decision
@@ -315,7 +315,7 @@ def settle_now(registry: RegistryClient, name: str) -> Settled:
 
 def not_done(ledger: LedgerWriter, result: str, reason: str, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the outcome of a decision that did not come to its end: nobody was made champion."""
-    now = ledger.serving[0] if ledger.serving else None
+    now = ledger.champion
     return {**with_bundles(facts or {}, now), "result": result, "reason": reason, **_champions(now, now)}
 
 
@@ -359,10 +359,6 @@ def seal_outside(registry: RegistryClient, decision: Decision) -> Decision:
     with writing(registry, decision.model_name) as ledger:
         end_showing(decision)
         return ledger.seal_decided(decision, _OUTSIDE)
-
-
-def _identity(version: ModelVersion | None) -> Identity | None:
-    return version.identity if version else None
 
 
 def _result_of(error: BaseException) -> tuple[str, str]:

@@ -46,8 +46,10 @@ def was_interrupted(registry: RegistryClient, decision: Decision) -> bool:
     registry's clock told both times, where it has one.
     """
     ended = has_ended(decision.intent.facts.get("process", {}))
+    if ended:
+        return True
     unseen = (_now(registry) - datetime.fromisoformat(decision.last_seen)).total_seconds()
-    return bool(ended) or unseen > (2 if ended is None else 20) * lock.EXPIRY_SECONDS
+    return unseen > (2 if ended is None else 20) * lock.EXPIRY_SECONDS
 
 
 def _now(registry: RegistryClient) -> datetime:

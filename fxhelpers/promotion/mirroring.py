@@ -32,7 +32,7 @@ def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
 def serving(registry: RegistryClient, name: str) -> ModelVersion | None:
     """Return the version in Production, as the ledger has it; None where there is none. A wrong alias is told of, and left."""
     champion, found = _champion_and_alias(registry, name, read_serving(registry, name))
-    if _identity(champion) != _identity(found):
+    if identity_of(champion) != identity_of(found):
         logger.warning(
             "%s: by the ledger %s is in Production, and MLflow's alias points to %s; the next decision, or fx verify --repair, "
             "puts it back",
@@ -46,7 +46,7 @@ def serving(registry: RegistryClient, name: str) -> ModelVersion | None:
 def align(registry: RegistryClient, name: str, ledger: LedgerWriter) -> tuple[ModelVersion | None, ModelVersion | None]:
     """Set MLflow's alias to what the ledger says; return the version in Production, and what the alias was found to point to."""
     champion, found = _champion_and_alias(registry, name, ledger.serving)
-    if _identity(champion) != _identity(found):
+    if identity_of(champion) != identity_of(found):
         _point(registry, name, champion.version if champion else None)
         if ledger.overtaken():  # this came late
             align(registry, name, LedgerWriter(registry, name))
@@ -63,7 +63,7 @@ def mirror(registry: RegistryClient, name: str, ledger: LedgerWriter) -> None:
                 return
             ledger = LedgerWriter(registry, name)
         except RegistryError as error:
-            serves = ledger.serving[0] if ledger.serving else None
+            serves = ledger.champion
             msg = (
                 f"{name}: {named(serves.number if serves else None)} is in Production by the ledger, as was decided, but "
                 f"MLflow's alias and stages may not say so yet: fx verify --repair sets them ({error})"
@@ -117,7 +117,8 @@ def _point(registry: RegistryClient, name: str, version: int | None) -> None:
         raise RegistryError(msg)
 
 
-def _identity(version: ModelVersion | None) -> Identity | None:
+def identity_of(version: ModelVersion | None) -> Identity | None:
+    """Return which version it is; None for none."""
     return version.identity if version else None
 
 

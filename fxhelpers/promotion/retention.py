@@ -77,7 +77,7 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
     with failing(registry, decision):
         with writing(registry, name) as writer:
             now = [registry.version(name, number) for number in gone]
-            champion = writer.serving[0] if writer.serving else None
+            champion = writer.champion
             versions = [v for v in now if v.identity in identities and v.identity != champion]
             mark(registry, decision, versions)  # from here on nobody makes one of them champion
             why = [f"In Staging for more than {days} days: {len(archive)} archived."] if archive else []

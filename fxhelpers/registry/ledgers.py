@@ -131,6 +131,11 @@ class LedgerWriter:
         """The last entry."""
         return self._end.head
 
+    @property
+    def champion(self) -> Identity | None:
+        """The version in Production, as the last entry has it; None also where none ever told."""
+        return self.serving[0] if self.serving else None
+
     def still_open(self, decision: Decision) -> bool:
         """Tell whether a decision has no outcome by now."""
         return any(o.run_id == decision.run_id and o.outcome is None for o in self.open)
@@ -189,7 +194,7 @@ class LedgerWriter:
 
     def seal(self, decision: Decision, facts: dict[str, Any]) -> Decision:
         """Append a decision's seal, and end its run."""
-        serving = self.serving[0] if self.serving else None
+        serving = self.champion
         sealed = replace(decision, seal=self._append(decision, "seal", {**facts, SERVES: _told(serving)}))
         self.end(sealed)
         return sealed
