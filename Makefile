@@ -87,7 +87,7 @@ bench: $(READY)
 LAB := --LabApp.default_url=/lab/tree/notebooks/index.ipynb --LabApp.app_settings_dir=$(CURDIR)/.jupyter \
   --LabApp.workspaces_dir=$(CURDIR)/$(VENV)/share/jupyter/lab/workspaces --LabApp.extension_manager=readonly --LabApp.news_url=None \
   --LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate \
-  --Scheduler.execution_manager_class=fxhelpers.engine.scheduled.RecordExecutionManager
+  --Scheduler.execution_manager_class=fxhelpers.runs.scheduled.RecordExecutionManager
 CHROMIUM ?= chromium
 # the demo's second promotion, in a folder of its own, and a picture of its report
 examples: $(READY)

@@ -17,15 +17,15 @@ from urllib.parse import quote
 import click
 
 from fxhelpers.errors import FxError, ParamsError, RegistryError
-from fxhelpers.kernels.starting import start_preloading
+from fxhelpers.kernels import start_preloading
 from fxhelpers.results import shown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fxhelpers.engine import RunResult
     from fxhelpers.ledger import Reign
     from fxhelpers.params import Params
+    from fxhelpers.runs.running import RunResult
 
 REFUSED = 3
 """Exit status of ``fx run --require-promotion`` where the verdict is another."""
@@ -188,7 +188,7 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
 @click.option("--no-open", is_flag=True, help="Only say where the page is.")
 def records(symbol: str | None, *, no_open: bool) -> None:
     """Verify everything, write the gallery of all records anew and open it in a browser, at SYMBOL."""
-    from fxhelpers.naming import bundled_symbols
+    from fxhelpers.foresightx import bundled_symbols
     from fxhelpers.params import MODEL_PREFIX, load_params, nearest
     from fxhelpers.prices import known_symbols
     from fxhelpers.reports import end_records, rebuild_gallery
@@ -285,8 +285,8 @@ def _run_batch(
         from rich.console import Console
 
         from fxhelpers.batch import Batch, Display, keep_portfolio, read_symbols, run_family
-        from fxhelpers.engine import given_once
         from fxhelpers.params import load_params
+        from fxhelpers.runs.parameters import given_once
 
     params = load_params()
     parameters = given_once(pairs, params.folder)
@@ -346,7 +346,8 @@ def _quick_imports() -> Iterator[None]:
 def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dict[str, Any]:
     """Run a notebook, print its summary and return it; one that failed is an error."""
     with _quick_imports():
-        from fxhelpers.engine import given_once, run_notebook
+        from fxhelpers.runs.parameters import given_once
+        from fxhelpers.runs.running import run_notebook
 
     path = find_notebook(notebook)
     result = run_notebook(path, given_once(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty())

@@ -9,10 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from fxhelpers.cli import find_notebook, shown_path
-from fxhelpers.engine import RunResult, run_notebook
 from fxhelpers.errors import FxError
 from fxhelpers.model_registry import ModelRegistry
 from fxhelpers.records import promotion_mark
+from fxhelpers.runs.running import RunResult, run_notebook
 
 _MODELS = {
     "original": "ForesightX's own settings",

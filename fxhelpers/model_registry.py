@@ -17,13 +17,13 @@ from fxhelpers.processes import uncollected
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fxhelpers.history import History
+    from fxhelpers.audit.history import History
+    from fxhelpers.audit.overview import Overview
+    from fxhelpers.audit.verify import Verification
+    from fxhelpers.decisions import Proposal, Registration, Retention
     from fxhelpers.ledger import Decision
-    from fxhelpers.overview import Overview
-    from fxhelpers.promotion import Proposal, Registration, Retention
     from fxhelpers.registry import Connection, ModelVersion, RegisteredModel, RegistryClient
     from fxhelpers.scoring import Selection
-    from fxhelpers.verification import Verification
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class ModelRegistry:
             More tags; names that begin with ``fx.`` are ours.
         """
         with uncollected():
-            from fxhelpers.promotion import register
+            from fxhelpers.decisions import register
 
         name = check_model_name(model_name) if model_name else self.model_name(model_info.symbol)
         text = {str(key): str(value) for key, value in (tags or {}).items()}
@@ -139,7 +139,7 @@ class ModelRegistry:
         StageError
             Another word than these three, or not a version number.
         """
-        from fxhelpers.promotion import transition
+        from fxhelpers.decisions import transition
 
         if stage not in STAGES[1:]:
             msg = f"Invalid stage {stage!r}. Valid stages: {', '.join(STAGES[1:])}"
@@ -227,7 +227,7 @@ class ModelRegistry:
             A version does not give its stored forecasts again, as after
             prices were restated.
         """
-        from fxhelpers.promotion import look
+        from fxhelpers.decisions import look
 
         chosen = _selection(version, champion, challengers, start=start, end=end, training_end=training_end)
         return look(self.client, self.model_name(symbol), symbol, chosen, gates)
@@ -280,8 +280,8 @@ class ModelRegistry:
         StaleComparisonError
             ``champion`` is not in Production.
         """
+        from fxhelpers.decisions import propose
         from fxhelpers.policy import Family
-        from fxhelpers.promotion import propose
 
         chosen = _selection(version, champion, challengers, start=start, end=end, training_end=training_end)
         return propose(
@@ -310,7 +310,7 @@ class ModelRegistry:
         StaleComparisonError
             The champion changed since the comparison; the ledger says so.
         """
-        from fxhelpers.promotion import promote
+        from fxhelpers.decisions import promote
 
         return promote(self.client, proposal)
 
@@ -353,7 +353,7 @@ class ModelRegistry:
         ModelTamperedError, PredictionsChangedError
             The version is not what was registered.
         """
-        from fxhelpers.promotion import roll_back
+        from fxhelpers.decisions import roll_back
 
         if to and (not isinstance(to, str) or to.casefold() != "none" or version is not None):
             msg = f"to: none is expected, so that no version serves, and no version beside it, found {to!r:.60}"
@@ -376,7 +376,7 @@ class ModelRegistry:
         reason : str, optional
             Kept with the decision.
         """
-        from fxhelpers.promotion import retain
+        from fxhelpers.decisions import retain
 
         return retain(self.client, self.model_name(symbol), symbol, apply=apply, prune=prune, reason=reason)
 
@@ -388,7 +388,7 @@ class ModelRegistry:
         symbol : str
             Ticker.
         """
-        from fxhelpers.history import read_history
+        from fxhelpers.audit.history import read_history
 
         return read_history(self.client, self.model_name(symbol), symbol)
 
@@ -400,7 +400,7 @@ class ModelRegistry:
         latest : int
             How many decisions to show.
         """
-        from fxhelpers.overview import read_overview
+        from fxhelpers.audit.overview import read_overview
 
         return read_overview(self.client, latest)
 
@@ -418,8 +418,8 @@ class ModelRegistry:
             Mend what is safe first: stages, an alias that is gone, decisions
             that were interrupted. What was mended is logged.
         """
-        from fxhelpers.verification import known_models, verify
-        from fxhelpers.verification import repair as mend
+        from fxhelpers.audit.repair import repair as mend
+        from fxhelpers.audit.verify import known_models, verify
 
         name = self.model_name(symbol) if symbol else None
         for model in known_models(self.client, name) if repair else ():
@@ -450,7 +450,7 @@ class ModelRegistry:
         ModelTamperedError
             The stored files are not those that were registered.
         """
-        from fxhelpers.promotion import serving
+        from fxhelpers.decisions import serving
         from fxhelpers.registry import load_version
 
         champion = serving(self.client, self.model_name(symbol))
@@ -466,7 +466,7 @@ class ModelRegistry:
         """
         import pandas as pd
 
-        from fxhelpers.promotion import DECISION_TAG
+        from fxhelpers.decisions import DECISION_TAG
 
         days = self.params.model_registry.retention_days
         rows = [

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fxhelpers.errors import FxError, ParamsError
-from fxhelpers.files import sha256
-from fxhelpers.latest import UTC_SLACK, dated, latest_first
+from fxhelpers.files import UTC_SLACK, dated, latest_first, sha256
 from fxhelpers.params import load_params
 from fxhelpers.policy import Family
 from fxhelpers.records import PORTFOLIO, promotion_mark

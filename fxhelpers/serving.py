@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock, Thread
 
+from fxhelpers.decisions import serving
 from fxhelpers.errors import NoChampionError, RegistryUnavailableError
 from fxhelpers.model_registry import ModelRegistry
-from fxhelpers.promotion import serving
 from fxhelpers.registry import RegisteredModel, load_version
 
 

@@ -45,7 +45,7 @@ from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.ledger import Entry, entry_name
 from fxhelpers.processes import utc_now
 from fxhelpers.registry import RegistryClient, create_version, store_bundle
-from fxhelpers.registry.creating import StoredBundle
+from fxhelpers.registry._creating import StoredBundle
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.server import free_port
 

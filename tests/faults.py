@@ -12,7 +12,7 @@ from typing import Any
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        "fxhelpers.promotion",
+        "fxhelpers.decisions",
         "fxhelpers.model_registry",
         "mlflow.sklearn",
         "mlflow.store.model_registry.sqlalchemy_store",

@@ -18,12 +18,14 @@ from nbformat.v4 import new_notebook
 from synthetic import write_prices
 
 from fxhelpers import ModelRegistry, load_params, plots, read_portfolio
-from fxhelpers.batch import Batch, Outcome, read_symbols, run_family
-from fxhelpers.batch.inputs import Inputs
-from fxhelpers.engine import run_notebook, stop_batch
+from fxhelpers.batch import Batch, read_symbols, run_family
+from fxhelpers.batch._one import Outcome
+from fxhelpers.batch._symbols import Inputs
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.records import read_summary
+from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs.stopping import stop_batch
 
 FX = str(Path(sys.executable).with_name("fx"))
 SYMBOLS = ("AAPL", "IBM", "MSFT")

@@ -20,10 +20,11 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
 from fxhelpers import evaluate_bundle, load_params, load_prices, write_evaluation
-from fxhelpers.bundles import Bundle, latest_features, load_bundle
-from fxhelpers.bundles.reading import latest_bundle
+from fxhelpers.bundles import Bundle, load_bundle
+from fxhelpers.bundles._files import latest_bundle
 from fxhelpers.errors import BundleError, BundleNotFoundError, NotComparableError, UntrustedBundleError
 from fxhelpers.files import sha256
+from fxhelpers.foresightx import latest_features
 from fxhelpers.params import BundlesParams, PathsParams
 
 
@@ -130,7 +131,7 @@ def test_a_clock_that_was_ahead_makes_no_bundle_the_latest(
     project: Project, paths: PathsParams, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, file_time_too: bool
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("fxhelpers.bundles.writing.datetime", Tomorrow)
+        patch.setattr("fxhelpers.bundles._files.datetime", Tomorrow)
         ahead = project.bundle(max_iter=2)
         assert "states the time" in ahead.chosen  # at once, where it is written
     if file_time_too:
@@ -208,7 +209,7 @@ def test_an_evaluation_from_the_future_is_not_the_latest(
 ) -> None:
     evaluation = evaluate_bundle(bundle, load_prices("AAPL", load_params().prices))
     with monkeypatch.context() as patch:
-        patch.setattr("fxhelpers.bundles.writing.datetime", Tomorrow)
+        patch.setattr("fxhelpers.bundles._files.datetime", Tomorrow)
         ahead = write_evaluation(bundle, {**evaluation.metrics, "test_rmse": 9.0}, evaluation.predictions, paths)
     latest = write_evaluation(bundle, evaluation.metrics, evaluation.predictions, paths)
     assert load_bundle(paths, symbol="AAPL").evaluation_path == latest
@@ -375,7 +376,7 @@ def test_a_pickle_whose_digest_is_another_is_not_even_read(
         path.parent.parent / "metadata" / "mlp_model_stats_TATAMOTORS.BO.json",
         files={path.name: sha256(path.read_bytes()), scaler.name: "0" * 64},
     )
-    monkeypatch.setattr("fxhelpers.estimators.foreign.SECONDS", 0)  # a child would be ended at once
+    monkeypatch.setattr("fxhelpers.foresightx._pickles.SECONDS", 0)  # a child would be ended at once
     with pytest.raises(BundleError, match=f"{scaler.name}: its bytes are not those that mlp_model_stats"):
         load_bundle(PathsParams(), model_path=path)
 

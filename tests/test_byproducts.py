@@ -11,9 +11,9 @@ from test_engine import header
 from test_reports import lines
 
 from fxhelpers import ModelRegistry
-from fxhelpers.engine import run_notebook
-from fxhelpers.promotion import DECISION_TAG
+from fxhelpers.decisions import DECISION_TAG
 from fxhelpers.registry.ledgers import fetch
+from fxhelpers.runs.running import run_notebook
 
 NO_TAGS = """
 CREATE TRIGGER no_{when} BEFORE {when} ON model_version_tags WHEN NEW.key IN ('fx.record', 'fx.decision')

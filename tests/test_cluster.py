@@ -155,7 +155,7 @@ def test_a_batch_on_a_cluster_is_stopped_too(project: Project, cluster: Cluster)
 
 def test_when_the_scheduler_is_lost_the_records_tell(project: Project, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """What runs on a worker ends there; of what never began, nobody says that it failed."""
-    monkeypatch.setattr("fxhelpers.batch.cluster._GRACE_SECONDS", 3.0)
+    monkeypatch.setattr("fxhelpers.batch._cluster._GRACE_SECONDS", 3.0)
     cluster.worker()
     path = probe(project, "import time\nopen(f'began-{symbol}', 'w').close()\ntime.sleep(4)")
     batch = Batch(path, load_params(), jobs=1, cluster=cluster.address)

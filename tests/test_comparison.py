@@ -13,17 +13,8 @@ from statsmodels.stats.diagnostic import pesaran_timmermann
 from statsmodels.tsa.stattools import diebold_mariano_test
 
 from fxhelpers import metrics
-from fxhelpers.comparison import (
-    MEAN,
-    SEED,
-    TARGET,
-    ZERO,
-    EvaluationFrame,
-    Question,
-    compare,
-    population_stability,
-)
-from fxhelpers.comparison.bootstrap import bootstrap_test
+from fxhelpers.comparison import MEAN, SEED, TARGET, ZERO, EvaluationFrame, Question, compare, population_stability
+from fxhelpers.comparison._tests import bootstrap_test
 from fxhelpers.errors import NotComparableError
 from fxhelpers.measures import MEASURES
 

@@ -17,13 +17,13 @@ from nbformat.v4 import new_code_cell
 from test_engine import header
 
 from fxhelpers import ModelRegistry
-from fxhelpers.engine import run_notebook
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.records import read_summary
+from fxhelpers.runs.running import run_notebook
 
 TOOLS = ("jupyter-scheduler==2.12.0", "croniter==1.4.1", "pytz==2024.2", "jupytext==1.19.6", "mdit-py-plugins==0.7.0")
-OURS = "fxhelpers.engine.scheduled.RecordExecutionManager"
+OURS = "fxhelpers.runs.scheduled.RecordExecutionManager"
 THEIRS = "jupyter_scheduler.executors.DefaultExecutionManager"
 
 

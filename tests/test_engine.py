@@ -18,10 +18,10 @@ from conftest import NAME, PAPERMILL, ROOT, Project
 from nbformat.v4 import new_code_cell, new_notebook
 
 from fxhelpers import ModelRegistry
-from fxhelpers.engine import run_notebook
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.processes import actor
+from fxhelpers.runs.running import run_notebook
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_the_api_refuses_as_the_command_line_does(notebook: Path) -> None:
 
 def test_importing_the_engine_first_works_too() -> None:
     code = (
-        "import fxhelpers.engine, papermill; from papermill.engines import papermill_engines as e; print(e.get_engine().__name__)"
+        "import fxhelpers.runs, papermill; from papermill.engines import papermill_engines as e; print(e.get_engine().__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "RecordEngine"

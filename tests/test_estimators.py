@@ -35,9 +35,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import RobustScaler, StandardScaler
 
 from fxhelpers import ModelRegistry
-from fxhelpers.bundles import load_bundle
+from fxhelpers.bundles import load_bundle, load_estimator, select_by_name
+from fxhelpers.bundles._bundle import dump_estimator
 from fxhelpers.errors import BundleError, ParamsError, UntrustedBundleError
-from fxhelpers.estimators import child, convert, dump_estimator, foreign, load_estimator, select_by_name
+from fxhelpers.foresightx import _child as child
+from fxhelpers.foresightx import _pickles as foreign
+from fxhelpers.foresightx import convert
 from fxhelpers.params import BundlesParams, PathsParams
 
 ROWS = np.random.default_rng(0).normal(size=(60, 3))

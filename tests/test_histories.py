@@ -23,9 +23,9 @@ from test_faults import another_bundle, in_production
 from witness import Witness
 
 from fxhelpers import ModelRegistry, load_params
+from fxhelpers.audit.verify import Finding
 from fxhelpers.ledger import Ledger
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.verification import Finding
 
 SECONDS = 40.0
 DONE = {"promoted", "rolled back", "moved", "registered", "unchanged"}

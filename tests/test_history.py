@@ -8,8 +8,8 @@ import pytest
 from conftest import Project
 
 from fxhelpers import ModelRegistry
+from fxhelpers.audit.history import History, _spans
 from fxhelpers.errors import ParamsError
-from fxhelpers.history import History, _spans
 
 
 @pytest.fixture

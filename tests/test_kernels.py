@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import ROOT, Project
 
-from fxhelpers.engine import RunResult, run_notebook
+from fxhelpers.runs.running import RunResult, run_notebook
 
 PROBE = """\
 import gc, json, logging, multiprocessing, os, pickle, signal, sys, time

@@ -11,19 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fxhelpers.errors import LedgerError
-from fxhelpers.ledger import (
-    AGAINST,
-    LONGEST_ENTRY,
-    NO_SKILL,
-    NOT_COMPARED,
-    Entry,
-    Kept,
-    Ledger,
-    Link,
-    entry_name,
-    first_name,
-    link_name,
-)
+from fxhelpers.ledger import AGAINST, NO_SKILL, NOT_COMPARED, Entry, Kept, Ledger, Link, entry_name, first_name, link_name
+from fxhelpers.ledger._entry import LONGEST_ENTRY
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
 Runs = list[tuple[str, dict[str, str]]]

@@ -17,8 +17,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from papermill.iorw import load_notebook_node
 
 from fxhelpers import ModelRegistry, errors
-from fxhelpers.engine import notebook_parameters, run_notebook
 from fxhelpers.records import read_summary
+from fxhelpers.runs.parameters import notebook_parameters
+from fxhelpers.runs.running import run_notebook
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

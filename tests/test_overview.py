@@ -9,9 +9,9 @@ from conftest import NAME, ROOT, Project
 from mlflow import MlflowClient
 
 from fxhelpers import ModelRegistry
-from fxhelpers.engine import run_notebook
 from fxhelpers.errors import ParamsError, RegistryError
 from fxhelpers.registry import RegistryClient, storage
+from fxhelpers.runs.running import run_notebook
 
 
 def links(text: str) -> list[str]:

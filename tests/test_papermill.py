@@ -25,12 +25,13 @@ from papermill.engines import papermill_engines
 from test_cli import fx
 
 from fxhelpers.batch import Batch
-from fxhelpers.engine import checking, run_notebook
-from fxhelpers.engine.commandline import PAPERMILL as KNOWN
-from fxhelpers.engine.commandline import TYPED, read_command_line
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.params import load_params
+from fxhelpers.runs import parameters as checking
+from fxhelpers.runs.parameters import PAPERMILL as KNOWN
+from fxhelpers.runs.parameters import TYPED, read_command_line
+from fxhelpers.runs.running import run_notebook
 
 PARAMETERS = 'symbol: str = "AAPL"  # ticker\ncount: int = 1\napply: bool = False\nextra: dict = {}\ndays: list = []'
 

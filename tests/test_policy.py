@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from statsmodels.tsa.stattools import diebold_mariano_test
 
 from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, Question, compare
-from fxhelpers.comparison.bootstrap import tail
+from fxhelpers.comparison._tests import tail
 from fxhelpers.errors import ParamsError
-from fxhelpers.params import EvaluationParams, GateParams, PromotionParams
-from fxhelpers.params.promotion import GATE_KEYS
-from fxhelpers.policy import NO_SKILL, Family, Verdict, judge, policy_digest, questions
+from fxhelpers.ledger import NO_SKILL
+from fxhelpers.params import GateParams, PromotionParams
+from fxhelpers.params._promotion import GATE_KEYS, EvaluationParams
+from fxhelpers.policy import Family, Verdict
+from fxhelpers.policy._judging import judge, policy_digest, questions
 
 QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
 SUPERIOR = GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05, resamples=1_000)

@@ -12,7 +12,6 @@ from conftest import NAME, ROOT, Project, as_earlier_releases_kept_it, in_a_note
 from nbclient.exceptions import CellExecutionError
 
 from fxhelpers import ModelRegistry, load_prices
-from fxhelpers.engine import run_notebook
 from fxhelpers.errors import (
     ParamsError,
     PredictionsChangedError,
@@ -23,7 +22,8 @@ from fxhelpers.errors import (
 from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.scoring import inputs
+from fxhelpers.runs.running import run_notebook
+from fxhelpers.scoring import _inputs as inputs
 
 Register = Callable[..., int]
 
@@ -151,7 +151,7 @@ def test_promoting_again_mends_a_mirror_with_two_in_production(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fxhelpers.promotion.mirroring.mirror_stages", killed)
+    monkeypatch.setattr("fxhelpers.decisions._mirror.mirror_stages", killed)
     with pytest.raises(KeyboardInterrupt):
         registry.transition_stage(NAME, new, "Production")
     monkeypatch.undo()

@@ -34,7 +34,7 @@ from fxhelpers.errors import (
     VersionNotFoundError,
 )
 from fxhelpers.registry import load_version
-from fxhelpers.registry.creating import _example
+from fxhelpers.registry._creating import _example
 from fxhelpers.training import supervised
 
 

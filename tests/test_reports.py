@@ -20,12 +20,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from fxhelpers import ModelRegistry
-from fxhelpers.engine import RunResult, run_notebook
-from fxhelpers.records import SUMMARY_MIME
+from fxhelpers.records import SUMMARY_MIME, mark_running
 from fxhelpers.registry.ledgers import fetch
 from fxhelpers.reports import add_decision, add_record, note_models, rebuild_gallery, standing
 from fxhelpers.reports.report import report_of, write_missing_reports
-from fxhelpers.unfinished import mark_running
+from fxhelpers.runs.running import RunResult, run_notebook
 
 
 def run(name: str, **parameters: object) -> RunResult:

@@ -10,10 +10,12 @@ from conftest import NAME, Project, as_earlier_releases_kept_it, by_an_earlier_r
 from sqlalchemy import create_engine, text
 
 from fxhelpers import Champions, ModelRegistry
+from fxhelpers.decisions import _deciding as deciding
+from fxhelpers.decisions import _mirror as mirroring
+from fxhelpers.decisions import _retention as retention
+from fxhelpers.decisions import begin, settle_now
 from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError
 from fxhelpers.processes import process_identity
-from fxhelpers.promotion import deciding, mirroring, retention
-from fxhelpers.promotion.deciding import begin, settle_now
 from fxhelpers.registry import RegistryClient, ledgers
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
 from fxhelpers.registry.lock import ModelLock, sweep
@@ -129,7 +131,7 @@ def test_ledgers_begin_also_after_the_run_that_names_their_beginnings_was_delete
 
 def test_a_repair_takes_no_promotion_back(registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody decides between what a repair looks at and its intent."""
-    registry, repair = ModelRegistry(), importlib.import_module("fxhelpers.verification.repair")
+    registry, repair = ModelRegistry(), importlib.import_module("fxhelpers.audit.repair")
     registered("original", stage="Production")
     second = registered("regularised")
     registry.client.drop_alias(NAME, "champion")

@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 from fxhelpers import ModelRegistry, load_prices
 from fxhelpers.comparison import TARGET
 from fxhelpers.errors import BundleError, NotComparableError, ParamsError, PredictionsChangedError
-from fxhelpers.estimators import Foreign, convert
+from fxhelpers.foresightx import convert
+from fxhelpers.foresightx._pickles import Foreign
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.scoring import evaluation_frame
 
@@ -45,7 +46,7 @@ def converted_once(monkeypatch: pytest.MonkeyPatch) -> None:
         known.update({} if known else convert(files, **rules))
         return dict(zip(files, known.values(), strict=True))
 
-    monkeypatch.setattr("fxhelpers.bundles.reading.convert", remembered)
+    monkeypatch.setattr("fxhelpers.bundles._files.convert", remembered)
 
 
 def test_only_days_that_no_version_has_seen_are_compared(registered: Register, project: Project) -> None:
@@ -257,10 +258,10 @@ def test_versions_that_forecast_different_returns_are_not_compared(registered: R
     registered("regularised", stage="Production")
     registry = ModelRegistry()
     prices = load_prices("AAPL", registry.params.prices)
-    from fxhelpers.bundles import read_features
     from fxhelpers.features import build_features, next_day_return
-    from fxhelpers.scoring.framing import _target
-    from fxhelpers.scoring.inputs import Inputs
+    from fxhelpers.foresightx import read_features
+    from fxhelpers.scoring._framing import _target
+    from fxhelpers.scoring._inputs import Inputs
 
     scored = Inputs("AAPL", registry.params)
     folder = registry.params.paths.features

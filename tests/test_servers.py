@@ -25,13 +25,13 @@ from proxies import Proxy, black_hole, proxy_to
 from servers import FX, Server, free_port
 
 from fxhelpers import ModelRegistry
+from fxhelpers.audit.verify import verify
 from fxhelpers.bundles import Bundle
-from fxhelpers.engine import run_notebook
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionReplacedError
 from fxhelpers.records import SUMMARY_MIME, read_summary
 from fxhelpers.registry import load_version
 from fxhelpers.registry.storage import registered_models
-from fxhelpers.verification import verify
+from fxhelpers.runs.running import run_notebook
 
 STEPS = ("train", "evaluate", "register", "compare", "promote", "rollback", "retain", "history")
 FAULTS = ("drop", "lose", "mute", "gone", "twice", "page", "torn", "empty", "503", "nothing", "nobody")
@@ -428,7 +428,7 @@ def test_no_call_is_made_again_where_that_is_chosen(
 def test_a_restart_in_the_middle_of_each_operation_is_waited_for(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, older: str
 ) -> None:
-    monkeypatch.setattr("fxhelpers.registry.calls.PATIENCE_SECONDS", 60.0)  # a machine at work takes long to start MLflow
+    monkeypatch.setattr("fxhelpers.registry._calls.PATIENCE_SECONDS", 60.0)  # a machine at work takes long to start MLflow
     server = Server(tmp_path / "server", older=older, database=f"sqlite:///{tmp_path}/server.db").start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("//", "//bob:s3cret-of-bob@"))
     first, second = project.bundle(max_iter=2), project.bundle(max_iter=3)

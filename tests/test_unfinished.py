@@ -21,11 +21,11 @@ from test_engine import header, statuses
 from test_reports import lines
 
 from fxhelpers import ModelRegistry
-from fxhelpers.engine import run_notebook
 from fxhelpers.files import sha256
 from fxhelpers.processes import process_identity
+from fxhelpers.records import LEFT, mark_running
 from fxhelpers.reports import end_records
-from fxhelpers.unfinished import LEFT, mark_running
+from fxhelpers.runs.running import run_notebook
 
 PARAMETERS = 'symbol: str = "AAPL"  # ticker\nseconds: float = 0.0'
 

@@ -20,15 +20,15 @@ from sqlalchemy import Engine
 from test_cli import fx
 
 from fxhelpers import ModelRegistry, load_params
+from fxhelpers.audit import _deep as deep
 from fxhelpers.cli import PROBLEMS
 from fxhelpers.comparison import EvaluationFrame, measure
-from fxhelpers.engine import run_notebook
+from fxhelpers.decisions import begin
 from fxhelpers.errors import NoChampionError, VersionNotFoundError
 from fxhelpers.ledger import Entry, entry_name
 from fxhelpers.processes import process_identity
-from fxhelpers.promotion.deciding import begin
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.verification import deep
+from fxhelpers.runs.running import run_notebook
 
 FX = str(Path(sys.executable).with_name("fx"))
 

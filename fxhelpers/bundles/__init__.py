@@ -4,19 +4,7 @@ File names and JSON keys are ForesightX's, so that either reads the other's
 metadata. Ours hold the estimators as ``.skops``; ForesightX's as ``.pkl``.
 """
 
-from fxhelpers.bundles.bundle import Bundle
-from fxhelpers.bundles.reading import load_bundle
-from fxhelpers.bundles.tables import TRAINED_SHARE, latest_features, read_features, read_table, trained_until
-from fxhelpers.bundles.writing import write_bundle, write_evaluation
+from fxhelpers.bundles._bundle import TRUSTED_TYPES, Bundle, load_estimator, select_by_name
+from fxhelpers.bundles._files import load_bundle, write_bundle, write_evaluation
 
-__all__ = [
-    "TRAINED_SHARE",
-    "Bundle",
-    "latest_features",
-    "load_bundle",
-    "read_features",
-    "read_table",
-    "trained_until",
-    "write_bundle",
-    "write_evaluation",
-]
+__all__ = ["TRUSTED_TYPES", "Bundle", "load_bundle", "load_estimator", "select_by_name", "write_bundle", "write_evaluation"]

@@ -1,10 +1,9 @@
 """From one evaluation frame to measures and tests: every forecast on the same days."""
 
-from fxhelpers.comparison.answers import SEED, Answer, Question
-from fxhelpers.comparison.comparing import STANDARD, compare, measure
-from fxhelpers.comparison.comparison import Comparison, measures_json
-from fxhelpers.comparison.drift import population_stability
-from fxhelpers.comparison.frame import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column
+from fxhelpers.comparison._comparing import STANDARD, compare, measure
+from fxhelpers.comparison._comparison import Comparison, measures_json
+from fxhelpers.comparison._frame import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column, population_stability
+from fxhelpers.comparison._tests import SEED, Answer, Question
 
 __all__ = [
     "MEAN",

@@ -5,3 +5,7 @@ Here the standard library's forkserver imports them once, and a Jupyter kernel
 provisioner lets it fork a kernel for each notebook. A kernel ends with the
 process that asked for it, however that ends.
 """
+
+from fxhelpers.kernels._forked import start_preloading
+
+__all__ = ["start_preloading"]

@@ -15,8 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from fxhelpers.errors import RunRefusedError
-from fxhelpers.kernels.forked import ForkedKernel
-from fxhelpers.kernels.starting import SERVER, start_preloading
+from fxhelpers.kernels._forked import SERVER, ForkedKernel, start_preloading
 
 PROVISIONER = "fxhelpers-preloaded"
 """Name under which Jupyter finds it."""

@@ -3,17 +3,14 @@
 Pure: texts in, facts out. Where the entries are kept is the registry's business.
 """
 
-from fxhelpers.ledger.chain import Fault, Ledger, Meant, Reign
-from fxhelpers.ledger.decision import AGAINST, ALIAS_FOUND, NO_SKILL, NOT_COMPARED, Decision, back_to, named
-from fxhelpers.ledger.entry import KINDS, LONGEST_ENTRY, SERVES, Entry
-from fxhelpers.ledger.identity import Identity, labels, same
-from fxhelpers.ledger.links import Kept, Link, entry_name, first_name, link_name
+from fxhelpers.ledger._chain import Fault, Ledger, Meant, Reign
+from fxhelpers.ledger._decision import AGAINST, ALIAS_FOUND, NO_SKILL, NOT_COMPARED, Decision, back_to, named
+from fxhelpers.ledger._entry import KINDS, SERVES, Entry, Identity, Kept, Link, entry_name, first_name, labels, link_name, same
 
 __all__ = [
     "AGAINST",
     "ALIAS_FOUND",
     "KINDS",
-    "LONGEST_ENTRY",
     "NOT_COMPARED",
     "NO_SKILL",
     "SERVES",

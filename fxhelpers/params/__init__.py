@@ -3,9 +3,18 @@
 Nothing else in the package reads YAML or environment variables.
 """
 
-from fxhelpers.params.kernel import unrecorded_shell
-from fxhelpers.params.promotion import EvaluationParams, GateParams, PromotionParams
-from fxhelpers.params.reading import (
+from fxhelpers.params._checks import (
+    MODEL_PREFIX,
+    check_model_name,
+    check_symbol,
+    check_version,
+    is_symbol,
+    looks_secret,
+    model_name,
+    nearest,
+)
+from fxhelpers.params._promotion import GateParams, PromotionParams
+from fxhelpers.params._reading import (
     current_journal,
     current_record,
     find_params_file,
@@ -13,9 +22,10 @@ from fxhelpers.params.reading import (
     load_params,
     safe_uri,
     try_gates,
+    unrecorded_shell,
     yaml_value,
 )
-from fxhelpers.params.sections import (
+from fxhelpers.params._sections import (
     HIDDEN,
     NO_TELEMETRY,
     STAGES,
@@ -26,16 +36,6 @@ from fxhelpers.params.sections import (
     PricesParams,
     TrainingParams,
 )
-from fxhelpers.params.words import (
-    MODEL_PREFIX,
-    check_model_name,
-    check_symbol,
-    check_version,
-    is_symbol,
-    looks_secret,
-    model_name,
-    nearest,
-)
 
 __all__ = [
     "HIDDEN",
@@ -43,7 +43,6 @@ __all__ = [
     "NO_TELEMETRY",
     "STAGES",
     "BundlesParams",
-    "EvaluationParams",
     "GateParams",
     "MlpParams",
     "Params",

@@ -8,18 +8,19 @@ the verdict also says what it found. What matters most, that the forecasts show 
 skill, is in the verdict's first sentence.
 """
 
-from fxhelpers.ledger import NO_SKILL
-from fxhelpers.policy.family import Family
-from fxhelpers.policy.judging import against_champion, already_champion, judge, policy_digest, questions
-from fxhelpers.policy.verdict import Verdict
+from fxhelpers.policy._family import Family
+from fxhelpers.policy._judging import against_champion, already_champion, judge, policy_digest, questions
+from fxhelpers.policy._verdict import Verdict
+from fxhelpers.policy._wording import digits, percent
 
 __all__ = [
-    "NO_SKILL",
     "Family",
     "Verdict",
     "against_champion",
     "already_champion",
+    "digits",
     "judge",
+    "percent",
     "policy_digest",
     "questions",
 ]

@@ -15,21 +15,16 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)  # MLflow asks for widgets in a notebook; it gets no bars to draw
     import tqdm.auto  # noqa: F401
 
-from fxhelpers.registry.client import RegistryClient
-from fxhelpers.registry.connection import Connection
-from fxhelpers.registry.creating import check_tags, create_version, store_bundle
-from fxhelpers.registry.models import (
-    MODEL_DIGEST,
-    PRUNED,
-    RegisteredModel,
-    load_version,
-    misdirected,
-    stored_digest,
-)
-from fxhelpers.registry.version import BUNDLE_DIGEST, ModelVersion, in_production
+from fxhelpers.registry._client import CHALLENGER, CHAMPION, RegistryClient
+from fxhelpers.registry._connection import Connection
+from fxhelpers.registry._creating import check_tags, create_version, store_bundle
+from fxhelpers.registry._models import MODEL_DIGEST, PRUNED, RegisteredModel, load_version, misdirected, stored_digest
+from fxhelpers.registry._version import BUNDLE_DIGEST, ModelVersion, in_production
 
 __all__ = [
     "BUNDLE_DIGEST",
+    "CHALLENGER",
+    "CHAMPION",
     "MODEL_DIGEST",
     "PRUNED",
     "Connection",

@@ -37,10 +37,9 @@ from fxhelpers.ledger import (
     first_name,
     link_name,
 )
-from fxhelpers.registry.calls import all_pages
-from fxhelpers.registry.client import RegistryClient, new_run, quoted, suppress_existing
-from fxhelpers.registry.clock import Clock
-from fxhelpers.registry.lock import ModelLock
+from fxhelpers.registry._calls import all_pages
+from fxhelpers.registry._client import RegistryClient, new_run, quoted, suppress_existing
+from fxhelpers.registry.lock import Clock, ModelLock
 
 logger = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from fxhelpers.errors import RegistryError, VersionNotFoundError
 from fxhelpers.ledger import Identity
 from fxhelpers.params import MODEL_PREFIX, is_symbol, nearest
-from fxhelpers.registry.calls import all_pages
-from fxhelpers.registry.client import ALIAS_TAG, ANY_MODEL, CHAMPION, IS_PROMPT, RegistryClient, quoted
-from fxhelpers.registry.creating import FILES
-from fxhelpers.registry.models import PIPELINE
-from fxhelpers.registry.version import BUNDLE_DIGEST, ModelVersion
+from fxhelpers.registry._calls import all_pages
+from fxhelpers.registry._client import ALIAS_TAG, ANY_MODEL, CHAMPION, IS_PROMPT, RegistryClient, quoted
+from fxhelpers.registry._creating import FILES
+from fxhelpers.registry._models import PIPELINE
+from fxhelpers.registry._version import BUNDLE_DIGEST, ModelVersion
 
 logger = logging.getLogger(__name__)
 

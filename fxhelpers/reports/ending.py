@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from fxhelpers.records import report_path
+from fxhelpers.records import left_records, report_path
 from fxhelpers.reports.gallery import add_record
-from fxhelpers.unfinished import left_records
 
 
 def end_records(folder: Path) -> list[Path]:

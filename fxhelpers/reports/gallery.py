@@ -20,9 +20,8 @@ from filelock import FileLock
 from fxhelpers.files import UNREADABLE, can_write, write_atomic
 from fxhelpers.ledger import Decision, Identity, Ledger, Reign, same
 from fxhelpers.processes import utc_now
-from fxhelpers.records import is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
+from fxhelpers.records import is_running, is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
 from fxhelpers.reports.pages import page_template
-from fxhelpers.unfinished import is_running
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,9 @@ from jinja2 import TemplateError
 from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.files import UNREADABLE, sha256, write_atomic
-from fxhelpers.records import SUMMARY_MIME, is_unseen, promotion_mark, read_summary, record_folders, report_path
+from fxhelpers.records import SUMMARY_MIME, is_running, is_unseen, promotion_mark, read_summary, record_folders, report_path
 from fxhelpers.reports.pages import page_template
 from fxhelpers.results import CARD, shown
-from fxhelpers.unfinished import is_running
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import pandas as pd
 from forecasters import forecaster, returns
 
 from benchmarks.measuring import Row, compared, measure_workers
-from fxhelpers.comparison.answers import SEED, Question
-from fxhelpers.comparison.bootstrap import block_length, bootstrap_test, squared_errors
-from fxhelpers.comparison.significance import confidence_set
+from fxhelpers.comparison import SEED, Question
+from fxhelpers.comparison._comparing import confidence_set
+from fxhelpers.comparison._tests import block_length, bootstrap_test, squared_errors
 
 _DAYS, _CHALLENGERS = 800, 20
 

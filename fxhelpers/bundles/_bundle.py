@@ -1,0 +1,255 @@
+"""What one trained model is made of, and its estimators as skops files."""
+
+import copy
+import io
+import json
+import zipfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import skops.io
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+
+from fxhelpers.errors import BundleError, UntrustedBundleError
+from fxhelpers.results import Keyed, rows_html
+
+TRUSTED_TYPES = (
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+)
+"""Types beyond skops' own defaults that our models are made of."""
+
+_UNPACKED_BYTES = 64 * 2**20
+_SCHEMA_BYTES = 16 * 2**20  # of a version it has 1.5 kB a feature; parsed it takes thirty times as much memory
+_OBJECTS = {
+    *TRUSTED_TYPES,
+    "sklearn.compose._column_transformer.ColumnTransformer",
+    "sklearn.compose._target.TransformedTargetRegressor",
+    "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",  # of a ColumnTransformer that passes columns on
+}
+_NODES = {
+    *(("ObjectNode", name) for name in _OBJECTS),
+    *(("NdArrayNode", f"numpy.{name}") for name in ("ndarray", "bool", "bool_", "float32", "float64", "int32", "int64", "str_")),
+    ("RandomStateNode", "numpy.random.mtrand.RandomState"),
+    ("JsonNode", "builtins.str"),
+    ("TypeNode", "builtins.str"),  # the type of a dict's keys
+    ("DictNode", "builtins.dict"),
+    ("SliceNode", "builtins.slice"),
+    ("ListNode", "builtins.list"),
+    ("TupleNode", "builtins.tuple"),
+}
+"""How skops may build what: everything else is refused, also where skops itself would trust it."""
+
+
+def select_by_name(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
+    """Return a pipeline of scaler and model that takes its features by name, as :class:`ColumnTransformer` does.
+
+    The order of the columns and further ones do not matter. What has no
+    names, such as an array of scaled features, raises :class:`ValueError`
+    under plain scikit-learn too. A pipeline that selects is left as it is.
+    """
+    if isinstance(pipeline[0], ColumnTransformer):
+        return pipeline
+    columns = ColumnTransformer([("features", "passthrough", np.asarray(names))])
+    columns.fit(pd.DataFrame(np.zeros((1, len(names))), columns=list(names)))
+    scaler, model = (copy.copy(step) for _, step in pipeline.steps)
+    for step in (scaler, model):
+        vars(step).pop("feature_names_in_", None)  # it gets an array, in this order, and would warn of that
+    return Pipeline([("columns", columns), ("scaler", scaler), ("model", model)])
+
+
+def dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
+    """Return an estimator as the bytes of a ``.skops`` file."""
+    return bytes(skops.io.dumps(estimator))
+
+
+def load_estimator(content: bytes, origin: str, *, trusted: Collection[str] = (), unpacked: int = _UNPACKED_BYTES) -> Any:  # noqa: ANN401
+    """Read a fitted estimator from the bytes of a ``.skops`` file; ``origin`` says in errors where they come from.
+
+    :class:`UntrustedBundleError` where it asks for a type or function that no
+    such model needs, and for none of the ``trusted`` classes;
+    :class:`BundleError` where it is truncated, or no such file.
+    """
+    try:
+        _check(content, origin, trusted, unpacked)
+        estimator = skops.io.loads(content, trusted=[*TRUSTED_TYPES, *trusted])
+    except UntrustedBundleError:
+        raise
+    except Exception as error:  # a crafted file can make zip, JSON, numpy and skops raise anything; it is refused
+        msg = f"{origin}: not a whole .skops file ({len(content)} bytes): {str(error)!r:.300}; train or copy the bundle again"
+        raise BundleError(msg) from error
+    if not hasattr(estimator, "n_features_in_"):
+        msg = f"{origin}: holds {type(estimator).__name__}, not a fitted scaler or model of scikit-learn"
+        raise BundleError(msg)
+    return estimator
+
+
+def _check(content: bytes, origin: str, trusted: Collection[str], most: int) -> None:
+    """Read what a file is going to ask skops for, before skops does."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        unpacked = sum(entry.file_size for entry in file.infolist())
+        if unpacked > most or file.getinfo("schema.json").file_size > _SCHEMA_BYTES:
+            msg = f"{origin}: unpacks to {unpacked // 2**20} MB, more than a model of ours; it was not loaded"
+            raise UntrustedBundleError(msg)
+        nodes = set(_nodes(json.loads(file.read("schema.json"))))
+    unknown = nodes - _NODES - {("ObjectNode", name) for name in trusted}
+    if unknown:
+        named = ", ".join(sorted(f"{name} (as {loader})" for loader, name in unknown))
+        msg = (
+            f"{origin}: asks for {named}, which no model of ours is made of; it was not loaded. "
+            "A class that you trust: list its full name under bundles: trusted_types in params.yaml (no function can be trusted)"
+        )
+        raise UntrustedBundleError(msg)
+
+
+def _nodes(node: object) -> Iterator[tuple[str, str]]:
+    """Yield loader and full name of everything that a schema asks skops to build."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if "__loader__" in node:
+                yield str(node["__loader__"]), f"{node.get('__module__')}.{node.get('__class__')}"
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
+_LARGEST = 1e300
+
+FORMAT_VERSION = 1
+"""Version of the metadata that this fxhelpers writes; newer ones are refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bundle(Keyed):
+    """One trained model, read and checked.
+
+    Attributes
+    ----------
+    symbol : str
+        Ticker.
+    model_path, scaler_path, metadata_path : Path
+        Its files.
+    evaluation_path : Path or None
+        The latest evaluation that belongs to it.
+    features_path : Path or None
+        The symbol's latest features file, where ForesightX left one.
+    model_object, scaler_object : estimator
+        As fitted; the scaler has to be applied first.
+    scaler_content : bytes
+        The scaler as a ``.skops`` file.
+    metadata : dict
+        The whole metadata file.
+    test_metrics : dict
+        The evaluation's ``test_metrics``; empty without an evaluation.
+    forecasts : Series
+        What it forecast for real days, by date, as fractions of return: as
+        the training stored it, else as the evaluation did; may be empty.
+    digest : str
+        SHA-256 over model, scaler and metadata: the identity of the bundle.
+    chosen : str
+        Why it was taken, where nobody named its model file, and which times
+        cannot be right.
+    """
+
+    symbol: str
+    model_path: Path
+    scaler_path: Path
+    metadata_path: Path
+    evaluation_path: Path | None
+    features_path: Path | None
+    model_object: Any = field(repr=False)
+    scaler_object: Any = field(repr=False)
+    scaler_content: bytes = field(repr=False)
+    metadata: dict[str, Any] = field(repr=False)
+    test_metrics: dict[str, Any] = field(repr=False)
+    forecasts: pd.Series = field(repr=False)
+    digest: str
+    chosen: str = ""
+
+    @property
+    def model_type(self) -> str:
+        """Kind of model, for example ``MLP``."""
+        return str(self.metadata.get("model_type", "MLP"))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its estimators came as skops files, and not as pickles."""
+        return self.model_path.suffix == ".skops"
+
+    @property
+    def name(self) -> str:
+        """What its files are named by: ``AAPL_20251220_034123``, or the symbol alone."""
+        return self.metadata_path.stem.removeprefix("mlp_model_stats_")
+
+    @property
+    def architecture(self) -> list[int]:
+        """Units of each hidden layer."""
+        return list(self.metadata.get("architecture", []))
+
+    @property
+    def features_count(self) -> int:
+        """Number of features."""
+        return len(self.feature_names)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the features, in the order of the columns."""
+        return list(self.metadata["feature_names"])
+
+    @property
+    def timestamp(self) -> str:
+        """When it was trained, as the metadata writes it."""
+        return str(self.metadata["timestamp"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Hyperparameters."""
+        return dict(self.metadata.get("config", {}))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Validation metrics of the training and test metrics of the evaluation, those that are numbers."""
+        merged = {**self.metadata.get("metrics", {}), **self.test_metrics}
+        numbers = {k: v for k, v in merged.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+        return {k: v for k, v in numbers.items() if abs(v) < _LARGEST}  # neither NaN nor what no database holds
+
+    @property
+    def typical(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation of each raw feature in training, as the scaler has them."""
+        scaler, ones = self.scaler_object, np.ones(self.features_count)
+        mean, scale = getattr(scaler, "mean_", None), getattr(scaler, "scale_", None)  # of another scaler: unknown
+        return (ones * 0 if mean is None else mean), (ones if scale is None else scale)
+
+    def typical_days(self) -> pd.DataFrame:
+        """Return raw features of two days: an average one, and one above it in everything."""
+        mean, scale = self.typical
+        return pd.DataFrame(np.asarray([mean, mean + scale], dtype=float), columns=self.feature_names)
+
+    def pipeline(self) -> Pipeline:
+        """Return scaler and model as one estimator that predicts from raw features, which it takes by name."""
+        return select_by_name(Pipeline([("scaler", self.scaler_object), ("model", self.model_object)]), self.feature_names)
+
+    def _repr_html_(self) -> str:
+        return rows_html(
+            {
+                "symbol": self.symbol,
+                "trained": self.timestamp,
+                **({"chosen": self.chosen} if self.chosen else {}),
+                "model": f"{self.model_type} {self.architecture}",
+                "features": self.features_count,
+                "evaluation": self.evaluation_path.name if self.evaluation_path else "none yet",
+                "model file": self.model_path.name,
+                **({} if self.is_ours else {"read": "by a process of its own, which made a skops file of it; only that is used"}),
+                "SHA-256": self.digest,
+            }
+        )

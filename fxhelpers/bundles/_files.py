@@ -1,0 +1,336 @@
+"""Bundles on disk: found, read, checked and written."""
+
+import errno
+import json
+import logging
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle, dump_estimator, load_estimator
+from fxhelpers.bundles._checks import (
+    check_description,
+    check_digests,
+    check_estimators,
+    check_evaluated,
+    check_forecasts,
+    check_metadata,
+    check_reproduces,
+    last_seen,
+)
+from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
+from fxhelpers.files import (
+    LOCAL_SLACK,
+    UTC_SLACK,
+    Choice,
+    create_exclusive,
+    dated,
+    latest_first,
+    read_limited,
+    sha256,
+    write_atomic,
+)
+from fxhelpers.foresightx import (
+    MODEL_NAME,
+    OURS,
+    bundled_symbols,
+    companion_folders,
+    convert,
+    evaluation_files,
+    latest_features,
+    one_of_each,
+    read_table,
+    stamp_in,
+    stored_forecasts,
+    trained_until,
+)
+from fxhelpers.params import BundlesParams, PathsParams, check_symbol, nearest
+
+logger = logging.getLogger(__name__)
+
+
+_DEEPEST = 20
+
+
+def load_bundle(
+    paths: PathsParams,
+    *,
+    symbol: str | None = None,
+    model_path: str | Path | None = None,
+    rules: BundlesParams | None = None,
+) -> Bundle:
+    """Find, read and check a bundle: a symbol's latest, or that of a model file; with the latest evaluation that belongs to it.
+
+    The latest is the one that was trained on the latest days, then the one
+    that was written last. Scaler, metadata, evaluation and features are found
+    by the name of the model file: beside it first, then where ``paths`` says.
+    Pickles are converted by a process of their own, and only what it makes of
+    them is used. What metadata say of the model has to be true of its
+    weights. Where the forecasts and the features of a foreign training are at
+    hand, its model has to give these forecasts from those features.
+
+    :class:`BundleNotFoundError` where one of the files is missing,
+    :class:`UntrustedBundleError` where one asks for more than a model needs,
+    other :class:`BundleError` where one is truncated, contradictory, there
+    twice and not the same, too big or of a newer format.
+    """
+    rules = rules or BundlesParams()
+    models = [Path(model_path)] if model_path else _models(paths, check_symbol(symbol))
+    named = _named(models[0], symbol)
+    features = latest_features(companion_folders("features", models[0].parent, paths), named["symbol"])
+    choice = latest_bundle(models, features, paths, rules)
+    for warning in choice.warnings:
+        logger.warning(warning)
+    model = choice.paths[0]
+    named = _named(model, symbol)
+    scaler = model.with_name(model.name.replace("mlp_model_", "mlp_scaler_", 1))
+    metadata_path = _metadata_file(model, named, paths)
+    contents = {path: _read(path, model, rules) for path in (model, scaler, metadata_path)}
+    metadata = _read_json(contents[metadata_path], metadata_path)
+    check_metadata(metadata, metadata_path, named["symbol"])
+    fitted = {path: contents[path] for path in (model, scaler)}
+    check_digests(metadata, metadata_path, fitted)
+    limits: dict[str, Any] = {"trusted": rules.trusted_types, "unpacked": rules.max_bytes}
+    if named["kind"] != OURS:
+        fitted = {path: foreign.content for path, foreign in convert(fitted, **limits).items()}
+    estimators = {path: load_estimator(content, str(path), **limits) for path, content in fitted.items()}
+    check_estimators(metadata, metadata_path, estimators)
+    evaluation_path, test_metrics = _latest_evaluation(model, metadata, paths, rules)
+    bundle = Bundle(
+        symbol=named["symbol"],
+        model_path=model,
+        scaler_path=scaler,
+        metadata_path=metadata_path,
+        evaluation_path=evaluation_path,
+        features_path=features[0] if features else None,
+        model_object=estimators[model],
+        scaler_object=estimators[scaler],
+        scaler_content=fitted[scaler],
+        metadata=metadata,
+        test_metrics=test_metrics,
+        forecasts=stored_forecasts(metadata, metadata_path, evaluation_path),
+        digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
+        chosen="; ".join(["" if model_path else choice.why, *choice.warnings]).strip("; "),
+    )
+    check_forecasts(bundle)
+    check_description(bundle)
+    if not bundle.is_ours:
+        check_reproduces(bundle, features)
+    return bundle
+
+
+def _models(paths: PathsParams, symbol: str) -> list[Path]:
+    """List the model files of a symbol."""
+    named = {path: MODEL_NAME.fullmatch(path.name) for path in paths.models.glob("mlp_model_*")}
+    found = [path for path, told in named.items() if told and told["symbol"] == symbol]
+    if not found:
+        meant = nearest(symbol, bundled_symbols(paths), most=3)
+        msg = (
+            f"No model files found for {symbol} in {paths.models}{meant}. Train a model first: fx run train -p symbol {symbol}; "
+            "or let paths in params.yaml name the folders that hold it."
+        )
+        raise BundleNotFoundError(msg)
+    return found
+
+
+def latest_bundle(models: list[Path], features: list[Path], paths: PathsParams, rules: BundlesParams) -> Choice:
+    """Order bundles by their metadata alone; what cannot be read says nothing here, and is an error once it is taken."""
+    found = []
+    days = _days_of(features) if len(models) > 1 else pd.DatetimeIndex([])
+    for model in models:
+        named = _named(model, None)
+        try:
+            path = _metadata_file(model, named, paths)
+            metadata = _read_json(_read(path, model, rules), path)
+        except BundleError:
+            metadata = {}
+        slack = UTC_SLACK if named["kind"] == OURS else LOCAL_SLACK
+        one = dated(model, stamp_in(model), str(metadata.get("timestamp", "")), day=last_seen(metadata), slack=slack)
+        if named["kind"] != OURS and not one.day:
+            until = trained_until(days, pd.Timestamp(one.written.date()))
+            one = replace(one, day=f"{until:%Y-%m-%d}" if until is not None else "")
+        found.append(one)
+    return latest_first(found)
+
+
+def _days_of(features: list[Path]) -> pd.DatetimeIndex:
+    """Return the days of the first of some features files; none where there is none that can be read."""
+    try:
+        return pd.DatetimeIndex(read_table(features[0], ["Date"])["Date"].astype(str).str[:10])
+    except (IndexError, OSError, ValueError):
+        return pd.DatetimeIndex([])
+
+
+def _metadata_file(model: Path, named: re.Match[str], paths: PathsParams) -> Path:
+    stats = f"mlp_model_stats_{named['symbol']}{named['stamp'] or ''}.json"
+    folders = companion_folders("metadata", model.parent, paths)
+    found = one_of_each([folder / stats for folder in folders if (folder / stats).is_file()])
+    return found[0] if found else paths.metadata / stats
+
+
+def _named(model: Path, symbol: str | None) -> re.Match[str]:
+    """Return what the name of a model file says; the file has to be there, and of the symbol that was asked for, if any was."""
+    try:
+        there = model.is_file()
+    except (OSError, ValueError):  # a name that no system takes
+        there = False
+    if not there:
+        msg = f"{str(model)[:300]}: no such file; a model file, or a symbol whose latest bundle is to be taken, has to be given"
+        raise BundleNotFoundError(msg)
+    named = MODEL_NAME.fullmatch(model.name)
+    if not named:
+        msg = f"{model}: a model file is named mlp_model_SYMBOL[_YYYYMMDD_HHMMSS].skops, .pkl or .joblib (also .gz, .bz2, .xz)"
+        raise BundleError(msg)
+    if symbol is not None and named["symbol"] != symbol:
+        msg = f"{model}: a bundle of {named['symbol']}, but symbol is {symbol}; the two have to agree"
+        raise BundleError(msg)
+    try:
+        check_symbol(named["symbol"])
+    except ParamsError as error:
+        msg = f"{model}: {error}"
+        raise BundleError(msg) from error
+    return named
+
+
+def _read(path: Path, model: Path, rules: BundlesParams) -> bytes:
+    try:
+        return read_limited(path, rules.max_bytes)
+    except FileNotFoundError as error:
+        msg = f"{path}: missing; a bundle is a model, a scaler and a metadata file, this one is {model}"
+        raise BundleNotFoundError(msg) from error
+    except OSError as error:
+        limit = ", the limit of bundles.max_megabytes in params.yaml" if error.errno == errno.EFBIG else ""
+        msg = f"{path}: {error.strerror}{limit}; it was not read"
+        raise BundleError(msg) from error
+
+
+def _read_json(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        msg = f"{path}: not a whole JSON file ({len(content)} bytes): {error}; write or copy it again"
+        raise BundleError(msg) from error
+    if _too_deep(value):
+        msg = f"{path}: lists and objects are nested more than {_DEEPEST} deep"
+        raise BundleError(msg)
+    if not isinstance(value, dict):
+        msg = f"{path}: an object with keys is expected, found {type(value).__name__}"
+        raise BundleError(msg)
+    return value
+
+
+def _too_deep(value: object, left: int = _DEEPEST) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left < 0 or any(_too_deep(part, left - 1) for part in inner)
+
+
+def _latest_evaluation(
+    model: Path, metadata: dict[str, Any], paths: PathsParams, rules: BundlesParams
+) -> tuple[Path | None, dict[str, Any]]:
+    """Return the latest of the evaluations of this training, and what it measured."""
+    found: dict[Path, Any] = {}
+    for path in evaluation_files(companion_folders("results", model.parent, paths), metadata["symbol"]):
+        value = _read_json(_read(path, path, rules), path)
+        of, measured = value.get("model_info"), value.get("test_metrics")
+        if not isinstance(of, dict) or not isinstance(measured, dict):
+            msg = f"{path}: model_info and test_metrics have to be objects with keys; write or copy it again, or delete it"
+            raise BundleError(msg)
+        if of.get("training_timestamp") == metadata["timestamp"]:
+            check_evaluated(of, path, metadata)
+            found[path] = value
+    if not found:
+        return None, {}
+    slack = UTC_SLACK if model.suffix == f".{OURS}" else LOCAL_SLACK
+    times = {path: str(found[path].get("evaluation_timestamp", "")) for path in one_of_each(list(found))}
+    choice = latest_first(dated(path, stamp_in(path), time, slack=slack) for path, time in times.items())
+    for warning in choice.warnings:
+        logger.warning(warning)
+    return choice.paths[0], found[choice.paths[0]]["test_metrics"]
+
+
+def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: PathsParams) -> Bundle:  # noqa: ANN401
+    """Write a bundle: the model file last, so that a bundle which can be found is whole.
+
+    Parameters
+    ----------
+    model, scaler : estimator
+        As fitted.
+    metadata : dict
+        ForesightX's keys and ours, but for timestamp and file names.
+    paths : PathsParams
+        Where to.
+
+    Returns
+    -------
+    Bundle
+        As read back from the files.
+    """
+    symbol = check_symbol(metadata["symbol"])
+    model_bytes, scaler_bytes = dump_estimator(model), dump_estimator(scaler)
+    stamp = _claim(paths.models, f"mlp_scaler_{symbol}_{{}}.skops", scaler_bytes)
+    model_path = paths.models / f"mlp_model_{symbol}_{stamp}.skops"
+    scaler_path = paths.models / f"mlp_scaler_{symbol}_{stamp}.skops"
+    whole = {
+        **metadata,
+        "timestamp": stamp,
+        "format_version": FORMAT_VERSION,
+        "model_file": model_path.name,
+        "scaler_file": scaler_path.name,
+        "files": {model_path.name: sha256(model_bytes), scaler_path.name: sha256(scaler_bytes)},
+    }
+    write_atomic(paths.metadata / f"mlp_model_stats_{symbol}_{stamp}.json", _json_bytes(whole))
+    write_atomic(model_path, model_bytes)
+    return load_bundle(paths, model_path=model_path)
+
+
+def write_evaluation(bundle: Bundle, metrics: dict[str, Any], predictions: pd.DataFrame, paths: PathsParams) -> Path:
+    """Write an evaluation in ForesightX's form: a JSON of metrics, and a CSV of daily predictions beside it.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        What was evaluated.
+    metrics : dict
+        ``test_metrics``.
+    predictions : DataFrame
+        Columns Date, Actual, Predicted, Error, Abs_Error, Direction_Correct.
+    paths : PathsParams
+        Where to.
+
+    Returns
+    -------
+    Path
+        Of the JSON.
+    """
+    table = predictions.to_csv(index=False).encode()
+    stamp = _claim(paths.results, f"predictions_{bundle.symbol}_{{}}.csv", table)
+    whole = {
+        "symbol": bundle.symbol,
+        "evaluation_timestamp": stamp,
+        "model_info": {
+            "model_type": bundle.model_type,
+            "architecture": bundle.architecture,
+            "features_count": bundle.features_count,
+            "training_timestamp": bundle.timestamp,
+        },
+        "test_metrics": metrics,
+        "training_metrics": bundle.metadata.get("metrics", {}),
+    }
+    path = paths.results / f"evaluation_metrics_{bundle.symbol}_{stamp}.json"
+    write_atomic(path, _json_bytes(whole))
+    return path
+
+
+def _claim(folder: Path, name: str, content: bytes) -> str:
+    """Write a file under the first free second from now on; return that second, which is then nobody else's."""
+    now = datetime.now(UTC)
+    stamps = (f"{now + timedelta(seconds=n):%Y%m%d_%H%M%S}" for n in range(3600))
+    return next(stamp for stamp in stamps if create_exclusive(folder / name.format(stamp), content))
+
+
+def _json_bytes(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

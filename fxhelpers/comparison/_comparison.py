@@ -1,0 +1,304 @@
+"""What was measured and tested on one evaluation frame: for the policy, for figures, for people and as JSON."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from fxhelpers import metrics
+from fxhelpers.comparison._frame import MEAN, TARGET, ZERO, EvaluationFrame, column
+from fxhelpers.comparison._tests import INTERVAL, Answer, resampled_paths, squared_errors, untestable
+from fxhelpers.measures import MEASURES
+from fxhelpers.results import shown_as
+
+_REGISTERED = {
+    "val_rmse": ("validation RMSE", "{:.3%}"),
+    "val_rmse_zero": ("validation RMSE of forecasting zero", "{:.3%}"),
+    "val_mae": ("validation MAE", "{:.3%}"),
+    "val_direction_accuracy": ("validation hit rate", "{:.1%}"),
+    "test_rmse": ("test RMSE", "{:.3%}"),
+    "test_rmse_zero": ("test RMSE of forecasting zero", "{:.3%}"),
+    "test_mae": ("test MAE", "{:.3%}"),
+    "direction_accuracy": ("test hit rate", "{:.1%}"),
+    "iterations": ("iterations", "{:.0f}"),
+    "training_time": ("seconds of training", "{:.2f}"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Comparison:
+    """Measures and tests of all forecasts of one evaluation frame.
+
+    Attributes
+    ----------
+    frame : EvaluationFrame
+        What was measured.
+    measures : DataFrame
+        One row a forecast, one column a measure of ``fxhelpers.measures``.
+    answers : tuple of Answer
+        Of the tests: those of the challenger first, then, where several were
+        tested at once, those of the others.
+    regimes : DataFrame
+        RMSE by third of the days, by the volatility that was known on each:
+        ``days`` and one column a forecast. Empty with too few days.
+    best : list of str
+        The model confidence set, where there are several challengers.
+    cost : float
+        Of trading, as a fraction of the value traded.
+    """
+
+    frame: EvaluationFrame
+    measures: pd.DataFrame
+    answers: tuple[Answer, ...]
+    regimes: pd.DataFrame
+    best: list[str]
+    cost: float
+
+    @property
+    def challenger(self) -> str:
+        """The challenger's row and column."""
+        return column(self.frame.challenger)
+
+    @property
+    def champion(self) -> str | None:
+        """The champion's row and column; None without one."""
+        return self.frame.rival("champion")
+
+    @property
+    def versions(self) -> list[str]:
+        """Rows and columns of all versions: the challenger, the champion, the others."""
+        first, *others = self.frame.challengers
+        return [name for name in (first, self.champion, *others) if name]
+
+    @property
+    def registered(self) -> dict[str, dict[str, float]]:
+        """The metrics that each version was registered with, by its row and column."""
+        return {column(version): facts.get("metrics", {}) for version, facts in self.frame.facts.items()}
+
+    @property
+    def target(self) -> pd.Series:
+        """Next-day returns, as fractions."""
+        return self.frame.days[TARGET]
+
+    @property
+    def forecast(self) -> pd.Series:
+        """The challenger's forecasts, as fractions."""
+        return self.frame.days[self.challenger]
+
+    @property
+    def first_day(self) -> str:
+        """First day compared, YYYY-MM-DD."""
+        return f"{self.frame.days.index[0]:%Y-%m-%d}"
+
+    @property
+    def last_day(self) -> str:
+        """Last day compared, YYYY-MM-DD."""
+        return f"{self.frame.days.index[-1]:%Y-%m-%d}"
+
+    @property
+    def bootstraps(self) -> list[Answer]:
+        """The answers that measure by how much a forecast is better than a rival."""
+        return [a for a in self.answers if a.question.test == "stationary_bootstrap" and not a.question.margin]
+
+    def rivals(self) -> list[str]:
+        """Return what the challenger is measured against: the champion where there is one, and zero."""
+        return [self.champion, ZERO] if self.champion else [ZERO]
+
+    def rival(self, versus: str | None) -> str | None:
+        """Return the column that a policy's ``versus`` names; None where there is none, as without a champion."""
+        return self.frame.rival(versus)
+
+    def answer(self, test: str, versus: str | None = None, *, margin: float = 0.0) -> Answer | None:
+        """Return what a test said of the challenger; None where it was not asked for."""
+        about = [(a, a.question) for a in self.answers if a.forecast == self.challenger]
+        return next((a for a, asked in about if (asked.test, asked.versus, asked.margin) == (test, versus, margin)), None)
+
+    def loss_difference(self, versus: str) -> pd.DataFrame:
+        """Return the squared error that the challenger saved so far, and what chance would make of it.
+
+        Parameters
+        ----------
+        versus : str
+            A column of the frame.
+
+        Returns
+        -------
+        DataFrame of shape (n_days, 3)
+            ``saved``, in squared fractions of return: rising is better;
+            ``low`` and ``high``: where 95 % of the paths lie that days
+            without any difference would give. NaN where that cannot be told.
+        """
+        difference = (self.target - self.frame.days[versus]) ** 2 - (self.target - self.forecast) ** 2
+        low = high = np.full(len(difference), math.nan)
+        if not untestable(difference):
+            low, high = np.quantile(resampled_paths(difference), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+        return pd.DataFrame({"saved": difference.cumsum(), "low": low, "high": high})
+
+    def rolling(self, window: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return, over the last days, each version's RMSE as a ratio to that of zero, and its hit rate.
+
+        Parameters
+        ----------
+        window : int
+            Trading days.
+
+        Returns
+        -------
+        ratio : DataFrame of shape (n_days - window + 1, n_versions)
+            Below 1 is better than forecasting zero.
+        hits : DataFrame of shape (n_days - window + 1, n_versions)
+            Fractions of the days on which the price moved.
+        """
+        days, names = self.frame.days, self.versions
+        squared = squared_errors(self.target, days[[*names, ZERO]]).rolling(window).mean().dropna() ** 0.5
+        moved = (self.target != 0).rolling(window).sum()
+        right = days[names].apply(lambda forecast: (np.sign(forecast) == np.sign(self.target)) & (self.target != 0))
+        hits = right.rolling(window).sum().div(moved.where(moved > 0), axis=0).iloc[window - 1 :]
+        return squared[names].div(squared[ZERO], axis=0), hits
+
+    def gains(self) -> pd.DataFrame:
+        """Return by how much each challenger's RMSE is below its rivals', how sure that is, and what could be detected.
+
+        Returns
+        -------
+        DataFrame
+            One row a pair: ``forecast``, ``versus`` (columns of the frame),
+            ``gain``, ``low``, ``high`` and ``detectable`` as fractions of the
+            rival's RMSE, and ``p``; ``detectable`` is NaN where such days can
+            show nothing.
+        """
+        keys = ("gain", "low", "high", "detectable", "p")
+        rows = [
+            {"forecast": a.forecast, "versus": self.rival(a.question.versus), **{key: getattr(a, key) for key in keys}}
+            | {"detectable": a.shows}
+            for a in self.bootstraps
+        ]
+        return pd.DataFrame(rows, columns=["forecast", "versus", *keys])
+
+    def errors(self) -> pd.DataFrame:
+        """Return each version's errors (return minus forecast), each sorted, beside the quantiles of a normal distribution.
+
+        Returns
+        -------
+        DataFrame of shape (n_days, 1 + n_versions)
+            Index: 0, 1, …; ``normal`` is standardised, errors are fractions.
+        """
+        count = len(self.target)
+        normal = norm.ppf((np.arange(count) + 0.5) / count)
+        versions = {name: np.sort((self.target - self.frame.days[name]).to_numpy()) for name in self.versions}
+        return pd.DataFrame({"normal": normal, **versions})
+
+    def strategies(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return what one unit of capital became by following each forecast's sign, and its drawdown, net of costs.
+
+        Returns
+        -------
+        capital, drawdown : DataFrame of shape (n_days, n_forecasts)
+            Columns: the versions, and ``mean training return``, which mostly
+            means to hold the share.
+        """
+        names = [*self.versions, MEAN]
+        net = {n: metrics.sign_strategy(self.target, self.frame.days[n], cost=self.cost)["net"] for n in names}
+        capital = pd.DataFrame({name: (1 + days).cumprod() for name, days in net.items()})
+        return capital, pd.DataFrame({name: metrics.drawdown(days) for name, days in net.items()})
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the measures with readable names, one column a forecast, for people."""
+        roles = {self.challenger: "challenger", self.champion: "champion", ZERO: "baseline", MEAN: "baseline"}
+        names = [*self.versions, *(name for name in (ZERO, MEAN) if name in self.measures.index)]
+        whole = self.measures.join(self.frame.footprint)
+        rows = {
+            known.heading: [shown_as(whole[key][name], known.form) for name in names]
+            for key, known in MEASURES.items()
+            if key in whole
+        }
+        rows = {label: values for label, values in rows.items() if any(value != "-" for value in values)}
+        heads = [f"{name} ({roles.get(name, 'challenger too')})" for name in names]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=heads).rename_axis(columns="measure")
+
+    def tests_frame(self) -> pd.DataFrame:
+        """Return what the tests said, one row each, for people."""
+        rows = []
+        for answer in self.answers:
+            asked = answer.question
+            margin = f", not worse by {asked.margin:.3g}" if asked.margin else ""
+            rows.append(
+                {
+                    "test": asked.test.replace("_", " "),
+                    "of": answer.forecast,
+                    "against": (self.rival(asked.versus) or "chance") + margin,
+                    "gain": shown_as(answer.gain, "{:+.3%}"),
+                    "95 % interval": f"{answer.low:+.2%} to {answer.high:+.2%}" if math.isfinite(answer.low) else "-",
+                    "detectable": "none" if answer.resamples and math.isnan(answer.shows) else shown_as(answer.shows, "{:.2%}"),
+                    "p": shown_as(answer.p, "{:.4f}") if not answer.why else f"not made: {answer.why}",
+                    "resamples": _drawn(answer) if answer.resamples else "-",
+                }
+            )
+        columns = ["test", "of", "against", "gain", "95 % interval", "detectable", "p", "resamples"]
+        return pd.DataFrame(rows, columns=columns).set_index("test").rename_axis(index=None, columns="test")
+
+    def regimes_frame(self) -> pd.DataFrame:
+        """Return the RMSE of each third of the days, for people."""
+        table = self.regimes.map(lambda value: f"{value:.3%}")
+        if not table.empty:
+            table["days"] = self.regimes["days"].astype(int).astype(str)
+        return table.rename_axis(index=None, columns="days were")
+
+    def days_frame(self) -> pd.DataFrame:
+        """Return which days each version has seen, how that is known, and whether its stored forecasts came out again."""
+        rows = {}
+        for version, facts in self.frame.facts.items():
+            windows, seen = facts["windows"], facts["seen"]
+            again, stored = self.frame.replayed.get(version, (0, 0))
+            rows[column(version)] = {
+                **{name: f"{windows[name]['first_day']} to {windows[name]['last_day']}" for name in windows},
+                "last day seen": seen["last_day"],
+                "which is": seen["basis"],
+                "stored forecasts that came out again": f"{again} of {stored}" if stored else "none were stored",
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").fillna("-")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all that was measured and tested, as JSON can hold it."""
+        frame = self.frame
+        seen = {column(version): facts["seen"] for version, facts in frame.facts.items() if "seen" in facts}
+        return {
+            "symbol": frame.symbol,
+            "challenger": frame.challenger,
+            "champion": frame.champion,
+            "challengers": [frame.challenger, *frame.others],
+            "window": {"first_day": self.first_day, "last_day": self.last_day, "days": len(frame.days)},
+            "frame_sha256": frame.digest,
+            "cost": self.cost,
+            "seen": seen,
+            "replayed": {column(version): list(counts) for version, counts in frame.replayed.items()},
+            "measures": measures_json(self.measures),
+            "tests": [answer.to_json() for answer in self.answers],
+            "confidence_set": self.best,
+            "regimes": measures_json(self.regimes),
+            "drift": measures_json(frame.drift),
+            "footprint": measures_json(frame.footprint),
+        }
+
+    def registered_metrics(self) -> pd.DataFrame:
+        """Return the validation and test metrics that each version was registered with, for people."""
+        rows = {
+            label: {name: shown_as(found.get(key), form) for name, found in self.registered.items()}
+            for key, (label, form) in _REGISTERED.items()
+            if any(found.get(key) is not None for found in self.registered.values())
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="metric")
+
+
+def _drawn(answer: Answer) -> str:
+    drawn = f"{answer.resamples:,}, blocks of {answer.block}"
+    return f"{drawn}; too few for the level: p from Student's tail" if answer.tail else drawn
+
+
+def measures_json(table: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+    """Return rows and columns as JSON can hold them: None where there is no number."""
+    rows = table.to_dict(orient="index")
+    return {str(row): {str(k): v if math.isfinite(v) else None for k, v in values.items()} for row, values in rows.items()}

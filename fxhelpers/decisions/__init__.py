@@ -1,0 +1,48 @@
+"""Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
+
+from fxhelpers.decisions._deciding import DECISION_TAG, Move, act, begin, failing, note_on_version, refuse_unrecorded, settle_now
+from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in
+from fxhelpers.decisions._life import was_interrupted
+from fxhelpers.decisions._mirror import became, renamed, retired, serving
+from fxhelpers.decisions._promotion import look, promote, propose
+from fxhelpers.decisions._proposal import Proposal
+from fxhelpers.decisions._registration import Registration, register, transition
+from fxhelpers.decisions._retention import Retention, retain
+from fxhelpers.decisions._rollback import roll_back
+from fxhelpers.decisions._sealing import NOT_COPIED, RECORD_FOLDER, RECORD_TAG, copy_record, note_record, seal_record
+
+__all__ = [
+    "COMPARISON",
+    "DECISION_TAG",
+    "EVIDENCE",
+    "FRAME",
+    "NOT_COPIED",
+    "RECORD_FOLDER",
+    "RECORD_TAG",
+    "Move",
+    "Proposal",
+    "Registration",
+    "Retention",
+    "act",
+    "became",
+    "begin",
+    "copy_record",
+    "failing",
+    "frame_in",
+    "look",
+    "note_on_version",
+    "note_record",
+    "promote",
+    "propose",
+    "refuse_unrecorded",
+    "register",
+    "renamed",
+    "retain",
+    "retired",
+    "roll_back",
+    "seal_record",
+    "serving",
+    "settle_now",
+    "transition",
+    "was_interrupted",
+]

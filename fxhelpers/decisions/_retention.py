@@ -1,0 +1,131 @@
+"""Retention: Staging versions that are past their time are archived; their files go only where that is asked for."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from fxhelpers.decisions._deciding import act_under, begin, failing, note_on_version, refuse_unrecorded, seal_outside, settle_now
+from fxhelpers.decisions._mirror import finish, mark, writing
+from fxhelpers.ledger import Decision, Identity, Ledger
+from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
+from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.storage import stored_bytes, unknown_model
+
+AT_ONCE = 200
+"""Versions that one decision archives or prunes at most: their numbers have to fit into its entry."""
+
+_KINDS_THAT_KEEP = {"promotion", "rollback", "stage change"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Retention:
+    """What is past its time, and what was done about it.
+
+    Attributes
+    ----------
+    versions : DataFrame
+        One row a version, oldest first: ``version``, ``stage`` (before),
+        ``registered``, ``due`` (UTC), ``bytes``, ``what`` (archive, prune,
+        archive and prune, or keep) and ``why``.
+    decision : Decision or None
+        None where nothing was to be done, or ``apply`` was false.
+    identities : tuple of Identity
+        Which versions the numbers stood for.
+    """
+
+    versions: pd.DataFrame
+    decision: Decision | None
+    identities: tuple[Identity, ...] = ()
+
+    def _repr_html_(self) -> str:
+        if self.decision:
+            return self.decision._repr_html_()
+        todo = f"{len(self.due('archive'))} to archive, {len(self.due('prune'))} to prune ({self.bytes_pruned:,} bytes)"
+        return f"<p>Nothing was changed: {todo}.</p>"
+
+    def due(self, what: str) -> list[int]:
+        """Return the versions to ``archive`` or to ``prune``."""
+        return [int(number) for number in self.versions.loc[self.versions["what"].str.contains(what), "version"]]
+
+    @property
+    def bytes_pruned(self) -> int:
+        """What pruning frees, or would free."""
+        return int(self.versions.loc[self.versions["what"].str.contains("prune"), "bytes"].sum())
+
+
+def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, prune: bool, reason: str) -> Retention:
+    """Archive the Staging versions older than ``retention_days``, and prune archived ones where that is asked for."""
+    if apply:
+        flag = " -p prune true" if prune else ""
+        refuse_unrecorded(f"fx run retain -p symbol {symbol} -p apply true{flag}")
+    ledger, there = read_ledger(registry, name), registry.versions(name)
+    if not there and not ledger.decisions:
+        raise unknown_model(registry, name)
+    identities = tuple(version.identity for version in there)
+    found = Retention(versions=_plan(registry, ledger, there, prune=prune), decision=None, identities=identities)
+    archive, gone = found.due("archive"), found.due("prune")
+    if not apply:
+        return found
+    if not (archive or gone):
+        settle_now(registry, name)  # what was archived before a run was interrupted is not due any more
+        return found
+    days = registry.params.model_registry.retention_days
+    decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)
+    with failing(registry, decision):
+        with writing(registry, name) as writer:
+            now = [registry.version(name, number) for number in gone]
+            champion = writer.champion
+            versions = [v for v in now if v.identity in identities and v.identity != champion]
+            mark(registry, decision, versions)  # from here on nobody makes one of them champion
+            why = [f"In Staging for more than {days} days: {len(archive)} archived."] if archive else []
+            why += [f"Files of {len(gone)} archived versions deleted, {found.bytes_pruned} bytes."] if gone else []
+            told = {"archived": archive, "pruned": [version.version for version in versions], "bytes": found.bytes_pruned}
+            facts = {"result": "archived", "reason": " ".join(why), **told}
+            stages = {version: "Archived" for version in found.identities if version.number in archive}
+            try:
+                done = act_under(writer, registry, decision, facts=facts, stages=stages, more_to_do=True)
+            except BaseException:
+                known = read_ledger(registry, name).decisions  # which may have its outcome
+                finish(registry, next((d for d in known if d.run_id == decision.run_id), decision))
+                raise
+        finish(registry, done)
+        done = seal_outside(registry, done)
+    note_on_version(registry, done)
+    return replace(found, decision=done)
+
+
+def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion], *, prune: bool) -> pd.DataFrame:
+    days, now, named = registry.params.model_registry.retention_days, datetime.now(UTC), _named(ledger)
+    shared = Counter(version.run_id for version in versions)
+    rows, left = [], AT_ONCE
+    for version in reversed(versions):
+        due = version.archive_due(days)
+        late = past = due is not None and due <= now
+        size = stored_bytes(registry, version) if past or version.stage == "Archived" else 0
+        why = named.get(version.identity) or named.get(Identity(version.version), "")  # which may be this one
+        if MODEL_DIGEST not in version.tags or shared[version.run_id] > 1:
+            why = why or "its files are not ours alone"
+        gone = prune and not why and size > 0 and (past or version.stage == "Archived")
+        if (past or gone) and left == 0:
+            past, gone, why = False, False, f"more than {AT_ONCE} at once: run it again"
+        if version.tags.get(PRUNED) and not size:
+            why = "its files were deleted before"
+        left -= past or gone
+        what = " and ".join(word for word, doing in (("archive", past), ("prune", gone)) if doing) or "keep"
+        if late or version.stage == "Archived":
+            times = [f"{version.created:%Y-%m-%d %H:%M}", f"{due:%Y-%m-%d}" if due else ""]
+            rows.append([version.version, version.stage, *times, size, what, why])
+    return pd.DataFrame(rows, columns=["version", "stage", "registered", "due", "bytes", "what", "why"])
+
+
+def _named(ledger: Ledger) -> dict[Identity, str]:
+    """Return the versions whose files are evidence, and why."""
+    named: dict[Identity, str] = {}
+    meant = ledger.meant()
+    for decision in (decision for decision in ledger.decisions if decision.kind in _KINDS_THAT_KEEP):
+        about = meant[decision.id]
+        versions = (*about.by_number.values(), about.before, about.after)
+        named |= {version: f"named by {decision.id}" for version in versions if version}
+    return named | dict.fromkeys(ledger.champions, "was in Production")

@@ -1,0 +1,225 @@
+"""The gates: those that every policy has, bounds on measures, and tests."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from fxhelpers.comparison import ZERO, Answer, Comparison
+from fxhelpers.measures import MEASURES
+from fxhelpers.params import GateParams, PromotionParams
+from fxhelpers.policy._family import Family
+from fxhelpers.policy._verdict import GateResult, Result
+from fxhelpers.policy._wording import claimed, compared, digits, named, percent
+from fxhelpers.results import shown_as
+
+_OTHERS_FIRST = "the other symbols are compared first"
+_NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
+
+
+def built_in(comparison: Comparison, policy: PromotionParams, today: date | None) -> Iterator[GateResult]:
+    """Yield the gates that every policy has."""
+    frame, days = comparison.frame, len(comparison.frame.days)
+    yield _varied(comparison)
+    rule, bound = "stored forecasts of real days come out again", "all of them"
+    silent = [version for version, (again, stored) in frame.replayed.items() if again < stored / 2 or not again]
+    if silent:
+        who = " and ".join(f"version {version}" for version in silent)
+        said = f"of {who} too few forecasts could be repeated, or none were stored: nobody can tell whether prices were restated"
+        yield _bound(math.nan, passed=False, warns=True, id="replay", rule=rule, shown="-", bound=bound, said=said)
+    elif frame.replayed:
+        count = min(again for again, _ in frame.replayed.values())
+        yield _bound(count, passed=True, id="replay", rule=rule, shown=f"{count} or more each", bound=bound, said="they do")
+    unsure = [v for v, facts in frame.facts.items() if not facts.get("seen", {}).get("recorded", True)]
+    if unsure:
+        said = "; ".join(f"the last training day of version {v} is {frame.facts[v]['seen']['basis']}" for v in unsure)
+        rule = "the last training day is recorded"
+        yield _bound(math.nan, passed=False, warns=True, id="seen", rule=rule, shown="-", bound="of every version", said=said)
+    least = policy.evaluation.min_days
+    said = f"only {days} days are left that no compared version has seen, at least {least} are needed"
+    rule = "days that no compared version has seen"
+    yield _bound(days, passed=days >= least, id="days", rule=rule, shown=f"{days}", bound=f"at least {least}", said=said)
+    if policy.evaluation.max_stale_days is not None:
+        yield _stale(comparison, policy.evaluation.max_stale_days, today)
+    if comparison.champion is None and policy.on_no_champion == "block":
+        said = "there is no champion to compare with, and on_no_champion is block: the first one is set by hand or by override"
+        rule = "a champion to compare with"
+        yield _bound(math.nan, passed=False, id="champion", rule=rule, shown="none", bound="there is one", said=said)
+    if comparison.champion is not None and policy.policy == "non_inferiority":
+        yield _fresher(comparison)
+
+
+def _varied(comparison: Comparison) -> GateResult:
+    forecast, champion = comparison.forecast, comparison.champion
+    distinct = int(forecast.nunique()) if np.ptp(forecast) > _NOTHING * np.abs(forecast).max() else 1
+    theirs = comparison.frame.days[champion] if champion is not None else None
+    same = theirs is not None and bool(np.allclose(forecast, theirs, rtol=_NOTHING, atol=_NOTHING**2))
+    said = f"it forecasts what the champion, {champion}, forecasts, on every day"
+    if distinct == 1:
+        said = f"it forecasts the same, {forecast.iloc[0] + 0.0:.4%}, on every day"
+    rule = "forecasts that vary, and differ from the champion's"
+    shown = "the champion's" if same else f"{distinct} different"
+    bound = "at least 2 different"
+    return _bound(distinct, passed=distinct > 1 and not same, id="forecasts", rule=rule, shown=shown, bound=bound, said=said)
+
+
+def _stale(comparison: Comparison, allowed: int, today: date | None) -> GateResult:
+    rule, bound = "age of the last day compared", f"at most {allowed} days"
+    if today is None:
+        said = "today's date was not given"
+        return GateResult(id="stale", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", said=said)
+    age = (today - date.fromisoformat(comparison.last_day)).days
+    said = f"the prices end {age} days ago, on {comparison.last_day}; at most {allowed} are allowed"
+    return _bound(age, passed=age <= allowed, id="stale", rule=rule, shown=f"{age} days", bound=bound, said=said)
+
+
+def _fresher(comparison: Comparison) -> GateResult:
+    facts, frame = comparison.frame.facts, comparison.frame
+    told = [facts.get(version or 0, {}).get("seen", {}).get("last_day") for version in (frame.challenger, frame.champion)]
+    rule, bound = "under non_inferiority only a fresher model replaces the champion", "trained to a later day"
+    if None in told:
+        said = "it is not known until when the two were trained"
+        return GateResult(id="fresher", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", said=said)
+    ours, theirs = (date.fromisoformat(str(day)) for day in told)
+    later = (ours - theirs).days
+    said = f"it has seen days up to {ours}, the champion up to {theirs}: it is not fresher"
+    return _bound(later, passed=later > 0, id="fresher", rule=rule, shown=f"{later:+d} days", bound=bound, said=said)
+
+
+def _bound(value: float, *, passed: bool, warns: bool = False, **words: Any) -> GateResult:  # noqa: ANN401 (a gate's fields)
+    result: Result = "warn" if warns and not passed else _result(passed=passed)
+    return GateResult(value=float(value), result=result, decides=not warns, **words)
+
+
+def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, attempt: int, family: Family | None) -> GateResult:
+    """Hold p of a test against the level that is left to this attempt, and, in a family, against its rate of false promotions."""
+    level = spent(float(gate.alpha or 0), policy, attempt)
+    answer = comparison.answer(str(gate.test), gate.versus, margin=gate.margin)
+    rival = named(comparison, gate.versus)
+    rule = f"{str(gate.test).replace('_', ' ')}: {claimed(gate, rival)}"
+    if answer is not None and answer.family > 1:
+        rule += f"; p is adjusted for {answer.family} challengers"
+    bound = f"p below {level:.3g}" + (
+        f", which is {gate.alpha:g} / (k (k + 1)), attempt k = {attempt}" if level != gate.alpha else ""
+    )
+    if family is not None:
+        bound += f", and at most {family.fdr:g} after adjustment for attempts and {len(family.p) or family.symbols} symbols"
+    why = "the test was not made" if answer is None else answer.why
+    if not why and answer is not None and not math.isfinite(answer.p):
+        why = "the test gave no p"
+    if not why and answer is not None and family is not None and not family.p and answer.p < level:
+        adjusted = digits(for_attempt(answer.p, policy, attempt))
+        why = f"{_OTHERS_FIRST} (p = {digits(answer.p)}, {adjusted} at attempt {attempt})"
+    if not why and answer is not None and _may_lie_below(answer, level):
+        why = f"p may lie below {level:.2g}, which {answer.resamples:,} resamples are too few to show"
+    if why or answer is None:
+        said = f"{gate.id} was not evaluated: {why}"
+        return _severe(gate, rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", said=said)
+    claim = "it does not forecast signs significantly better than chance"
+    if gate.margin:
+        claim = f"it may be worse than {rival} by more than {gate.margin:.3%}"
+    elif gate.versus:
+        claim = f"it is not significantly better than {rival}"
+    shown, value, passed = f"p = {digits(answer.p)}", answer.p, answer.p < level
+    if family is not None and family.p:
+        value = family.adjusted_of(comparison.frame.symbol)
+        passed = passed and value <= family.fdr
+        shown = f"{shown}, adjusted {digits(for_attempt(answer.p, policy, attempt))}, in the family {digits(value)}"
+    said = f"{claim} ({shown}; asked: {bound})"
+    return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, said=said)
+
+
+def _may_lie_below(answer: Answer, level: float) -> bool:
+    """Tell whether so few resamples exceeded, of too few for this level, that nobody knows on which side of it p lies."""
+    drawn = answer.resamples and not answer.tail
+    return bool(drawn) and answer.p >= level and replace(answer.question, alpha=level).unresolved(answer.p, answer.resamples)
+
+
+def bounded(comparison: Comparison, gate: GateParams) -> GateResult:
+    """Hold a measure, or its change against a rival, against its bound."""
+    return _held(comparison, gate) if gate.versus is None else _changed(comparison, gate)
+
+
+def _held(comparison: Comparison, gate: GateParams) -> GateResult:
+    name = str(gate.metric)
+    known, value = MEASURES[name], _value(comparison, name, comparison.challenger)
+    low, high = gate.min if gate.min is not None else -math.inf, gate.max if gate.max is not None else math.inf
+    parts = [f"at least {low:g}" if low > -math.inf else "", f"at most {high:g}" if high < math.inf else ""]
+    bound = " and ".join(part for part in parts if part)
+    told = {"rule": known.label, "value": value, "shown": shown_as(value, known.form), "bound": bound}
+    if not math.isfinite(value):
+        said = f"{gate.id} was not evaluated: it has no {known.label}"
+        return _severe(gate, result="not evaluated", said=said, **told)
+    said = f"its {known.label} is {known.form.format(value)} (asked: {bound})"
+    return _severe(gate, result=_result(passed=low <= value <= high), said=said, **told)
+
+
+def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
+    known, rival = MEASURES[str(gate.metric)], named(comparison, gate.versus)
+    change, where = _worst_change(comparison, gate)
+    bound = (
+        f"at least {100 * gate.min_improvement:g} % better"
+        if gate.min_improvement is not None
+        else f"at most {100 * gate.max_regression:g} % worse"
+        if gate.max_regression
+        else "not worse"
+    )
+    told = {"rule": f"gain in {known.label} over {rival}{where}", "value": change, "bound": bound}
+    if not math.isfinite(change):
+        said = f"{gate.id} was not evaluated: there is no {known.label} to hold it against, or it is 0 or was not measured"
+        return _severe(gate, result="not evaluated", shown="-", said=said, **told)
+    regression = change if known.better == "lower" else -change
+    passed = regression <= (-gate.min_improvement if gate.min_improvement is not None else float(gate.max_regression or 0))
+    said = f"{compared(change, known, rival)}{where} (asked: {bound})"
+    shown = percent(-regression)
+    return _severe(gate, result=_result(passed=passed), shown=shown, said=said, **told)
+
+
+def _result(*, passed: bool) -> Result:
+    return "pass" if passed else "fail"
+
+
+def _severe(gate: GateParams, *, result: Result, **words: Any) -> GateResult:  # noqa: ANN401 (the fields of a gate's result)
+    told: Result = "warn" if result == "fail" and gate.severity == "warn" else result
+    return GateResult(id=gate.id, result=told, decides=gate.severity == "fail", **words)
+
+
+def _worst_change(comparison: Comparison, gate: GateParams) -> tuple[float, str]:
+    """Return the change of a measure against a rival, as a fraction; of slices, that of the worst, and which it is."""
+    rival = comparison.rival(gate.versus)
+    if gate.slice is None or rival is None:
+        return relative_change(comparison, str(gate.metric), rival or ZERO), ""
+    table = comparison.regimes
+    if table.empty or not (table[rival] > 0).all():
+        return math.nan, ", in each third of the days by volatility"
+    changes = table[comparison.challenger] / table[rival] - 1
+    return float(changes.max()), f" on the {changes.idxmax()} third of the days"
+
+
+def relative_change(comparison: Comparison, metric: str, rival: str) -> float:
+    """Return (ours - theirs) / |theirs|; NaN where theirs is zero: a change against nothing has no size."""
+    ours, theirs = _value(comparison, metric, comparison.challenger), _value(comparison, metric, rival)
+    return (ours - theirs) / abs(theirs) if theirs else math.nan
+
+
+def _value(comparison: Comparison, metric: str, row: str) -> float:
+    table = comparison.frame.footprint if MEASURES[metric].of_files else comparison.measures
+    return float(table[metric].get(row, math.nan)) if metric in table else math.nan
+
+
+def waits(gate: GateResult) -> bool:
+    """Tell whether a gate would have passed, and only waits for the other symbols of its family."""
+    return gate.result == "not evaluated" and _OTHERS_FIRST in gate.said
+
+
+def for_attempt(p: float, policy: PromotionParams, attempt: int) -> float:
+    """Return p as the k-th attempt has it: p k (k + 1), which asks the same of it as :func:`spent` does."""
+    return min(1.0, p * attempt * (attempt + 1)) if policy.attempts == "spend" else p
+
+
+def spent(alpha: float, policy: PromotionParams, attempt: int) -> float:
+    """Return what is left of a level for the k-th attempt: alpha / (k (k + 1)), which sums to alpha over all attempts."""
+    return alpha / (attempt * (attempt + 1)) if policy.attempts == "spend" else alpha

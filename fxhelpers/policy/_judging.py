@@ -1,0 +1,187 @@
+"""From a comparison and a written policy to a verdict."""
+
+import hashlib
+import math
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from fxhelpers.comparison import STANDARD, ZERO, Answer, Comparison, Question
+from fxhelpers.ledger import NO_SKILL
+from fxhelpers.measures import MEASURES
+from fxhelpers.params import GateParams, PromotionParams
+from fxhelpers.policy._doubts import circumstances, weaknesses
+from fxhelpers.policy._family import Family
+from fxhelpers.policy._gates import bounded, built_in, for_attempt, relative_change, spent, tested, waits
+from fxhelpers.policy._verdict import GateResult, Verdict
+from fxhelpers.policy._wording import compared, digits, joined, named
+
+
+def policy_digest(policy: PromotionParams) -> str:
+    """Return the SHA-256 of all that a verdict depends on beside the days: another policy is another attempt.
+
+    A key that is not set is left out, so that one which this version of
+    fxhelpers is the first to know makes no old policy another one.
+
+    Parameters
+    ----------
+    policy : PromotionParams
+        The ``promotion`` section of ``params.yaml``.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    return hashlib.sha256(policy.model_dump_json(exclude={"approval"}, exclude_none=True).encode()).hexdigest()
+
+
+def questions(policy: PromotionParams, attempt: int, family: Family | None = None) -> tuple[Question, ...]:
+    """Return the tests that a policy needs, and the standard ones that it does not mention.
+
+    They are at the levels that are left to this attempt; in a family, what
+    decides has to be told apart more finely.
+    """
+    asked = {}
+    for question in STANDARD:
+        standard = replace(question, alpha=spent(question.alpha, policy, attempt))
+        asked[question.test, question.versus, question.margin] = standard
+    for gate in policy.gates:
+        if gate.test is None:
+            continue
+        key = (gate.test, gate.versus, gate.margin)
+        same = [g for g in policy.gates if (g.test, g.versus, g.margin) == key]
+        finest = family.level if family is not None and any(g.severity == "fail" for g in same) else 1.0
+        level = spent(min(finest, *(float(g.alpha or 1) for g in same)), policy, attempt)
+        most = max(g.resamples for g in same)
+        asked[key] = Question(test=gate.test, versus=gate.versus, margin=gate.margin, alpha=level, resamples=most)
+    return tuple(asked.values())
+
+
+def judge(
+    comparison: Comparison,
+    policy: PromotionParams | None = None,
+    *,
+    attempt: int = 1,
+    today: date | None = None,
+    family: Family | None = None,
+) -> Verdict:
+    """Apply the policy to a comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of the challenger with the baselines and, where there is one, the
+        champion; made with the :func:`questions` of the same policy.
+    policy : PromotionParams, optional
+        The ``promotion`` section of ``params.yaml``; by default the one of a
+        file that says nothing.
+    attempt : int
+        The how-manieth distinct attempt for the symbol this is: every one
+        spends a part of what a test may err.
+    today : date, optional
+        Needed where the policy has ``max_stale_days``, and to say that the
+        days compared end long ago.
+    family : Family, optional
+        Symbols decided about together: its rate of false promotions is asked
+        of every test that decides, beside its own level.
+
+    Returns
+    -------
+    Verdict
+    """
+    policy = policy or PromotionParams()
+    gates = tuple(built_in(comparison, policy, today))
+    for gate in policy.gates:
+        if gate.versus == "champion" and comparison.champion is None:
+            continue
+        together = family if gate.severity == "fail" else None
+        gates += (tested(comparison, policy, gate, attempt, together) if gate.test else bounded(comparison, gate),)
+    verdict = _verdict(comparison, policy, gates, attempt)
+    verdict = replace(verdict, beside=(*circumstances(comparison, policy, today), *verdict.beside))
+    deciding = _deciding(comparison, policy)
+    if not deciding:
+        beside = ("no test decides here, so the family's rate of false promotions does not cover it",) if family else ()
+        return replace(verdict, beside=verdict.beside + beside)
+    answers = [comparison.answer(str(gate.test), gate.versus, margin=gate.margin) for gate in deciding]
+    made = [answer.p for answer in answers if answer is not None and not answer.why and math.isfinite(answer.p)]
+    p = max(made) if len(made) == len(deciding) else math.nan
+    alone = all(gate.result == "pass" or not gate.decides or waits(gate) for gate in gates)
+    adjusted = for_attempt(p, policy, attempt) if math.isfinite(p) else math.nan
+    verdict = replace(verdict, p=p, p_attempt=adjusted)
+    if family is None:
+        return verdict
+    # once the family is adjusted, a gate may fail by that alone: what entered is what the family has
+    entered = family.p.get(comparison.frame.symbol, math.nan) if family.p else adjusted if alone else 1.0
+    for_all = family.adjusted_of(comparison.frame.symbol)
+    return replace(verdict, p_entered=entered, p_family=for_all, family=family)
+
+
+def _deciding(comparison: Comparison, policy: PromotionParams) -> list[GateParams]:
+    """Return the gates whose tests decide here."""
+    gates = [gate for gate in policy.gates if gate.test and gate.severity == "fail"]
+    return [gate for gate in gates if gate.versus != "champion" or comparison.champion is not None]
+
+
+def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
+    """Return the verdict on a version that is the champion: keep it, and say how it stands."""
+    standing = relative_change(comparison, "rmse", ZERO)
+    where = compared(standing, MEASURES["rmse"], "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
+    who = f"Version {comparison.frame.challenger} {joined([*verdict.weak, 'is the champion already'])}"
+    headline = f"{who}; {where}, on {len(comparison.frame.days)} days"
+    as_it_is = replace(verdict, outcome="keep", headline=headline, because=(), note="", attempt=0, family=None)
+    return replace(as_it_is, p=math.nan, p_attempt=math.nan, p_entered=math.nan, p_family=math.nan)
+
+
+def against_champion(comparison: Comparison) -> float:
+    """Return the change of RMSE against the champion, or against zero where there is none, as a fraction; lower is better."""
+    return relative_change(comparison, "rmse", comparison.rival("champion") or ZERO)
+
+
+def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateResult, ...], attempt: int) -> Verdict:
+    who = f"Version {comparison.frame.challenger}"
+    weak, skill = weaknesses(comparison, policy, attempt)
+    failed = [g.said for g in gates if g.result == "fail"]
+    open_ = [g.said for g in gates if g.result == "not evaluated" and g.decides]
+    told: dict[str, Any] = {
+        "beside": tuple(g.said for g in gates if g.result == "warn" or (g.result == "not evaluated" and not g.decides)),
+        "gates": gates,
+        "attempt": attempt,
+        "weak": tuple(weak),
+        "skill": skill,
+    }
+    if failed or open_:
+        return Verdict(
+            outcome="keep" if failed else "inconclusive",
+            headline=f"{who} {joined([*weak, 'is refused' if failed else 'is not promoted'])}",
+            because=(*failed, *open_),
+            note=_detectable(comparison) if policy.policy == "superiority" else "",
+            **told,
+        )
+    passes = f"{who} passes every gate that decides"
+    standing = f"{_standing(comparison)}, on the same {len(comparison.target)} days"
+    if not weak:
+        return Verdict(outcome="promote", headline=f"{passes}: {standing}", **told)
+    headline = f"{passes}, {'though' if skill else f'with {NO_SKILL}:'} it {joined(weak)}"
+    return Verdict(outcome="promote", headline=headline, note=f"{standing[0].upper()}{standing[1:]}.", **told)
+
+
+def _detectable(comparison: Comparison) -> str:
+    """Say which gain these days would have shown: a refusal is no proof that there is none."""
+    _, answer = _main_test(comparison)
+    if answer is None or answer.why:
+        return ""
+    said = answer.detects("the champion" if comparison.champion else "forecasting zero")
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def _standing(comparison: Comparison) -> str:
+    versus, answer = _main_test(comparison)
+    chance = f" (p = {digits(answer.p)})" if answer and math.isfinite(answer.p) else ""
+    return f"{compared(against_champion(comparison), MEASURES['rmse'], named(comparison, versus))}{chance}"
+
+
+def _main_test(comparison: Comparison) -> tuple[str, Answer | None]:
+    """Return what a challenger is tested against first, the champion or else zero, and what the bootstrap said of that."""
+    versus = "champion" if comparison.champion else "zero_return"
+    return versus, comparison.answer("stationary_bootstrap", versus)
