@@ -91,7 +91,7 @@ def _end_postgresql(folder: Path) -> None:
 
 def _migrate(store: str) -> None:
     """Make or migrate the tables, in a process of its own: MLflow keeps connections for as long as a process lives."""
-    code = "import os; from fxhelpers.registry.database import open_database; open_database(os.environ['FX_STORE'])"
+    code = "import os; from fxhelpers.registry._connection import open_database; open_database(os.environ['FX_STORE'])"
     done = subprocess.run(  # noqa: S603 (our own interpreter, our own words)
         [sys.executable, "-c", code],
         check=False,

@@ -175,7 +175,7 @@ class RecordManager(NotebookExecutionManager):  # type: ignore[misc]  # papermil
         """
         taken, told = decisions_in(self.journal), self.nb.metadata[MARK]["record"]
         words = {"status": told["status"], "error": told.get("error")}
-        if taken and not (client and client.ran(f"from fxhelpers.promotion import seal_run; seal_run(**{words!r})")):
+        if taken and not (client and client.ran(f"from fxhelpers.decisions import seal_run; seal_run(**{words!r})")):
             os.environ.update(NO_TELEMETRY)
             from fxhelpers.decisions import seal_record
             from fxhelpers.registry import RegistryClient
