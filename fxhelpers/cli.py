@@ -23,7 +23,7 @@ from fxhelpers.results import shown
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fxhelpers.ledger import Reign
+    from fxhelpers.ledger import ProductionPeriod
     from fxhelpers.params import Params
     from fxhelpers.runs.running import RunResult
 
@@ -149,11 +149,11 @@ def history(symbol: str, at: str | None, form: str | None) -> None:
     for doubt in told.doubts:
         click.echo(f"Warning: {doubt}", err=True)
     if at is not None:
-        _tell_reigns(told.at(at), at, form)
+        _print_periods(told.at(at), at, form)
     elif form:
         click.echo(told.to_json() if form == "json" else told.to_csv(), nl=form == "json")
     else:
-        for frame, title in ((told.reigns(), "in Production"), (told.to_frame(), "decisions")):
+        for frame, title in ((told.production_periods(), "in Production"), (told.to_frame(), "decisions")):
             more = f", the last {_SHOWN} of {len(frame)} (--csv and --json have all)" if len(frame) > _SHOWN else ""
             _print_frame(frame.tail(_SHOWN), f"{symbol}: {title}{more}")
         _say_registry(registry.params)
@@ -383,24 +383,24 @@ def _say_registry(params: "Params") -> None:
     click.echo(f"Registry: {params.mlflow.tracking_uri}", err=True)
 
 
-def _tell_reigns(reigns: list["Reign"], at: str, form: str | None) -> None:
+def _print_periods(production_periods: list["ProductionPeriod"], at: str, form: str | None) -> None:
     from fxhelpers.ledger import labels
 
     if form == "json":
-        click.echo(json.dumps([dict(reign) for reign in reigns], indent=2))
+        click.echo(json.dumps([dict(period) for period in production_periods], indent=2))
         return
     if form == "csv":
         click.echo("version,since,until,decision,bundle")
-        for reign in reigns:
-            click.echo(f"{reign.version},{reign.since},{reign.until or ''},{reign.decision or ''},{reign.bundle or ''}")
+        for period in production_periods:
+            click.echo(f"{period.version},{period.since},{period.until or ''},{period.decision or ''},{period.bundle or ''}")
         return
-    known = labels(version for version in (reign.identity() for reign in reigns) if version)
-    for version, reign in ((reign.identity(), reign) for reign in reigns):
-        began = f"by {reign.decision}" if reign.decision else "without a decision"
-        began += f", {reign.mark}" if reign.mark else ""
+    known = labels(version for version in (period.identity() for period in production_periods) if version)
+    for version, period in ((period.identity(), period) for period in production_periods):
+        began = f"by {period.decision}" if period.decision else "without a decision"
+        began += f", {period.mark}" if period.mark else ""
         who = known[version] if version else "no version"
-        click.echo(f"{who}, from {reign.since} to {reign.until or 'now'}, put there {began}")
-    if not reigns:
+        click.echo(f"{who}, from {period.since} to {period.until or 'now'}, put there {began}")
+    if not production_periods:
         click.echo(f"no version was in Production at {at}")
 
 

@@ -499,9 +499,9 @@ def test_two_interrupted_decisions_beside_each_other_leave_history_in_order(
     monkeypatch.undo()
     act(registry.client, open_one, facts={"result": "refused"})
     registry.verify("AAPL", repair=True)
-    reigns = read_ledger(registry.client, NAME).reigns()
-    assert [reign.version for reign in reigns] == [1, second]
-    assert all(reign.until is None or reign.since <= reign.until for reign in reigns)
+    production_periods = read_ledger(registry.client, NAME).production_periods()
+    assert [period.version for period in production_periods] == [1, second]
+    assert all(period.until is None or period.since <= period.until for period in production_periods)
     moves = [(d.from_version, d.to_version) for d in read_ledger(registry.client, NAME).outcomes if d.applied]
     assert moves == [(None, 1), (1, second)]
     assert registry.verify("AAPL").problems == []
@@ -629,8 +629,8 @@ def test_a_number_that_mlflow_gives_again_is_another_version(
     assert "By the ledger no version is in Production, MLflow's alias points to version 1" in registry.history("AAPL").doubts[0]
     assert registry.rollback("AAPL", to="none", reason="who was that?", apply=True).to_version is None
     assert "changed without a decision" not in problems(registry)
-    reigns = list(registry.history("AAPL").reigns()["in Production"])
-    assert reigns == ["version 1", "none"]
+    production_periods = list(registry.history("AAPL").production_periods()["in Production"])
+    assert production_periods == ["version 1", "none"]
 
 
 def test_a_registered_model_that_was_renamed_is_found_and_nothing_else_is_taken_for_it(
@@ -728,7 +728,7 @@ def test_a_rollback_to_none_is_a_decision_and_a_rollback_undoes_it(registered: R
     assert done.undo == "fx rollback AAPL --version 1 --reason TEXT"
     assert (champion(registry), registry.client.version(NAME, 1).mirror) == (None, "Archived")
     assert registry.versions_frame("AAPL").loc[1, "last decision"].startswith("rolled back (rollback)")
-    assert list(registry.history("AAPL").reigns()["in Production"]) == ["version 1", "none"]
+    assert list(registry.history("AAPL").production_periods()["in Production"]) == ["version 1", "none"]
     assert registry.overview().champions.frame["in Production"][0] == "none"
     assert registry.rollback("AAPL", to="none", reason="again", apply=True).result == "unchanged"
     assert registry.verify("AAPL", repair=True).problems == []

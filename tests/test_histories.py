@@ -164,9 +164,9 @@ def in_order(operations: dict[str, Operation], ledger: Ledger) -> Iterator[str]:
     for one, next_one in pairwise(ledger.outcomes):
         if one.to_version != next_one.from_version:
             yield f"{next_one.id} began with {next_one.from_version}, {one.id} before it had ended with {one.to_version}"
-    for reign in ledger.reigns():
-        if reign.until is not None and reign.until < reign.since:
-            yield f"version {reign.version} served from {reign.since} until {reign.until}"
+    for period in ledger.production_periods():
+        if period.until is not None and period.until < period.since:
+            yield f"version {period.version} served from {period.since} until {period.until}"
     by_actor = {d.actor.partition("@")[0]: place for place, d in enumerate(ledger.outcomes)}
     done = sorted((o for o in operations.values() if o.told.get("result") in DONE and o.name in by_actor), key=lambda o: o.at)
     for i, one in enumerate(done):

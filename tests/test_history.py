@@ -30,7 +30,7 @@ def story(project: Project, registered: Callable[..., int]) -> History:
 
 @pytest.mark.usefixtures("in_new_york")
 def test_a_time_of_two_readings_is_answered_where_both_agree_and_refused_with_both_where_not(story: History) -> None:
-    since = datetime.fromisoformat(story.ledger.reigns()[0].since)
+    since = datetime.fromisoformat(story.ledger.production_periods()[0].since)
     before = f"{since - timedelta(hours=1):%Y-%m-%dT%H:%M}"  # in UTC nobody was there; by the clock of New York it is to come
     offset = f"{since.astimezone():%z}"
     zone = f"{offset[:3]}:{offset[3:]}"
@@ -39,9 +39,9 @@ def test_a_time_of_two_readings_is_answered_where_both_agree_and_refused_with_bo
     assert f"in UTC, write {before}Z; or by the time here" in str(caught.value)
     assert f"write {before}{zone}" in str(caught.value)
     assert story.at(f"{before}Z") == []
-    (reign,) = story.at(since.isoformat())
-    assert reign.version == 1
-    assert story.at(since.astimezone().isoformat()) == [reign]
+    (period,) = story.at(since.isoformat())
+    assert period.version == 1
+    assert story.at(since.astimezone().isoformat()) == [period]
     assert story.at("2001-01-01T03:00") == story.at("2001-01-01") == []  # as either
 
 

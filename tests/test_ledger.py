@@ -143,9 +143,9 @@ def test_who_was_in_production_at_a_moment_is_what_a_replay_says(moves: list[int
     for number, champion in enumerate(moves):
         if START + timedelta(minutes=number, seconds=1) <= moment:
             expected = champion
-    found = [reign.version for reign in ledger.during(moment, moment + timedelta(microseconds=1))]
+    found = [period.version for period in ledger.during(moment, moment + timedelta(microseconds=1))]
     assert found == [expected] or (found == [] and expected is None)
-    for before, after in pairwise(ledger.reigns()):
+    for before, after in pairwise(ledger.production_periods()):
         assert before.until == after.since
 
 
@@ -164,7 +164,7 @@ def test_a_champion_that_came_without_a_decision_is_in_the_history() -> None:
     outcome = Entry.after(intent, ledger="M", entry="outcome", decision="d9", now=head.time, facts=facts)
     ledger = Ledger.read("M", as_kept([*runs, ("run9", {"intent": intent.to_json(), "outcome": outcome.to_json()})]))
     assert ledger.faults == ()
-    assert [(reign.version, reign.decision) for reign in ledger.reigns()] == [(1, "d0"), (2, "d1"), (7, None)]
+    assert [(period.version, period.decision) for period in ledger.production_periods()] == [(1, "d0"), (2, "d1"), (7, None)]
 
 
 class Store:
@@ -269,8 +269,8 @@ def test_a_promotion_without_skill_is_marked_also_in_outcomes_that_do_not_say_so
     told = {"result": "promoted", "from": None, "to": 1, "moved": intent.time, "rests_on": "compared", **facts}
     outcome = Entry.after(intent, ledger="M", entry="outcome", decision=intent.decision, now=intent.time, facts=told)
     ledger = Ledger.read("M", [Kept("run", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
-    (decision,), (reign,) = ledger.decisions, ledger.reigns()
-    assert (decision.mark, reign.mark) == (mark, mark)
+    (decision,), (period,) = ledger.decisions, ledger.production_periods()
+    assert (decision.mark, period.mark) == (mark, mark)
     assert decision.came_to == ", ".join(filter(None, [told["result"], mark]))
     assert mark.rpartition(", ")[2] in decision.said
-    assert mark in reign.standing
+    assert mark in period.standing

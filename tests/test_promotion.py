@@ -138,7 +138,7 @@ def test_an_alias_of_plain_mlflow_is_taken_over_by_the_first_decision(registered
     assert registry.load_champion("AAPL").version.version == 1  # type: ignore[union-attr]
     registry.transition_stage(NAME, 1, "Production")
     assert stages(registry) == {1: "Production"}
-    assert [reign.version for reign in read_ledger(registry.client, NAME).reigns()] == [1]
+    assert [period.version for period in read_ledger(registry.client, NAME).production_periods()] == [1]
 
 
 def test_promoting_again_mends_a_mirror_with_two_in_production(
@@ -182,7 +182,7 @@ def test_judging_the_champion_again_moves_nothing(registered: Register, project:
     promoted(registry)
     promoted(registry)
     assert decisions(registry) == [("promotion", "promoted", None, 1), ("promotion", "unchanged", 1, 1)]
-    assert len(read_ledger(registry.client, NAME).reigns()) == 1
+    assert len(read_ledger(registry.client, NAME).production_periods()) == 1
 
 
 @pytest.mark.usefixtures("thorough")
@@ -248,7 +248,7 @@ def test_an_override_promotes_against_the_verdict_and_is_marked_everywhere(regis
         registry.versions_frame("AAPL").loc[worse, "last decision"],
         history.to_csv(),
         history._repr_html_(),
-        history.reigns().to_html(),
+        history.production_periods().to_html(),
         registry.verify("AAPL").said + str(registry.verify("AAPL").findings),
     )
     for place, text in enumerate(marked):

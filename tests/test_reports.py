@@ -96,7 +96,7 @@ def test_a_promotion_is_understood_from_its_report_alone(project: Project, regis
 
     (model,) = lines(project, "models")
     assert (model["champion"], model["record"]) == (2, f"AAPL/{result.record.name}")
-    assert [reign[0] for reign in model["reigns"]] == [1, 2]  # type: ignore[attr-defined]
+    assert [period[0] for period in model["reigns"]] == [1, 2]  # type: ignore[attr-defined]
     assert model["reigns"][1][3] == "against the verdict, no evidence of skill"  # type: ignore[index]
     assert "the report" in model["verified"]["problems"][0]  # type: ignore[index]
 
@@ -134,7 +134,7 @@ def test_a_promotion_without_skill_says_so_first_wherever_it_is_shown(project: P
     for shown in (
         history.to_csv(),
         history._repr_html_(),
-        history.reigns().to_csv(),
+        history.production_periods().to_csv(),
         overview.champions._repr_html_(),
         overview.decisions._repr_html_(),
         str(registry.versions_frame("AAPL")["last decision"].iloc[0]),

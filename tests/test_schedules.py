@@ -184,7 +184,7 @@ def test_a_move_of_an_earlier_release_that_was_killed_after_the_alias_is_complet
     assert not any("without a decision" in problem.what for problem in registry.verify("AAPL").problems)
     assert registry.verify("AAPL", repair=True).problems == []
     ledger = read_ledger(registry.client, NAME)
-    assert [reign.version for reign in ledger.reigns()] == [first, second]
+    assert [period.version for period in ledger.production_periods()] == [first, second]
     assert (champion(registry), ledger.outcomes[-1].result) == (second, "moved")
 
 

@@ -400,7 +400,7 @@ def test_a_champion_changed_in_mlflow_stays_in_the_history_once_it_was_decided_a
     assert found.findings[0].what.startswith(
         "MLflow's alias pointed to version 2, and was put back to version 1: it was changed without a decision"
     )
-    assert [reign.version for reign in registry.history("AAPL").ledger.reigns()] == [1, 2]
+    assert [period.version for period in registry.history("AAPL").ledger.production_periods()] == [1, 2]
 
 
 def test_a_decision_that_is_at_work_is_a_note_and_one_that_died_is_a_problem(story: Path) -> None:
@@ -499,9 +499,9 @@ def test_a_version_of_plain_mlflow_is_a_note(story: Path) -> None:
 def test_the_history_tells_who_was_in_production_on_a_day(story: Path) -> None:
     registry = ModelRegistry()
     history = registry.history("AAPL")
-    since = history.ledger.reigns()[0].since
-    assert [reign.version for reign in history.at(since[:10])] == [1]
-    assert [reign.version for reign in history.at(since)] == [1]
+    since = history.ledger.production_periods()[0].since
+    assert [period.version for period in history.at(since[:10])] == [1]
+    assert [period.version for period in history.at(since)] == [1]
     before = since.replace(since[11:13], f"{(int(since[11:13]) - 1) % 24:02}", 1) if since[11:13] != "00" else "2020-01-01"
     assert history.at(before) == []
     assert history.doubts == ()
@@ -532,7 +532,7 @@ def test_a_rollback_and_its_undoing_take_one_command_each(story: Path) -> None:
         assert champion.version == expected
     assert "No version serves now, version 2 did before." in fx("rollback", "AAPL", "--to", "none", "--reason", "a bad feed")
     assert "champion after  2" in fx("rollback", "AAPL", "--reason", "mended")
-    assert [reign.version for reign in registry.history("AAPL").ledger.reigns()] == [1, 2, 1, 2, None, 2]
+    assert [period.version for period in registry.history("AAPL").ledger.production_periods()] == [1, 2, 1, 2, None, 2]
     assert registry.verify("AAPL", deep=True).findings == ()
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from fxhelpers.errors import ParamsError
-from fxhelpers.ledger import Decision, Identity, Ledger, Meant, Reign, labels, same
+from fxhelpers.ledger import Decision, Identity, Ledger, Meant, ProductionPeriod, labels, same
 from fxhelpers.params import current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -49,7 +49,7 @@ class History:
     doubts: tuple[str, ...]
     uri: str
 
-    def at(self, when: str) -> list[Reign]:
+    def at(self, when: str) -> list[ProductionPeriod]:
         """Return who was in Production on a day, or at a moment.
 
         Parameters
@@ -73,7 +73,7 @@ class History:
             whose two readings, UTC and the time here, differ in who was there.
         """
         readings = _spans(when)
-        answers = [[reign for reign in self.ledger.during(*span) if reign.version is not None] for span in readings]
+        answers = [[period for period in self.ledger.during(*span) if period.version is not None] for span in readings]
         start = readings[0][0]
         if start > datetime.now(UTC):
             msg = f"at: {when} is still to come; nobody knows what will be in Production"
@@ -94,13 +94,13 @@ class History:
         known = labels(v for about in meant.values() for v in (about.before, about.after, *about.by_number.values()) if v)
         return pd.DataFrame([_row(d, meant[d.id], known) for d in self.ledger.decisions], columns=_COLUMNS)
 
-    def reigns(self) -> pd.DataFrame:
+    def production_periods(self) -> pd.DataFrame:
         """Return one row a time during which one version, or none, was in Production, oldest first."""
-        reigns = self.ledger.reigns()
-        known = labels(version for version in (reign.identity() for reign in reigns) if version)
+        production_periods = self.ledger.production_periods()
+        known = labels(version for version in (period.identity() for period in production_periods) if version)
         rows = [
             [known[v] if (v := r.identity()) else "none", _clock(r.since), _clock(r.until), r.standing, r.decision]
-            for r in reigns
+            for r in production_periods
         ]
         return pd.DataFrame(rows, columns=["in Production", "since (UTC)", "until (UTC)", "rests on", "decision"])
 
@@ -108,7 +108,9 @@ class History:
         """Return all of it as JSON: reigns, decisions with all their entries, and doubts."""
         decisions = [{"run_id": d.run_id, **{e.entry: json.loads(e.to_json()) for e in d.entries}} for d in self.ledger.decisions]
         whole = {"symbol": self.symbol, "model": self.ledger.name, "registry": self.uri, "doubts": self.doubts}
-        return json.dumps({**whole, "reigns": [dict(r) for r in self.ledger.reigns()], "decisions": decisions}, indent=2)
+        return json.dumps(
+            {**whole, "reigns": [dict(r) for r in self.ledger.production_periods()], "decisions": decisions}, indent=2
+        )
 
     def to_csv(self) -> str:
         """Return the decisions as CSV."""

@@ -64,7 +64,7 @@ class Overview:
         """One row a symbol: the version in Production, since when, and the decision that put it there, with its record."""
         if not self.serving:
             return FirstSteps(self.uri)
-        rows = [self._reign(name) for name in self.serving]
+        rows = [self._period(name) for name in self.serving]
         columns = ["symbol", "in Production", "since (UTC)", "rests on", "decided by", "record"]
         table = pd.DataFrame(rows, columns=[*columns, "doubt"])
         return Table(table if table["doubt"].any() else table[columns], ("record",))
@@ -111,17 +111,24 @@ class Overview:
         decided = (decision for ledger in self.ledgers.values() for decision in ledger.decisions)
         return sorted(decided, key=lambda decision: decision.time, reverse=True)[: self.latest]
 
-    def _reign(self, name: str) -> list[str]:
+    def _period(self, name: str) -> list[str]:
         version, ledger = self.champion[name], self.ledgers[name]
         told = [self._named(name), str(version or "none")]
         alone = f" {ledger.symbol}" if name == f"{MODEL_PREFIX}{ledger.symbol}" else ""
         doubt = f"fx verify{alone}" if self._is_doubtful(name) else ""
-        reign = next(iter(reversed(ledger.reigns())), None)
-        if reign is None or not same(reign.identity(), version):
+        period = next(iter(reversed(ledger.production_periods())), None)
+        if period is None or not same(period.identity(), version):
             return [*told, "", "", "", "", doubt]
-        by = next((decision for decision in ledger.decisions if decision.id == reign.decision), None)
+        by = next((decision for decision in ledger.decisions if decision.id == period.decision), None)
         record = record_link(self.records, by.record) if by else "none"
-        return [*told, reign.since[:19].replace("T", " "), reign.standing, by.actor if by else "nobody's decision", record, doubt]
+        return [
+            *told,
+            period.since[:19].replace("T", " "),
+            period.standing,
+            by.actor if by else "nobody's decision",
+            record,
+            doubt,
+        ]
 
     def _is_doubtful(self, name: str) -> bool:
         return bool(self.ledgers[name].faults) or not same(self.champion[name], self.ledgers[name].serving)

@@ -9,7 +9,7 @@ from fxhelpers.decisions._proposal import Proposal
 from fxhelpers.decisions._registration import Registration, register, transition
 from fxhelpers.decisions._retention import Retention, retain
 from fxhelpers.decisions._rollback import roll_back
-from fxhelpers.decisions._sealing import NOT_COPIED, RECORD_FOLDER, RECORD_TAG, copy_record, note_record, seal_record, seal_run, seal_run
+from fxhelpers.decisions._sealing import NOT_COPIED, RECORD_FOLDER, RECORD_TAG, copy_record, note_record, seal_record, seal_run
 
 __all__ = [
     "COMPARISON",

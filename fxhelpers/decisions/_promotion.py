@@ -280,8 +280,8 @@ def _challenger(registry: RegistryClient, name: str, symbol: str, champion: Mode
     versions = [] if waiting else registry.versions(name)
     challenger = waiting or next((v for v in versions if v.stage != "Archived"), None)
     if challenger is None:
-        meant = " (all are archived)" if versions else nearest(symbol, registered_symbols(registry), most=3)
-        msg = f"{name} has no version to compare at {registry.uri}{meant}; register one: fx run register -p symbol {symbol}"
+        hint = " (all are archived)" if versions else nearest(symbol, registered_symbols(registry), most=3)
+        msg = f"{name} has no version to compare at {registry.uri}{hint}; register one: fx run register -p symbol {symbol}"
         raise VersionNotFoundError(msg)
     return challenger
 

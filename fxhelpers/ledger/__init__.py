@@ -3,7 +3,7 @@
 Pure: texts in, facts out. Where the entries are kept is the registry's business.
 """
 
-from fxhelpers.ledger._chain import Fault, Ledger, Meant, Reign
+from fxhelpers.ledger._chain import Fault, Ledger, Meant, ProductionPeriod
 from fxhelpers.ledger._decision import AGAINST, ALIAS_FOUND, NO_SKILL, NOT_COMPARED, Decision, back_to, named
 from fxhelpers.ledger._entry import KINDS, SERVES, Entry, Identity, Kept, Link, entry_name, first_name, labels, link_name, same
 
@@ -22,7 +22,7 @@ __all__ = [
     "Ledger",
     "Link",
     "Meant",
-    "Reign",
+    "ProductionPeriod",
     "back_to",
     "entry_name",
     "first_name",

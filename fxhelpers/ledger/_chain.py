@@ -16,7 +16,7 @@ from fxhelpers.results import Keyed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reign(Keyed):
+class ProductionPeriod(Keyed):
     """A time during which one version, or none, was in Production.
 
     Attributes
@@ -187,12 +187,12 @@ class Ledger:
     def former(self) -> Identity | None:
         """The version that was in Production before the present one; None where there was none."""
         now = self.serving
-        return next((v for v in (r.identity() for r in reversed(self.reigns())) if v and not same(v, now)), None)
+        return next((v for v in (r.identity() for r in reversed(self.production_periods())) if v and not same(v, now)), None)
 
     @property
     def champions(self) -> set[Identity]:
         """All versions that ever were in Production."""
-        return {version for version in (reign.identity() for reign in self.reigns()) if version}
+        return {version for version in (period.identity() for period in self.production_periods()) if version}
 
     @property
     def registrations(self) -> dict[int, list[Decision]]:
@@ -268,7 +268,7 @@ class Ledger:
         told = (decision.intent.facts.get("symbol") for decision in self.decisions)
         return next((str(symbol) for symbol in told if symbol), self.name.removeprefix(MODEL_PREFIX))
 
-    def reigns(self) -> list[Reign]:
+    def production_periods(self) -> list[ProductionPeriod]:
         """Return who was in Production from when to when, in order; nothing before the first champion.
 
         A champion that came without a decision, in MLflow's own pages say,
@@ -286,7 +286,7 @@ class Ledger:
             now = after
         ends = [since for _, since, _ in changes[1:]]
         return [
-            Reign(
+            ProductionPeriod(
                 version=version.number if version else None,
                 bundle=version.bundle if version else None,
                 since=since,
@@ -298,10 +298,11 @@ class Ledger:
             for (version, since, by), end in zip_longest(changes, ends)
         ]
 
-    def during(self, start: datetime, end: datetime) -> list[Reign]:
+    def during(self, start: datetime, end: datetime) -> list[ProductionPeriod]:
         """Return the reigns that overlap a time, from ``start`` to just before ``end``, both with a time zone."""
         spans = [
-            (r, datetime.fromisoformat(r.since), datetime.fromisoformat(r.until) if r.until else None) for r in self.reigns()
+            (r, datetime.fromisoformat(r.since), datetime.fromisoformat(r.until) if r.until else None)
+            for r in self.production_periods()
         ]
         return [r for r, since, until in spans if since < end and (until is None or until > start)]
 

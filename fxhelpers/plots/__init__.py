@@ -2,7 +2,7 @@
 
 from fxhelpers.plots.many import family, portfolio
 from fxhelpers.plots.pairs import calibration, drift, errors, evidence, gains, loss_difference, rolling, strategies, windows
-from fxhelpers.plots.reigning import reigns
+from fxhelpers.plots.reigning import production_periods
 from fxhelpers.plots.single import forecast_scatter, price_windows
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "loss_difference",
     "portfolio",
     "price_windows",
-    "reigns",
+    "production_periods",
     "rolling",
     "strategies",
     "windows",

@@ -3,24 +3,24 @@
 from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter
 
-from fxhelpers.ledger import AGAINST, Reign, labels
+from fxhelpers.ledger import AGAINST, ProductionPeriod, labels
 from fxhelpers.plots.style import BLUE, GREY, ORANGE, SKY, axes, day, finish
 
 
-def reigns(history: list[Reign], now: str, ax: Axes | None = None) -> Axes:
+def production_periods(history: list[ProductionPeriod], now: str, ax: Axes | None = None) -> Axes:
     """Draw which version was in Production from when to when; ``now`` (ISO 8601) ends the present reign."""
-    known = labels(version for version in (reign.identity() for reign in history) if version)
+    known = labels(version for version in (period.identity() for period in history) if version)
     versions = list(known)
     ax = axes(ax, 1.2 + 0.4 * max(1, len(versions)))
-    for reign in history:
-        version = reign.identity()
+    for period in history:
+        version = period.identity()
         if version is None:
             continue
-        first, last = day(reign.since), day(reign.until or now)
+        first, last = day(period.since), day(period.until or now)
         row = versions.index(version)
-        against = AGAINST in reign.mark
-        colour = ORANGE if against else SKY if reign.mark else BLUE if reign.decision else GREY
-        hatch = "//" if against else ".." if reign.mark else None
+        against = AGAINST in period.mark
+        colour = ORANGE if against else SKY if period.mark else BLUE if period.decision else GREY
+        hatch = "//" if against else ".." if period.mark else None
         ax.barh(row, last - first, left=first, height=0.5, color=colour, hatch=hatch, edgecolor="white")
         ax.plot(first, row, "|", color="black", markersize=14)
     if not versions:

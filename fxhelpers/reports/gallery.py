@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from fxhelpers.files import UNREADABLE, can_write, write_atomic
-from fxhelpers.ledger import Decision, Identity, Ledger, Reign, same
+from fxhelpers.ledger import Decision, Identity, Ledger, ProductionPeriod, same
 from fxhelpers.processes import utc_now
 from fxhelpers.records import is_running, is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
 from fxhelpers.reports.pages import page_template
@@ -31,7 +31,7 @@ PAGE = "index.html"
 _LOCK, _LOCK_SECONDS = ".index.lock", 60
 _LONGEST = 240  # characters of a reason
 _TOLD = ("verdict", "result", "version", "override")
-_MOST_REIGNS = 50
+_MOST_PERIODS = 50
 _BLOCKS = ("records", "models")
 _NAME = re.compile(r'\{"(?:name|model)":"((?:[^"\\]|\\.)*)"')
 _Lines = dict[str, dict[str, str]]  # of each block: lines of JSON by what they are about
@@ -77,10 +77,10 @@ def add_decision(folder: Path, decision: Decision) -> None:
             told |= {"champion": to, "since": None, "record": None}
         told["bundle"] = bundle
         if decision.moved_at:
-            reigns = [[*reign[:2], reign[2] or decision.moved_at, *reign[3:]] for reign in told.get("reigns", [])]
-            reigns.append([decision.to_version, decision.moved_at, None, _marked(decision)])
+            production_periods = [[*period[:2], period[2] or decision.moved_at, *period[3:]] for period in told.get("reigns", [])]
+            production_periods.append([decision.to_version, decision.moved_at, None, _marked(decision)])
             told |= {"champion": decision.to_version, "since": decision.moved_at, "record": decision.record}
-            told["reigns"] = reigns[-_MOST_REIGNS:]
+            told["reigns"] = production_periods[-_MOST_PERIODS:]
         held["models"][_key(decision.model_name)] = _line({"model": decision.model_name, **told})
 
     _change(folder, add)
@@ -133,8 +133,8 @@ def standing(ledger: Ledger, champion: Identity | None) -> dict[str, Any]:
     dict
         For :func:`note_models`.
     """
-    reigns, records = ledger.reigns(), {decision.id: decision.record for decision in ledger.decisions}
-    last = reigns[-1] if reigns and same(reigns[-1].identity(), champion) else None
+    production_periods, records = ledger.production_periods(), {decision.id: decision.record for decision in ledger.decisions}
+    last = production_periods[-1] if production_periods and same(production_periods[-1].identity(), champion) else None
     return {
         "model": ledger.name,
         "symbol": ledger.symbol,
@@ -142,13 +142,13 @@ def standing(ledger: Ledger, champion: Identity | None) -> dict[str, Any]:
         "bundle": champion.bundle if champion else None,
         "since": last.since if last else None,
         "record": records.get(str(last.decision)) if last else None,
-        "reigns": [[r.version, r.since, r.until, _marked(r)] for r in reigns[-_MOST_REIGNS:]],
+        "reigns": [[r.version, r.since, r.until, _marked(r)] for r in production_periods[-_MOST_PERIODS:]],
         "decided": ledger.outcomes[-1].time if ledger.outcomes else None,
         "asof": utc_now(),
     }
 
 
-def _marked(moved: Decision | Reign) -> str:
+def _marked(moved: Decision | ProductionPeriod) -> str:
     return moved.mark.lower() if moved.rests_on else "without a decision"
 
 

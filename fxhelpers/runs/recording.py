@@ -197,17 +197,17 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
 
     def ran(self, code: str) -> bool:
         """Let the kernel run some code that leaves no trace in the notebook, and tell whether it did."""
-        said: list[str] = []
+        lines: list[str] = []
 
         def hear(message: Mapping[str, Any]) -> None:
-            said.extend(message["content"]["text"].splitlines() if message["header"]["msg_type"] == "stream" else ())
+            lines.extend(message["content"]["text"].splitlines() if message["header"]["msg_type"] == "stream" else ())
 
         try:
             answer = run_sync(self.kc.execute_interactive)(code, silent=True, timeout=_SEALING_SECONDS, output_hook=hear)
         except (TimeoutError, RuntimeError) as error:
             logger.warning("the kernel did not seal the record (%s); sealing it here", error)
             return False
-        for line in said:
+        for line in lines:
             logger.warning(line)
         return bool(answer["content"]["status"] == "ok")
 
