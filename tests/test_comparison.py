@@ -13,12 +13,12 @@ from statsmodels.stats.diagnostic import pesaran_timmermann
 from statsmodels.tsa.stattools import diebold_mariano_test
 
 from fxhelpers import metrics
-from fxhelpers.comparison import MEAN, SEED, TARGET, ZERO, EvaluationFrame, Question, compare, population_stability
+from fxhelpers.comparison import MEAN, SEED, TARGET, ZERO, EvaluationFrame, TestSpec, compare, population_stability
 from fxhelpers.comparison._tests import bootstrap_test
 from fxhelpers.errors import NotComparableError
 from fxhelpers.measures import MEASURES
 
-SUPERIOR = Question(test="stationary_bootstrap", versus="champion", resamples=2_000)
+SUPERIOR = TestSpec(test="stationary_bootstrap", versus="champion", resamples=2_000)
 
 
 def test_measures_are_what_they_say() -> None:
@@ -72,21 +72,23 @@ def test_one_challenger_is_tested_as_arch_and_statsmodels_do() -> None:
     difference = (target - theirs) ** 2 - (target - ours) ** 2
     block = max(5, math.ceil(optimal_block_length(difference)["stationary"].iloc[0]))
     means = StationaryBootstrap(block, difference.to_numpy(), seed=SEED).apply(np.mean, 10_000)[:, 0]
-    answer = comparison.answer("stationary_bootstrap", "champion")
-    assert answer is not None
-    assert answer.p == (1 + np.sum(means - difference.mean() >= difference.mean())) / 10_001
-    assert answer.block == block
+    test_result = comparison.test_result("stationary_bootstrap", "champion")
+    assert test_result is not None
+    assert test_result.p == (1 + np.sum(means - difference.mean() >= difference.mean())) / 10_001
+    assert test_result.block == block
     error = ((target - theirs) ** 2).mean()
-    assert answer.detectable == pytest.approx(0.5 * 2.4865 * means.std(ddof=1) / error, rel=1e-4)
+    assert test_result.detectable == pytest.approx(0.5 * 2.4865 * means.std(ddof=1) / error, rel=1e-4)
     low, high = np.quantile(means, [0.025, 0.975])
-    assert answer.low == pytest.approx(1 - math.sqrt(1 - low / error))
-    assert answer.high == pytest.approx(1 - math.sqrt(1 - high / error))
-    assert answer.gain == pytest.approx(1 - comparison.measures["rmse"]["version 2"] / comparison.measures["rmse"]["version 1"])
+    assert test_result.low == pytest.approx(1 - math.sqrt(1 - low / error))
+    assert test_result.high == pytest.approx(1 - math.sqrt(1 - high / error))
+    assert test_result.gain == pytest.approx(
+        1 - comparison.measures["rmse"]["version 2"] / comparison.measures["rmse"]["version 1"]
+    )
     direct = diebold_mariano_test(target, theirs, ours, harvey_adj=True)
-    dm = comparison.answer("diebold_mariano", "champion")
+    dm = comparison.test_result("diebold_mariano", "champion")
     assert dm is not None
     assert (dm.statistic, dm.p) == (direct.statistic, direct.pvalue / 2)
-    signs = comparison.answer("pesaran_timmermann")
+    signs = comparison.test_result("pesaran_timmermann")
     assert signs is not None
     assert signs.p == pesaran_timmermann(target, ours, "larger").pvalue
 
@@ -99,14 +101,14 @@ def test_several_challengers_are_tested_as_arch_does(skills: tuple[float, ...]) 
     comparison = compare(frame, [SUPERIOR])
     losses = (frame.days[frame.challengers].rsub(target, axis=0)) ** 2
     rivals = (target - champion) ** 2
-    first = comparison.answers[0]
+    first = comparison.test_results[0]
     spa = SPA(rivals, losses, block_size=first.block, reps=2_000, seed=SEED)
     spa.compute()
-    assert min(a.p for a in comparison.answers) == pytest.approx((1 + spa.pvalues["consistent"] * 2_000) / 2_001)
+    assert min(a.p for a in comparison.test_results) == pytest.approx((1 + spa.pvalues["consistent"] * 2_000) / 2_001)
     steps = StepM(rivals, losses, size=0.05, block_size=first.block, reps=2_000, seed=SEED)
     steps.compute()
-    assert {a.forecast for a in comparison.answers if a.p < 0.05} == set(steps.superior_models)
-    assert all(a.family == 6 and a.p >= a.p_alone for a in comparison.answers)
+    assert {a.forecast for a in comparison.test_results if a.p < 0.05} == set(steps.superior_models)
+    assert all(a.family == 6 and a.p >= a.p_alone for a in comparison.test_results)
     every = frame.days[[*frame.challengers, "version 1"]].rsub(target, axis=0) ** 2
     block = max(
         5, math.ceil(optimal_block_length(every.drop(columns="version 2").rsub(every["version 2"], axis=0)).stationary.max())
@@ -120,7 +122,7 @@ def test_all_challengers_superior_in_steps_is_no_error() -> None:
     """arch's StepM takes the largest of nothing there."""
     target = returns(500, seed=5)
     frame = frame_of(forecaster(target, 0.45, 1), forecaster(target, 0, 9), target, target * 0.001, forecaster(target, 0.3, 2))
-    assert all(answer.p < 0.2 for answer in compare(frame, [SUPERIOR]).answers)
+    assert all(test_result.p < 0.2 for test_result in compare(frame, [SUPERIOR]).test_results)
 
 
 @pytest.mark.usefixtures("thorough")
@@ -145,9 +147,9 @@ def test_what_cannot_be_tested_says_why(challenger: object, days: int, why: str)
     champion = forecaster(target, 0, 1)
     comparison = compare(frame_of(challenger(target), champion, target))  # type: ignore[operator]
     for test in ("stationary_bootstrap", "diebold_mariano"):
-        answer = comparison.answer(test, "champion")
-        assert answer is not None
-        assert (answer.why, math.isnan(answer.p)) == (why, True)
+        test_result = comparison.test_result(test, "champion")
+        assert test_result is not None
+        assert (test_result.why, math.isnan(test_result.p)) == (why, True)
     assert comparison.tests_frame()["p"].iloc[0] == f"not made: {why}"
 
 
@@ -155,7 +157,7 @@ def test_identical_challengers_in_a_family_are_not_tested_and_the_others_are() -
     target = returns(400)
     champion = forecaster(target, 0, 1)
     comparison = compare(frame_of(champion, champion, target, forecaster(target, 0.4, 2)), [SUPERIOR])
-    same, better = comparison.answers
+    same, better = comparison.test_results
     assert same.why == "the two make the same errors on every day"
     assert better.p < 0.05
     assert comparison.best == ["version 3"]  # the two identical ones are out together
@@ -164,9 +166,9 @@ def test_identical_challengers_in_a_family_are_not_tested_and_the_others_are() -
 
 def test_a_sign_that_never_changes_is_not_tested() -> None:
     target = returns(300)
-    answer = compare(frame_of(target * 0 + 0.001, None, target)).answer("pesaran_timmermann")
-    assert answer is not None
-    assert answer.why == "the forecast has the same sign on every day"
+    test_result = compare(frame_of(target * 0 + 0.001, None, target)).test_result("pesaran_timmermann")
+    assert test_result is not None
+    assert test_result.why == "the forecast has the same sign on every day"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -182,7 +184,7 @@ def test_so_few_resamples_are_drawn_as_the_level_needs() -> None:
     """At a level that earlier attempts have left almost nothing of, more are needed; but not where they cannot help."""
     target = returns(500)
     champion = forecaster(target, 0, 1)
-    level = Question(test="stationary_bootstrap", versus="champion", alpha=0.0001, resamples=1_000)
+    level = TestSpec(test="stationary_bootstrap", versus="champion", alpha=0.0001, resamples=1_000)
     (good,) = bootstrap_test(target, champion, forecaster(target, 0.5, 2).to_frame("a"), level)
     assert good.resamples == 50_000
     assert good.p < 0.0001
@@ -197,10 +199,10 @@ def test_p_at_a_level_that_resamples_cannot_show_is_that_of_diebold_and_mariano(
     target = returns(500)
     champion = forecaster(target, 0, 1)
     crowd = pd.DataFrame({"a": forecaster(target, 0.5, 2), "b": forecaster(target, 0, 3)})
-    question = Question(test="stationary_bootstrap", versus="champion", alpha=1e-6, margin=0.01)
+    spec = TestSpec(test="stationary_bootstrap", versus="champion", alpha=1e-6, margin=0.01)
     scaled = target - 1.01 * (target - champion)
     expected = max(diebold_mariano_test(target, scaled, crowd["a"], lags=lags, harvey_adj=True).pvalue / 2 for lags in (0, 8))
-    good, bad = bootstrap_test(target, champion, crowd, question)
+    good, bad = bootstrap_test(target, champion, crowd, spec)
     assert (good.tail, good.p_alone, good.p) == (True, expected, 2 * expected)
     assert (bad.tail, bad.resamples) == (False, 10_000)
     assert bad.p > 0.01
@@ -212,9 +214,9 @@ def test_a_margin_asks_whether_a_forecast_is_not_worse_by_more() -> None:
     as_good = champion + 0.0002 * np.random.default_rng(0).standard_normal(800)
     comparison = compare(
         frame_of(as_good, champion, target),
-        [SUPERIOR, Question(test="stationary_bootstrap", versus="champion", margin=0.01)],
+        [SUPERIOR, TestSpec(test="stationary_bootstrap", versus="champion", margin=0.01)],
     )
-    better, not_worse = comparison.answers
+    better, not_worse = comparison.test_results
     assert better.p > 0.05
     assert not_worse.p < 0.01
     assert not_worse.gain == pytest.approx(better.gain)

@@ -35,7 +35,7 @@ from fxhelpers.errors import (
 )
 from fxhelpers.files import folder_digest
 from fxhelpers.ledger import AGAINST, Decision
-from fxhelpers.policy._judging import judge, questions
+from fxhelpers.policy._judging import judge, required_tests
 from fxhelpers.processes import process_identity, utc_now
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST
 from fxhelpers.registry.ledgers import LedgerWriter, fetch, read_ledger
@@ -94,7 +94,7 @@ def test_a_promotion_holds_who_when_why_and_on_what_evidence(
     assert frame.digest == facts["frame_sha256"]
     assert evidence["measures"] == measures_json(measure(frame, cost=0.0005))
     assert evidence["policy"] == registry.params.promotion.model_dump(mode="json")
-    again = judge(compare(frame, questions(registry.params.promotion, 1), cost=0.0005), registry.params.promotion)
+    again = judge(compare(frame, required_tests(registry.params.promotion, 1), cost=0.0005), registry.params.promotion)
     told = {gate["id"]: gate["value"] for gate in evidence["gates"]}
     assert {g.id: g.value for g in again.gates if g.decides} == {g.id: told[g.id] for g in again.gates if g.decides}
     assert (

@@ -15,21 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.tsa.stattools import diebold_mariano_test
 
-from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, Question, compare
+from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, TestSpec, compare
 from fxhelpers.comparison._tests import tail
 from fxhelpers.errors import ParamsError
 from fxhelpers.ledger import NO_SKILL
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.params._promotion import GATE_KEYS, EvaluationParams
 from fxhelpers.policy import Family, Verdict
-from fxhelpers.policy._judging import judge, policy_digest, questions
+from fxhelpers.policy._judging import judge, policy_digest, required_tests
 
 QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
 SUPERIOR = GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05, resamples=1_000)
 
 
 def verdict_on(frame: EvaluationFrame, policy: PromotionParams = QUICK, attempt: int = 1, **words: Any) -> Verdict:
-    comparison = compare(frame, questions(policy, attempt), cost=policy.evaluation.cost)
+    comparison = compare(frame, required_tests(policy, attempt), cost=policy.evaluation.cost)
     return judge(comparison, policy, attempt=attempt, **words)
 
 
@@ -151,9 +151,9 @@ def test_gains_have_one_sign_everywhere() -> None:
 def test_where_days_can_show_nothing_that_is_said() -> None:
     target = returns(600)
     comparison = compare(frame_of(forecaster(target, 0, 1) * 40, forecaster(target, 0, 2), target))
-    answer = comparison.answer("stationary_bootstrap", "champion")
-    assert answer is not None
-    assert answer.detectable > 1
+    test_result = comparison.test_result("stationary_bootstrap", "champion")
+    assert test_result is not None
+    assert test_result.detectable > 1
     verdict = judge(comparison)
     assert (
         "Such days can show nothing over the champion: with errors of this size only a gain above 100 % would be detected"
@@ -314,7 +314,9 @@ def test_later_attempts_are_judged_by_what_is_left_of_alpha() -> None:
     target = returns(600)
     for seed in range(50):  # a gain that is significant, but not overwhelmingly so
         frame = frame_of(forecaster(target, 0.17, seed), forecaster(target, 0, 2), target)
-        p = next(a.p for a in compare(frame, [Question(test="stationary_bootstrap", versus="champion", resamples=1_000)]).answers)
+        p = next(
+            a.p for a in compare(frame, [TestSpec(test="stationary_bootstrap", versus="champion", resamples=1_000)]).test_results
+        )
         if 0.01 < p < 0.02:
             break
     policy = with_gates()
@@ -322,7 +324,9 @@ def test_later_attempts_are_judged_by_what_is_left_of_alpha() -> None:
     assert verdict_on(frame, policy, attempt=2).outcome == "keep"  # 0.0083
     assert verdict_on(frame, with_gates(attempts="ignore"), attempt=9).outcome == "promote"
     assert (
-        sum(q.alpha for k in range(1, 2_000) for q in questions(policy, k) if q.versus == "champion" and q.resamples == 1_000)
+        sum(
+            q.alpha for k in range(1, 2_000) for q in required_tests(policy, k) if q.versus == "champion" and q.resamples == 1_000
+        )
         < 0.05
     )
 
@@ -334,7 +338,7 @@ def test_p_far_above_the_level_is_a_refusal_however_fine_the_level_is() -> None:
         verdict = verdict_on(frame, attempt=attempt)
         assert (verdict.outcome, results(verdict)["superior"], results(verdict)["skill"]) == ("keep", "fail", "warn")
         assert "it is not significantly better than the champion, version 1 (p = " in verdict.reason
-    assert next(a for a in compare(frame, questions(QUICK, 3_000)).answers if a.resamples).resamples == 1_000
+    assert next(a for a in compare(frame, required_tests(QUICK, 3_000)).test_results if a.resamples).resamples == 1_000
 
 
 @pytest.mark.usefixtures("thorough")
@@ -348,18 +352,18 @@ def test_a_strong_gain_is_promoted_at_any_attempt(others: int) -> None:
     for attempt in (224, 300):
         verdict = verdict_on(frame, with_gates(*more), attempt)
         assert verdict.outcome == "promote", (attempt, verdict.reason)
-    comparison = compare(frame, questions(with_gates(), 300))
-    answer = comparison.answer("stationary_bootstrap", "champion")
-    assert answer is not None
-    assert (answer.tail, answer.resamples) == (True, 1_000)
-    assert answer.p < 0.05 / 300 / 301
+    comparison = compare(frame, required_tests(with_gates(), 300))
+    test_result = comparison.test_result("stationary_bootstrap", "champion")
+    assert test_result is not None
+    assert (test_result.tail, test_result.resamples) == (True, 1_000)
+    assert test_result.p < 0.05 / 300 / 301
     assert "too few for the level: p from Student's tail" in comparison.tests_frame()["resamples"].iloc[0]
 
 
 def test_too_few_resamples_for_a_level_are_not_evaluated_only_where_p_may_lie_below_it() -> None:
     """As where a comparison that was made for one level is held against another."""
     target = returns(600)
-    asked = [Question(test="stationary_bootstrap", versus="champion", resamples=1_000)]
+    asked = [TestSpec(test="stationary_bootstrap", versus="champion", resamples=1_000)]
     policy = with_gates()
     for skill, result in ((0.4, "not evaluated"), (0.0, "fail")):
         verdict = judge(
@@ -375,7 +379,11 @@ def test_no_p_is_zero_however_great_the_gain() -> None:
     frame = frame_of(target * 0.999, forecaster(target, 0, 2) * 10, target)
     gates = [{"id": "dm", "test": "diebold_mariano", "versus": "champion", "alpha": 0.05}]
     verdict = in_family(frame, Family(fdr=0.1, symbols=2), with_gates(*gates), attempt=300)
-    assert all(answer.p > 0 for answer in compare(frame, questions(with_gates(*gates), 300)).answers if not answer.why)
+    assert all(
+        test_result.p > 0
+        for test_result in compare(frame, required_tests(with_gates(*gates), 300)).test_results
+        if not test_result.why
+    )
     Family.read({"fdr": 0.1, "symbols": 2, "p": {"XYZ": verdict.p_attempt}})
 
 
@@ -470,7 +478,7 @@ def test_the_same_comparison_gives_the_same_verdict() -> None:
 
 
 def is_promoted(frame: EvaluationFrame, policy: PromotionParams, attempt: int = 1) -> bool:
-    asked = [q for q in questions(policy, attempt) if q.versus == "champion" and q.test == "stationary_bootstrap"]
+    asked = [q for q in required_tests(policy, attempt) if q.versus == "champion" and q.test == "stationary_bootstrap"]
     return judge(compare(frame, asked), policy, attempt=attempt).outcome == "promote"
 
 
@@ -562,11 +570,11 @@ def test_every_test_is_adjusted_for_the_number_of_challengers() -> None:
     crowd = [forecaster(target, 0.2, seed) for seed in range(5)]
     comparison = compare(frame_of(crowd[0], forecaster(target, 0, 9), target, *crowd[1:]))
     for test, versus in (("diebold_mariano", "champion"), ("diebold_mariano", "zero_return"), ("pesaran_timmermann", None)):
-        answer = comparison.answer(test, versus)
-        assert answer is not None
-        assert (answer.family, answer.p) == (5, min(1, 5 * answer.p_alone))
-    alone = compare(frame_of(crowd[0], forecaster(target, 0, 9), target)).answer("stationary_bootstrap", "champion")
-    family = comparison.answer("stationary_bootstrap", "champion")
+        test_result = comparison.test_result(test, versus)
+        assert test_result is not None
+        assert (test_result.family, test_result.p) == (5, min(1, 5 * test_result.p_alone))
+    alone = compare(frame_of(crowd[0], forecaster(target, 0, 9), target)).test_result("stationary_bootstrap", "champion")
+    family = comparison.test_result("stationary_bootstrap", "champion")
     assert alone is not None
     assert family is not None
     assert family.detectable > alone.detectable
@@ -590,7 +598,7 @@ def test_errors_beyond_all_measure_are_not_tested() -> None:
 
 
 def in_family(frame: EvaluationFrame, family: Family, policy: PromotionParams = QUICK, attempt: int = 1) -> Verdict:
-    comparison = compare(frame, questions(policy, attempt, family), cost=policy.evaluation.cost)
+    comparison = compare(frame, required_tests(policy, attempt, family), cost=policy.evaluation.cost)
     return judge(comparison, policy, attempt=attempt, family=family)
 
 
@@ -637,7 +645,7 @@ def test_resamples_are_as_many_as_the_family_needs_where_it_matters() -> None:
     target = returns(600)
     frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
     few, many = (
-        compare(frame, questions(QUICK, 1, Family(fdr=0.1, symbols=symbols))).answer("stationary_bootstrap", "champion")
+        compare(frame, required_tests(QUICK, 1, Family(fdr=0.1, symbols=symbols))).test_result("stationary_bootstrap", "champion")
         for symbols in (2, 500)
     )
     assert few is not None
@@ -645,9 +653,11 @@ def test_resamples_are_as_many_as_the_family_needs_where_it_matters() -> None:
     assert (few.resamples, many.resamples) == (1_000, 5 * 500 * 2 / 0.1)
     assert 1 / (many.resamples + 1) * 2 < 0.1 / 500  # the best of 500 can be told apart
     hopeless = frame_of(forecaster(target, 0, 1), forecaster(target, 0.3, 2), target)
-    answer = compare(hopeless, questions(QUICK, 1, Family(fdr=0.1, symbols=500))).answer("stationary_bootstrap", "champion")
-    assert answer is not None
-    assert answer.resamples == 1_000
+    test_result = compare(hopeless, required_tests(QUICK, 1, Family(fdr=0.1, symbols=500))).test_result(
+        "stationary_bootstrap", "champion"
+    )
+    assert test_result is not None
+    assert test_result.resamples == 1_000
 
 
 def test_a_first_champion_is_outside_of_the_family_and_says_so() -> None:
@@ -697,7 +707,7 @@ def test_of_the_promotions_of_many_symbols_at_most_the_stated_share_is_false(rou
             target = returns(400, seed)
             frame = frame_of(forecaster(target, 0.35 if symbol < 10 else 0, seed + 1), forecaster(target, 0, seed + 2), target)
             frame = replace(frame, symbol=f"S{symbol}")
-            comparisons[frame.symbol] = compare(frame, questions(policy, 1, Family(fdr=0.2, symbols=30)))
+            comparisons[frame.symbol] = compare(frame, required_tests(policy, 1, Family(fdr=0.2, symbols=30)))
         looked = {symbol: judge(c, policy, family=Family(fdr=0.2, symbols=30)) for symbol, c in comparisons.items()}
         family = Family(fdr=0.2, symbols=30, p={symbol: verdict.p_entered for symbol, verdict in looked.items()})
         promoted = {int(symbol[1:]) for symbol, c in comparisons.items() if judge(c, policy, family=family).outcome == "promote"}

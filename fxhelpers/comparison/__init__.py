@@ -3,7 +3,7 @@
 from fxhelpers.comparison._comparing import STANDARD, compare, measure
 from fxhelpers.comparison._comparison import Comparison, measures_json
 from fxhelpers.comparison._frame import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column, population_stability
-from fxhelpers.comparison._tests import SEED, Answer, Question
+from fxhelpers.comparison._tests import SEED, TestResult, TestSpec
 
 __all__ = [
     "MEAN",
@@ -12,10 +12,10 @@ __all__ = [
     "STANDARD",
     "TARGET",
     "ZERO",
-    "Answer",
     "Comparison",
     "EvaluationFrame",
-    "Question",
+    "TestResult",
+    "TestSpec",
     "column",
     "compare",
     "measure",

@@ -14,8 +14,8 @@ from fxhelpers.comparison._tests import (
     MINIMUM_DAYS,
     RESAMPLES,
     SEED,
-    Answer,
-    Question,
+    TestResult,
+    TestSpec,
     block_length,
     bootstrap_test,
     diebold_mariano_p,
@@ -26,37 +26,37 @@ from fxhelpers.errors import NotComparableError
 from fxhelpers.measures import MEASURES
 
 
-def diebold_mariano(target: pd.Series, rival: pd.Series, forecast: pd.Series, question: Question) -> Answer:
+def diebold_mariano(target: pd.Series, rival: pd.Series, forecast: pd.Series, spec: TestSpec) -> TestResult:
     """Test equal squared errors: Diebold and Mariano's test with the correction of Harvey, Leybourne and Newbold."""
-    answer = Answer(question=question, forecast=str(forecast.name))
+    test_result = TestResult(spec=spec, forecast=str(forecast.name))
     why = untestable((target - rival) ** 2 - (target - forecast) ** 2)
     if why:
-        return replace(answer, why=why)
+        return replace(test_result, why=why)
     statistic, p = diebold_mariano_p(target, rival, forecast)
-    return replace(answer, p=p, p_alone=p, statistic=statistic)
+    return replace(test_result, p=p, p_alone=p, statistic=statistic)
 
 
-def pesaran_timmermann(target: pd.Series, forecast: pd.Series, question: Question) -> Answer:
+def pesaran_timmermann(target: pd.Series, forecast: pd.Series, spec: TestSpec) -> TestResult:
     """Test whether the signs of forecasts and returns go together, by statsmodels."""
-    answer = Answer(question=question, forecast=str(forecast.name))
+    test_result = TestResult(spec=spec, forecast=str(forecast.name))
     for who, values in (("the forecast", forecast), ("the return", target)):
         if (values > 0).all() or not (values > 0).any():
-            return replace(answer, why=f"{who} has the same sign on every day")
+            return replace(test_result, why=f"{who} has the same sign on every day")
     if len(target) < MINIMUM_DAYS:
-        return replace(answer, why=f"{len(target)} days, a test needs at least {MINIMUM_DAYS}")
+        return replace(test_result, why=f"{len(target)} days, a test needs at least {MINIMUM_DAYS}")
     from statsmodels.stats.diagnostic import pesaran_timmermann as tested
 
     found = tested(target, forecast, "larger")
     p = max(float(found.pvalue), sys.float_info.min)
-    return replace(answer, p=p, p_alone=p, statistic=float(found.statistic))
+    return replace(test_result, p=p, p_alone=p, statistic=float(found.statistic))
 
 
-def for_family(answer: Answer, family: int) -> Answer:
+def for_family(test_result: TestResult, family: int) -> TestResult:
     """Return an answer about the best of several challengers: by Bonferroni, p times their number."""
-    return replace(answer, p=min(1.0, answer.p * family) if not answer.why else answer.p, family=family)
+    return replace(test_result, p=min(1.0, test_result.p * family) if not test_result.why else test_result.p, family=family)
 
 
-def confidence_set(losses: pd.DataFrame, question: Question) -> list[str]:
+def confidence_set(losses: pd.DataFrame, spec: TestSpec) -> list[str]:
     """Return the forecasts that may be the best: Hansen, Lunde and Nason's model confidence set, from arch.
 
     Forecasts that make the same errors are in it together, or not at all; it
@@ -71,19 +71,19 @@ def confidence_set(losses: pd.DataFrame, question: Question) -> list[str]:
         return []
     first = distinct.columns[0]
     block = block_length(distinct.drop(columns=first).rsub(distinct[first], axis=0))
-    found = MCS(distinct, size=0.05, block_size=block, reps=min(question.resamples, RESAMPLES), seed=SEED)
+    found = MCS(distinct, size=0.05, block_size=block, reps=min(spec.resamples, RESAMPLES), seed=SEED)
     found.compute()
     included = set(found.included)
     return [str(name) for name in losses if twins[name] in included]
 
 
 STANDARD = (
-    Question(test="stationary_bootstrap", versus="champion"),
-    Question(test="stationary_bootstrap", versus="zero_return"),
-    Question(test="stationary_bootstrap", versus="mean_training_return"),
-    Question(test="diebold_mariano", versus="champion"),
-    Question(test="diebold_mariano", versus="zero_return"),
-    Question(test="pesaran_timmermann"),
+    TestSpec(test="stationary_bootstrap", versus="champion"),
+    TestSpec(test="stationary_bootstrap", versus="zero_return"),
+    TestSpec(test="stationary_bootstrap", versus="mean_training_return"),
+    TestSpec(test="diebold_mariano", versus="champion"),
+    TestSpec(test="diebold_mariano", versus="zero_return"),
+    TestSpec(test="pesaran_timmermann"),
 )
 """Tests that are made in every comparison; those against a champion where there is one."""
 
@@ -92,7 +92,7 @@ _VOLATILITY_DAYS = 20
 _LEAST_IN_A_REGIME = 20
 
 
-def compare(frame: EvaluationFrame, questions: Iterable[Question] = STANDARD, *, cost: float = 0.0) -> Comparison:
+def compare(frame: EvaluationFrame, required_tests: Iterable[TestSpec] = STANDARD, *, cost: float = 0.0) -> Comparison:
     """Measure and test the forecasts of a frame.
 
     Parameters
@@ -116,25 +116,25 @@ def compare(frame: EvaluationFrame, questions: Iterable[Question] = STANDARD, *,
     measures = measure(frame, cost=cost)
     days, names = frame.days, frame.challengers
     target, champion = days[TARGET], frame.rival("champion")
-    asked = list(questions)
+    asked = list(required_tests)
     first, rest = [], []
-    for question in asked:
-        rival = frame.rival(question.versus)
-        if question.test == "pesaran_timmermann":
-            first.append(for_family(pesaran_timmermann(target, days[names[0]], question), len(names)))
+    for spec in asked:
+        rival = frame.rival(spec.versus)
+        if spec.test == "pesaran_timmermann":
+            first.append(for_family(pesaran_timmermann(target, days[names[0]], spec), len(names)))
         elif rival is None:
             continue
-        elif question.test == "diebold_mariano":
-            first.append(for_family(diebold_mariano(target, days[rival], days[names[0]], question), len(names)))
+        elif spec.test == "diebold_mariano":
+            first.append(for_family(diebold_mariano(target, days[rival], days[names[0]], spec), len(names)))
         else:
-            head, *tail = bootstrap_test(target, days[rival], days[names], question)
+            head, *tail = bootstrap_test(target, days[rival], days[names], spec)
             first.append(head)
             rest += tail
     best: list[str] = []
     if len(names) > 1:
         versions = [name for name in (*names, champion) if name]
         best = confidence_set(squared_errors(target, days[versions]), asked[0] if asked else STANDARD[0])
-    return Comparison(frame=frame, measures=measures, answers=(*first, *rest), regimes=_regimes(frame), best=best, cost=cost)
+    return Comparison(frame=frame, measures=measures, test_results=(*first, *rest), regimes=_regimes(frame), best=best, cost=cost)
 
 
 def measure(frame: EvaluationFrame, *, cost: float = 0.0) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from fxhelpers import metrics
 from fxhelpers.comparison._frame import MEAN, TARGET, ZERO, EvaluationFrame, column
-from fxhelpers.comparison._tests import INTERVAL, Answer, resampled_paths, squared_errors, untestable
+from fxhelpers.comparison._tests import INTERVAL, TestResult, resampled_paths, squared_errors, untestable
 from fxhelpers.measures import MEASURES
 from fxhelpers.results import shown_as
 
@@ -52,7 +52,7 @@ class Comparison:
 
     frame: EvaluationFrame
     measures: pd.DataFrame
-    answers: tuple[Answer, ...]
+    test_results: tuple[TestResult, ...]
     regimes: pd.DataFrame
     best: list[str]
     cost: float
@@ -99,9 +99,9 @@ class Comparison:
         return f"{self.frame.days.index[-1]:%Y-%m-%d}"
 
     @property
-    def bootstraps(self) -> list[Answer]:
+    def bootstraps(self) -> list[TestResult]:
         """The answers that measure by how much a forecast is better than a rival."""
-        return [a for a in self.answers if a.question.test == "stationary_bootstrap" and not a.question.margin]
+        return [a for a in self.test_results if a.spec.test == "stationary_bootstrap" and not a.spec.margin]
 
     def rivals(self) -> list[str]:
         """Return what the challenger is measured against: the champion where there is one, and zero."""
@@ -111,9 +111,9 @@ class Comparison:
         """Return the column that a policy's ``versus`` names; None where there is none, as without a champion."""
         return self.frame.rival(versus)
 
-    def answer(self, test: str, versus: str | None = None, *, margin: float = 0.0) -> Answer | None:
+    def test_result(self, test: str, versus: str | None = None, *, margin: float = 0.0) -> TestResult | None:
         """Return what a test said of the challenger; None where it was not asked for."""
-        about = [(a, a.question) for a in self.answers if a.forecast == self.challenger]
+        about = [(a, a.spec) for a in self.test_results if a.forecast == self.challenger]
         return next((a for a, asked in about if (asked.test, asked.versus, asked.margin) == (test, versus, margin)), None)
 
     def loss_difference(self, versus: str) -> pd.DataFrame:
@@ -172,7 +172,7 @@ class Comparison:
         """
         keys = ("gain", "low", "high", "detectable", "p")
         rows = [
-            {"forecast": a.forecast, "versus": self.rival(a.question.versus), **{key: getattr(a, key) for key in keys}}
+            {"forecast": a.forecast, "versus": self.rival(a.spec.versus), **{key: getattr(a, key) for key in keys}}
             | {"detectable": a.shows}
             for a in self.bootstraps
         ]
@@ -222,19 +222,23 @@ class Comparison:
     def tests_frame(self) -> pd.DataFrame:
         """Return what the tests said, one row each, for people."""
         rows = []
-        for answer in self.answers:
-            asked = answer.question
+        for test_result in self.test_results:
+            asked = test_result.spec
             margin = f", not worse by {asked.margin:.3g}" if asked.margin else ""
             rows.append(
                 {
                     "test": asked.test.replace("_", " "),
-                    "of": answer.forecast,
+                    "of": test_result.forecast,
                     "against": (self.rival(asked.versus) or "chance") + margin,
-                    "gain": shown_as(answer.gain, "{:+.3%}"),
-                    "95 % interval": f"{answer.low:+.2%} to {answer.high:+.2%}" if math.isfinite(answer.low) else "-",
-                    "detectable": "none" if answer.resamples and math.isnan(answer.shows) else shown_as(answer.shows, "{:.2%}"),
-                    "p": shown_as(answer.p, "{:.4f}") if not answer.why else f"not made: {answer.why}",
-                    "resamples": _drawn(answer) if answer.resamples else "-",
+                    "gain": shown_as(test_result.gain, "{:+.3%}"),
+                    "95 % interval": f"{test_result.low:+.2%} to {test_result.high:+.2%}"
+                    if math.isfinite(test_result.low)
+                    else "-",
+                    "detectable": "none"
+                    if test_result.resamples and math.isnan(test_result.shows)
+                    else shown_as(test_result.shows, "{:.2%}"),
+                    "p": shown_as(test_result.p, "{:.4f}") if not test_result.why else f"not made: {test_result.why}",
+                    "resamples": _drawn(test_result) if test_result.resamples else "-",
                 }
             )
         columns = ["test", "of", "against", "gain", "95 % interval", "detectable", "p", "resamples"]
@@ -276,7 +280,7 @@ class Comparison:
             "seen": seen,
             "replayed": {column(version): list(counts) for version, counts in frame.replayed.items()},
             "measures": measures_json(self.measures),
-            "tests": [answer.to_json() for answer in self.answers],
+            "tests": [test_result.to_json() for test_result in self.test_results],
             "confidence_set": self.best,
             "regimes": measures_json(self.regimes),
             "drift": measures_json(frame.drift),
@@ -293,9 +297,9 @@ class Comparison:
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="metric")
 
 
-def _drawn(answer: Answer) -> str:
-    drawn = f"{answer.resamples:,}, blocks of {answer.block}"
-    return f"{drawn}; too few for the level: p from Student's tail" if answer.tail else drawn
+def _drawn(test_result: TestResult) -> str:
+    drawn = f"{test_result.resamples:,}, blocks of {test_result.block}"
+    return f"{drawn}; too few for the level: p from Student's tail" if test_result.tail else drawn
 
 
 def measures_json(table: pd.DataFrame) -> dict[str, dict[str, float | None]]:

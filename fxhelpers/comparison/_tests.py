@@ -32,7 +32,7 @@ TestName = Literal["stationary_bootstrap", "diebold_mariano", "pesaran_timmerman
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class TestSpec:
     """A test to be made.
 
     Attributes
@@ -78,7 +78,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class TestResult:
     """What a test said.
 
     Attributes
@@ -112,7 +112,7 @@ class Answer:
         How many challengers were tested at once.
     """
 
-    question: Question
+    spec: TestSpec
     forecast: str
     p: float = math.nan
     why: str = ""
@@ -201,7 +201,7 @@ def resampled_paths(difference: pd.Series, resamples: int = 2_000) -> np.ndarray
     return np.asarray(drawn.apply(np.cumsum, resamples))
 
 
-def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame, question: Question) -> list[Answer]:
+def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame, spec: TestSpec) -> list[TestResult]:
     """Test whether forecasts have a lower mean squared error than a rival.
 
     One forecast is tested by the stationary bootstrap of the mean difference.
@@ -227,35 +227,35 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
     list of Answer
         One a forecast, in their order.
     """
-    rivals = (target - rival) ** 2 * (1 + question.margin) ** 2
+    rivals = (target - rival) ** 2 * (1 + spec.margin) ** 2
     losses = squared_errors(target, forecasts)
     differences = losses.rsub(rivals, axis=0)
     plain = losses.rsub((target - rival) ** 2, axis=0)  # with a margin, identical forecasts would differ by it
     reasons = {str(name): untestable(plain[name]) or untestable(differences[name]) for name in forecasts}
-    answers = {name: Answer(question=question, forecast=name, why=why, family=len(reasons)) for name, why in reasons.items()}
+    test_results = {name: TestResult(spec=spec, forecast=name, why=why, family=len(reasons)) for name, why in reasons.items()}
     tested = differences[[name for name, why in reasons.items() if not why]]
     if tested.empty:
-        return list(answers.values())
-    block, left = block_length(tested), question.stages(len(reasons))
+        return list(test_results.values())
+    block, left = block_length(tested), spec.stages(len(reasons))
     while True:
         count = left.pop(0)
         means = resampled_means(tested, block, count)
         alone = (1 + (means - tested.mean().to_numpy() >= tested.mean().to_numpy()).sum(axis=0)) / (count + 1)
         p = _stepwise(rivals, losses[tested.columns], block, count) if len(reasons) > 1 else alone
-        if not left or not question.open_after(float(p.min()), count):
+        if not left or not spec.open_after(float(p.min()), count):
             break
-    by_tail = [question.unresolved(value, count) for value in map(float, p)]
+    by_tail = [spec.unresolved(value, count) for value in map(float, p)]
     for place, name in enumerate(map(str, tested)):
         if by_tail[place]:
-            alone[place] = tail(target, rival, forecasts[name], question.margin)
+            alone[place] = tail(target, rival, forecasts[name], spec.margin)
             p[place] = min(1.0, alone[place] * len(reasons))
     error = float(((target - rival) ** 2).mean())
-    margin = error * ((1 + question.margin) ** 2 - 1)
-    power = float(norm.ppf(1 - question.alpha / len(reasons)) + norm.ppf(POWER))
+    margin = error * ((1 + spec.margin) ** 2 - 1)
+    power = float(norm.ppf(1 - spec.alpha / len(reasons)) + norm.ppf(POWER))
     for place, name in enumerate(map(str, tested)):
         low, high = np.quantile(means[:, place], [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]) - margin
-        answers[name] = replace(
-            answers[name],
+        test_results[name] = replace(
+            test_results[name],
             p=float(p[place]),
             p_alone=float(alone[place]),
             gain=_gain(float(plain[name].mean()), error),
@@ -266,7 +266,7 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
             resamples=count,
             tail=by_tail[place],
         )
-    return list(answers.values())
+    return list(test_results.values())
 
 
 def tail(target: pd.Series, rival: pd.Series, forecast: pd.Series, margin: float = 0.0) -> float:

@@ -231,7 +231,7 @@ def _judged(
     )
     counted = counts_as(registry, ledger, frame, policy.policy_digest(rules), decision)
     attempt = ledger.attempt(counted, policy.policy_digest(rules), before=decision)
-    comparison = compare(frame, policy.questions(rules, attempt, family), cost=rules.evaluation.cost)
+    comparison = compare(frame, policy.required_tests(rules, attempt, family), cost=rules.evaluation.cost)
     verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date(), family=family)
     verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
     _check_family(name, symbol, verdict, family)

@@ -84,13 +84,15 @@ class Proposal:
             return "Not at all: nothing was compared."
         found = self.comparison
         told = [f"{len(found.frame.days)} days, {found.first_day} to {found.last_day}"]
-        for answer in (answer for answer in found.bootstraps if answer.forecast == found.challenger):
-            rival = str(found.rival(answer.question.versus))
-            if not math.isfinite(answer.gain):
-                told.append(f"over {rival} no gain could be tested: {answer.why or 'it makes no errors'}")
+        for test_result in (test_result for test_result in found.bootstraps if test_result.forecast == found.challenger):
+            rival = str(found.rival(test_result.spec.versus))
+            if not math.isfinite(test_result.gain):
+                told.append(f"over {rival} no gain could be tested: {test_result.why or 'it makes no errors'}")
                 continue
-            interval = f"95 % interval: {percent(answer.low)} to {percent(answer.high)}; p = {digits(answer.p)}"
-            told.append(f"the gain over {rival} is {percent(answer.gain)} of its RMSE ({interval}), and {answer.detects('it')}")
+            interval = f"95 % interval: {percent(test_result.low)} to {percent(test_result.high)}; p = {digits(test_result.p)}"
+            told.append(
+                f"the gain over {rival} is {percent(test_result.gain)} of its RMSE ({interval}), and {test_result.detects('it')}"
+            )
         return f"{'; '.join(told)}."
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:

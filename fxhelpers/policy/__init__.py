@@ -9,7 +9,7 @@ skill, is in the verdict's first sentence.
 """
 
 from fxhelpers.policy._family import Family
-from fxhelpers.policy._judging import against_champion, already_champion, judge, policy_digest, questions
+from fxhelpers.policy._judging import against_champion, already_champion, judge, policy_digest, required_tests
 from fxhelpers.policy._verdict import Verdict
 from fxhelpers.policy._wording import digits, percent
 
@@ -22,5 +22,5 @@ __all__ = [
     "judge",
     "percent",
     "policy_digest",
-    "questions",
+    "required_tests",
 ]

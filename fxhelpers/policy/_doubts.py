@@ -70,9 +70,15 @@ def _not_better(comparison: Comparison, policy: PromotionParams, attempt: int, v
     asked = gates or [GateParams(id="skill", test="stationary_bootstrap", versus=versus, alpha=0.05)]
     for gate in asked:
         if tested(comparison, policy, gate, attempt, None).result != "pass":
-            answer = comparison.answer(str(gate.test), versus)
-            known = answer is not None and math.isfinite(answer.p)
-            return f"p = {digits(answer.p)}" if answer and known else answer.why if answer and answer.why else "not tested"
+            test_result = comparison.test_result(str(gate.test), versus)
+            known = test_result is not None and math.isfinite(test_result.p)
+            return (
+                f"p = {digits(test_result.p)}"
+                if test_result and known
+                else test_result.why
+                if test_result and test_result.why
+                else "not tested"
+            )
     return ""
 
 

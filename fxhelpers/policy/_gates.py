@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fxhelpers.comparison import ZERO, Answer, Comparison
+from fxhelpers.comparison import ZERO, Comparison, TestResult
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy._family import Family
@@ -97,25 +97,25 @@ def _bound(value: float, *, passed: bool, warns: bool = False, **words: Any) -> 
 def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, attempt: int, family: Family | None) -> GateResult:
     """Hold p of a test against the level that is left to this attempt, and, in a family, against its rate of false promotions."""
     level = spent(float(gate.alpha or 0), policy, attempt)
-    answer = comparison.answer(str(gate.test), gate.versus, margin=gate.margin)
+    test_result = comparison.test_result(str(gate.test), gate.versus, margin=gate.margin)
     rival = named(comparison, gate.versus)
     rule = f"{str(gate.test).replace('_', ' ')}: {claimed(gate, rival)}"
-    if answer is not None and answer.family > 1:
-        rule += f"; p is adjusted for {answer.family} challengers"
+    if test_result is not None and test_result.family > 1:
+        rule += f"; p is adjusted for {test_result.family} challengers"
     bound = f"p below {level:.3g}" + (
         f", which is {gate.alpha:g} / (k (k + 1)), attempt k = {attempt}" if level != gate.alpha else ""
     )
     if family is not None:
         bound += f", and at most {family.fdr:g} after adjustment for attempts and {len(family.p) or family.symbols} symbols"
-    why = "the test was not made" if answer is None else answer.why
-    if not why and answer is not None and not math.isfinite(answer.p):
+    why = "the test was not made" if test_result is None else test_result.why
+    if not why and test_result is not None and not math.isfinite(test_result.p):
         why = "the test gave no p"
-    if not why and answer is not None and family is not None and not family.p and answer.p < level:
-        adjusted = digits(for_attempt(answer.p, policy, attempt))
-        why = f"{_OTHERS_FIRST} (p = {digits(answer.p)}, {adjusted} at attempt {attempt})"
-    if not why and answer is not None and _may_lie_below(answer, level):
-        why = f"p may lie below {level:.2g}, which {answer.resamples:,} resamples are too few to show"
-    if why or answer is None:
+    if not why and test_result is not None and family is not None and not family.p and test_result.p < level:
+        adjusted = digits(for_attempt(test_result.p, policy, attempt))
+        why = f"{_OTHERS_FIRST} (p = {digits(test_result.p)}, {adjusted} at attempt {attempt})"
+    if not why and test_result is not None and _may_lie_below(test_result, level):
+        why = f"p may lie below {level:.2g}, which {test_result.resamples:,} resamples are too few to show"
+    if why or test_result is None:
         said = f"{gate.id} was not evaluated: {why}"
         return _severe(gate, rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", said=said)
     claim = "it does not forecast signs significantly better than chance"
@@ -123,19 +123,23 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
         claim = f"it may be worse than {rival} by more than {gate.margin:.3%}"
     elif gate.versus:
         claim = f"it is not significantly better than {rival}"
-    shown, value, passed = f"p = {digits(answer.p)}", answer.p, answer.p < level
+    shown, value, passed = f"p = {digits(test_result.p)}", test_result.p, test_result.p < level
     if family is not None and family.p:
         value = family.adjusted_of(comparison.frame.symbol)
         passed = passed and value <= family.fdr
-        shown = f"{shown}, adjusted {digits(for_attempt(answer.p, policy, attempt))}, in the family {digits(value)}"
+        shown = f"{shown}, adjusted {digits(for_attempt(test_result.p, policy, attempt))}, in the family {digits(value)}"
     said = f"{claim} ({shown}; asked: {bound})"
     return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, said=said)
 
 
-def _may_lie_below(answer: Answer, level: float) -> bool:
+def _may_lie_below(test_result: TestResult, level: float) -> bool:
     """Tell whether so few resamples exceeded, of too few for this level, that nobody knows on which side of it p lies."""
-    drawn = answer.resamples and not answer.tail
-    return bool(drawn) and answer.p >= level and replace(answer.question, alpha=level).unresolved(answer.p, answer.resamples)
+    drawn = test_result.resamples and not test_result.tail
+    return (
+        bool(drawn)
+        and test_result.p >= level
+        and replace(test_result.spec, alpha=level).unresolved(test_result.p, test_result.resamples)
+    )
 
 
 def bounded(comparison: Comparison, gate: GateParams) -> GateResult:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from fxhelpers.comparison import STANDARD, ZERO, Answer, Comparison, Question
+from fxhelpers.comparison import STANDARD, ZERO, Comparison, TestResult, TestSpec
 from fxhelpers.ledger import NO_SKILL
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
@@ -36,16 +36,16 @@ def policy_digest(policy: PromotionParams) -> str:
     return hashlib.sha256(policy.model_dump_json(exclude={"approval"}, exclude_none=True).encode()).hexdigest()
 
 
-def questions(policy: PromotionParams, attempt: int, family: Family | None = None) -> tuple[Question, ...]:
+def required_tests(policy: PromotionParams, attempt: int, family: Family | None = None) -> tuple[TestSpec, ...]:
     """Return the tests that a policy needs, and the standard ones that it does not mention.
 
     They are at the levels that are left to this attempt; in a family, what
     decides has to be told apart more finely.
     """
     asked = {}
-    for question in STANDARD:
-        standard = replace(question, alpha=spent(question.alpha, policy, attempt))
-        asked[question.test, question.versus, question.margin] = standard
+    for spec in STANDARD:
+        standard = replace(spec, alpha=spent(spec.alpha, policy, attempt))
+        asked[spec.test, spec.versus, spec.margin] = standard
     for gate in policy.gates:
         if gate.test is None:
             continue
@@ -54,7 +54,7 @@ def questions(policy: PromotionParams, attempt: int, family: Family | None = Non
         finest = family.level if family is not None and any(g.severity == "fail" for g in same) else 1.0
         level = spent(min(finest, *(float(g.alpha or 1) for g in same)), policy, attempt)
         most = max(g.resamples for g in same)
-        asked[key] = Question(test=gate.test, versus=gate.versus, margin=gate.margin, alpha=level, resamples=most)
+        asked[key] = TestSpec(test=gate.test, versus=gate.versus, margin=gate.margin, alpha=level, resamples=most)
     return tuple(asked.values())
 
 
@@ -103,8 +103,12 @@ def judge(
     if not deciding:
         beside = ("no test decides here, so the family's rate of false promotions does not cover it",) if family else ()
         return replace(verdict, beside=verdict.beside + beside)
-    answers = [comparison.answer(str(gate.test), gate.versus, margin=gate.margin) for gate in deciding]
-    made = [answer.p for answer in answers if answer is not None and not answer.why and math.isfinite(answer.p)]
+    test_results = [comparison.test_result(str(gate.test), gate.versus, margin=gate.margin) for gate in deciding]
+    made = [
+        test_result.p
+        for test_result in test_results
+        if test_result is not None and not test_result.why and math.isfinite(test_result.p)
+    ]
     p = max(made) if len(made) == len(deciding) else math.nan
     alone = all(gate.result == "pass" or not gate.decides or waits(gate) for gate in gates)
     adjusted = for_attempt(p, policy, attempt) if math.isfinite(p) else math.nan
@@ -168,20 +172,20 @@ def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateR
 
 def _detectable(comparison: Comparison) -> str:
     """Say which gain these days would have shown: a refusal is no proof that there is none."""
-    _, answer = _main_test(comparison)
-    if answer is None or answer.why:
+    _, test_result = _main_test(comparison)
+    if test_result is None or test_result.why:
         return ""
-    said = answer.detects("the champion" if comparison.champion else "forecasting zero")
+    said = test_result.detects("the champion" if comparison.champion else "forecasting zero")
     return f"{said[0].upper()}{said[1:]}."
 
 
 def _standing(comparison: Comparison) -> str:
-    versus, answer = _main_test(comparison)
-    chance = f" (p = {digits(answer.p)})" if answer and math.isfinite(answer.p) else ""
+    versus, test_result = _main_test(comparison)
+    chance = f" (p = {digits(test_result.p)})" if test_result and math.isfinite(test_result.p) else ""
     return f"{compared(against_champion(comparison), MEASURES['rmse'], named(comparison, versus))}{chance}"
 
 
-def _main_test(comparison: Comparison) -> tuple[str, Answer | None]:
+def _main_test(comparison: Comparison) -> tuple[str, TestResult | None]:
     """Return what a challenger is tested against first, the champion or else zero, and what the bootstrap said of that."""
     versus = "champion" if comparison.champion else "zero_return"
-    return versus, comparison.answer("stationary_bootstrap", versus)
+    return versus, comparison.test_result("stationary_bootstrap", versus)

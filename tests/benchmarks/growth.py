@@ -26,7 +26,7 @@ def rows(folder: Path, *, quick: bool) -> list[Row]:
     made = []
     for name, goal in _GOALS.items():
         progress(f"  {name}")
-        workers = {str(size): (question, {"project": folder / str(size), "name": name}) for size in sizes}
+        workers = {str(size): (spec, {"project": folder / str(size), "name": name}) for size in sizes}
         found = measure_workers(workers, folder, repeats=5)
         small, large = ((size, found[str(size)][0]) for size in (100, sizes[-1]))
         row = Row(
@@ -41,7 +41,7 @@ def rows(folder: Path, *, quick: bool) -> list[Row]:
     return made
 
 
-def question(project: str, name: str) -> Callable[[], Callable[[], object]]:
+def spec(project: str, name: str) -> Callable[[], Callable[[], object]]:
     registry = ModelRegistry(Path(project) / "params.yaml")
     new_bundle = bundle_maker(registry.params, SYMBOL) if name == "register_model" else None
 

@@ -7,7 +7,7 @@ import pandas as pd
 from forecasters import forecaster, returns
 
 from benchmarks.measuring import Row, compared, measure_workers
-from fxhelpers.comparison import SEED, Question
+from fxhelpers.comparison import SEED, TestSpec
 from fxhelpers.comparison._comparing import confidence_set
 from fxhelpers.comparison._tests import block_length, bootstrap_test, squared_errors
 
@@ -33,13 +33,13 @@ def _forecasts() -> tuple[pd.Series, pd.Series, pd.DataFrame]:
 
 def ours(resamples: int, *, whole: bool) -> Callable[[], Callable[[], object]]:
     target, rival, forecasts = _forecasts()
-    question = Question(test="stationary_bootstrap", versus="champion", resamples=resamples)
+    spec = TestSpec(test="stationary_bootstrap", versus="champion", resamples=resamples)
     losses = squared_errors(target, forecasts.assign(champion=rival))
 
     def call() -> None:
-        bootstrap_test(target, rival, forecasts, question)
+        bootstrap_test(target, rival, forecasts, spec)
         if whole:
-            confidence_set(losses, question)
+            confidence_set(losses, spec)
 
     return lambda: call
 
