@@ -21,7 +21,7 @@ from fxhelpers.params import Params
 from fxhelpers.processes import uncollected
 from fxhelpers.registry._causes import (
     DeniedError,
-    StrangeAnswerError,
+    UnexpectedResponseError,
     is_denied,
     is_foreign,
     is_missing,
@@ -121,7 +121,7 @@ class Calls:
         def made(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             try:
                 return self._made(name, lambda: call(*args, **kwargs))
-            except (StrangeAnswerError, requests.HTTPError) as error:
+            except (UnexpectedResponseError, requests.HTTPError) as error:
                 if not is_denied(error):
                     raise
                 denied = self._denied(name, str(next(iter((*args, *kwargs.values())), "")))
@@ -157,11 +157,11 @@ class Calls:
             return call()
         try:
             return call() if name in _TRANSFERS else in_time(call, seconds)
-        except StrangeAnswerError:
+        except UnexpectedResponseError:
             raise
         except Exception as error:
             if is_foreign(error):
-                raise StrangeAnswerError from error
+                raise UnexpectedResponseError from error
             raise
 
     def _denied(self, name: str, about: str) -> Exception:
@@ -222,5 +222,5 @@ def all_pages(ask: Callable[[str | None], Any]) -> list[Any]:
             return found
         if token in seen:
             msg = "pages without an end"
-            raise StrangeAnswerError(msg)
+            raise UnexpectedResponseError(msg)
         seen.add(token)

@@ -32,7 +32,7 @@ _MISSING = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"}
 _DENIED = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 
 
-class StrangeAnswerError(Exception):
+class UnexpectedResponseError(Exception):
     """What answered is not MLflow."""
 
 
@@ -98,7 +98,7 @@ def meaning(error: BaseException, params: Params) -> str | None:
         return f"{uri} says {_said(chain)!r}: {params.login_name} {error}; an administrator of MLflow can grant that"
     if status and not _is_missing_file(chain, status):
         return _http(status, _said(chain), params)
-    if isinstance(error, StrangeAnswerError):
+    if isinstance(error, UnexpectedResponseError):
         page = "a web page, as a proxy or a login page does" if "<" in str(chain[-1]) else f"something else ({_kind(chain[-1])})"
         return f"{uri} does not answer as MLflow does, but with {page}; check {params.uri_setting}, and HTTPS_PROXY or HTTP_PROXY"
     if any(isinstance(e, requests.RequestException) for e in chain) or (params.is_server and isinstance(error, TimeoutError)):

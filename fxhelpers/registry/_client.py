@@ -19,7 +19,7 @@ from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, V
 from fxhelpers.ledger import Identity
 from fxhelpers.params import Params
 from fxhelpers.registry._calls import Calls, HereExecutor, all_pages, point_plain_mlflow
-from fxhelpers.registry._causes import DeniedError, StrangeAnswerError, is_passing, tells_secret, translated
+from fxhelpers.registry._causes import DeniedError, UnexpectedResponseError, is_passing, tells_secret, translated
 from fxhelpers.registry._connection import Connection, connect, open_database, server_clock, sqlite_file
 from fxhelpers.registry._version import STAGE_TAG, ModelVersion, as_version
 
@@ -75,7 +75,7 @@ class RegistryClient:
             raise
         except (
             mlflow.exceptions.MlflowException,
-            StrangeAnswerError,
+            UnexpectedResponseError,
             DeniedError,
             requests.RequestException,
             SQLAlchemyError,
@@ -162,7 +162,7 @@ class RegistryClient:
         with self.session(f"set version {version} to {stage} in", name) as client:
             try:
                 client.transition_model_version_stage(name, str(version), stage, archive_existing_versions=False)
-            except StrangeAnswerError:
+            except UnexpectedResponseError:
                 if self.connection.stages:
                     raise
                 client.set_model_version_tag(name, str(version), STAGE_TAG, stage)
@@ -172,7 +172,7 @@ class RegistryClient:
         with self.session(f"set alias {alias} of", name) as client:
             try:
                 client.set_registered_model_alias(name, alias, str(version))
-            except StrangeAnswerError:
+            except UnexpectedResponseError:
                 if self.connection.aliases:
                     raise
                 client.set_registered_model_tag(name, f"{ALIAS_TAG}{alias}", str(version))
@@ -186,7 +186,7 @@ class RegistryClient:
                 if alias == CHAMPION:
                     raise
                 logger.warning("%s: its alias %s stays where it is: %s %s", name, alias, self.params.login_name, denied)
-            except StrangeAnswerError:
+            except UnexpectedResponseError:
                 if self.connection.aliases:
                     raise
                 client.set_registered_model_tag(name, f"{ALIAS_TAG}{alias}", "")
@@ -287,7 +287,7 @@ class RegistryClient:
     def _aliased(self, client: MlflowClient, name: str, alias: str) -> MlflowModelVersion | None:
         try:
             return client.get_model_version_by_alias(name, alias)
-        except StrangeAnswerError:
+        except UnexpectedResponseError:
             if self.connection.aliases:
                 raise
         number = client.get_registered_model(name).tags.get(f"{ALIAS_TAG}{alias}")
@@ -299,7 +299,7 @@ def new_run(client: MlflowClient, experiment: str, name: str, tags: dict[str, st
     mark = secrets.token_hex(8)
     try:
         return _created(client, experiment, name, {**tags, _CALL: mark})
-    except (mlflow.exceptions.MlflowException, requests.RequestException, StrangeAnswerError) as error:
+    except (mlflow.exceptions.MlflowException, requests.RequestException, UnexpectedResponseError) as error:
         if not is_passing(error):
             raise
         found = client.search_runs([experiment], f"tags.`{_CALL}` = {quoted(mark)}", max_results=1)
@@ -310,7 +310,7 @@ def _created(client: MlflowClient, experiment: str, name: str, tags: dict[str, s
     run_id = str(client.create_run(experiment, run_name=name, tags=tags).info.run_id or "")
     if not run_id:
         msg = "a run without an id"
-        raise StrangeAnswerError(msg)
+        raise UnexpectedResponseError(msg)
     return run_id
 
 
@@ -318,7 +318,7 @@ def _of(name: str, found: MlflowModelVersion, version: int | None = None) -> Mlf
     """Return a version that was found, if it is one of the model that was asked for."""
     if found.name != name or not str(found.version).isdecimal() or (version is not None and int(found.version) != version):
         msg = "a version of another model, or none"
-        raise StrangeAnswerError(msg)
+        raise UnexpectedResponseError(msg)
     return found
 
 

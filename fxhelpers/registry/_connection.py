@@ -27,7 +27,7 @@ from fxhelpers.files import can_write
 from fxhelpers.params import Params
 from fxhelpers.processes import uncollected
 from fxhelpers.registry._calls import Calls
-from fxhelpers.registry._causes import StrangeAnswerError, is_denial
+from fxhelpers.registry._causes import UnexpectedResponseError, is_denial
 from fxhelpers.results import Keyed, rows_html
 
 _COUNTING = Lock()
@@ -191,7 +191,7 @@ def _knows(registry: Params, method: str, endpoint: str, **asked: Any) -> bool: 
     if answer.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
         return False
     msg = f"failed with error code {answer.status_code}. Response body: '{answer.text}'"
-    raise StrangeAnswerError(msg)
+    raise UnexpectedResponseError(msg)
 
 
 def _version(params: Params) -> str:

@@ -23,7 +23,7 @@ from fxhelpers.bundles import TRUSTED_TYPES, Bundle
 from fxhelpers.errors import ParamsError, RegistryError, VersionNotFoundError
 from fxhelpers.files import folder_digest
 from fxhelpers.foresightx import read_table
-from fxhelpers.registry._causes import StrangeAnswerError, is_passing
+from fxhelpers.registry._causes import UnexpectedResponseError, is_passing
 from fxhelpers.registry._client import RegistryClient, log_values, new_run, quoted, suppress_existing
 from fxhelpers.registry._models import MODEL_DIGEST, PIPELINE
 from fxhelpers.registry._version import BUNDLE_DIGEST, ModelVersion, as_version, write_probe
@@ -117,7 +117,7 @@ def _create_once(client: MlflowClient, name: str, stored: StoredBundle, uri: str
     for _ in range(_TRIES):
         try:
             client.create_model_version(name, f"runs:/{run_id}/{PIPELINE}", run_id, await_creation_for=0, **stored.words)
-        except (MlflowException, requests.RequestException, StrangeAnswerError) as error:
+        except (MlflowException, requests.RequestException, UnexpectedResponseError) as error:
             lost = error
         same = client.search_model_versions(f"name={quoted(name)} and tags.`{BUNDLE_DIGEST}` = {quoted(stored.digest)}")
         found = sorted(same, key=lambda v: int(v.version))
