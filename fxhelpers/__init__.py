@@ -58,9 +58,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from fxhelpers.processes import uncollected
+        from fxhelpers.processes import gc_paused
 
-        with uncollected():
+        with gc_paused():
             home = import_module(f"fxhelpers.{_HOMES.get(name, name)}")
             return getattr(home, name) if name in _HOMES else home
     msg = f"module 'fxhelpers' has no attribute {name!r}; it offers {', '.join(__all__)}"

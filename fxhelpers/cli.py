@@ -329,13 +329,13 @@ def _quick_imports() -> Iterator[None]:
     A Ctrl-C waits until that is done: an exception in the middle of an import
     can get lost.
     """
-    from fxhelpers.processes import uncollected
+    from fxhelpers.processes import gc_paused
 
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # this is how Python is told that it is not there
     asked: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
     try:
-        with uncollected():
+        with gc_paused():
             yield
     finally:
         signal.signal(signal.SIGINT, before)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, StageError
 from fxhelpers.params import STAGES, Params, check_model_name, check_version, load_params, model_name
-from fxhelpers.processes import uncollected
+from fxhelpers.processes import gc_paused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +102,7 @@ class ModelRegistry:
         tags : dict, optional
             More tags; names that begin with ``fx.`` are ours.
         """
-        with uncollected():
+        with gc_paused():
             from fxhelpers.decisions import register
 
         name = check_model_name(model_name) if model_name else self.model_name(model_info.symbol)
@@ -513,7 +513,7 @@ class ModelRegistry:
     @cached_property
     def client(self) -> "RegistryClient":
         """The connection to MLflow."""
-        with uncollected():
+        with gc_paused():
             from fxhelpers.registry import RegistryClient
 
         return RegistryClient(self.params)

@@ -15,7 +15,7 @@ from typing import Any
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Pause the garbage collector where much is made and nothing left, as by imports: it would walk all of it each time."""
     was_on = gc.isenabled()
     gc.disable()

@@ -18,7 +18,7 @@ from mlflow import environment_variables
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_before_delay, wait_exponential, wait_random
 
 from fxhelpers.params import Params
-from fxhelpers.processes import uncollected
+from fxhelpers.processes import gc_paused
 from fxhelpers.registry._causes import (
     DeniedError,
     UnexpectedResponseError,
@@ -214,7 +214,7 @@ def all_pages(ask: Callable[[str | None], Any]) -> list[Any]:
     """Return what all pages of an answer list; a page that leads to itself is no answer."""
     found, token, seen = [], None, set[str]()
     while True:
-        with uncollected():
+        with gc_paused():
             page = ask(token)
         found += page
         token = page.token

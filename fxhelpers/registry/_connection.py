@@ -25,7 +25,7 @@ from sqlalchemy import DateTime, NullPool, create_engine, func, select, text
 
 from fxhelpers.files import can_write
 from fxhelpers.params import Params
-from fxhelpers.processes import uncollected
+from fxhelpers.processes import gc_paused
 from fxhelpers.registry._calls import Calls
 from fxhelpers.registry._causes import UnexpectedResponseError, is_denial
 from fxhelpers.results import Keyed, rows_html
@@ -43,7 +43,7 @@ _FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
 
 def open_database(uri: str) -> MlflowClient:
     """Connect to a database, and make or migrate its tables: of six processes that do so at once, five fail."""
-    with uncollected(), _first_start(uri), _quiet("alembic", "mlflow.store.db.utils"):
+    with gc_paused(), _first_start(uri), _quiet("alembic", "mlflow.store.db.utils"):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
