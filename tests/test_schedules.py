@@ -13,7 +13,7 @@ from fxhelpers import Champions, ModelRegistry
 from fxhelpers.decisions import _deciding as deciding
 from fxhelpers.decisions import _mirror as mirroring
 from fxhelpers.decisions import _retention as retention
-from fxhelpers.decisions import begin, settle_now
+from fxhelpers.decisions import begin, recover_interrupted_now
 from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError
 from fxhelpers.processes import process_identity
 from fxhelpers.registry import RegistryClient, ledgers
@@ -67,7 +67,7 @@ def test_an_alias_that_was_set_late_by_one_who_decides_nothing_is_put_back(
     registered("original", stage="Production")
     second = registered("regularised")
     before_call(monkeypatch, mirroring, "_champion_and_alias", lambda: other.transition_stage(NAME, second, "Production"))
-    settle_now(registry.client, NAME)
+    recover_interrupted_now(registry.client, NAME)
     assert champion(registry) == second
 
 

@@ -14,10 +14,10 @@ from fxhelpers.decisions import (
     failing,
     note_on_version,
     note_record,
+    recover_interrupted_now,
     refuse_unrecorded,
     retired,
     serving,
-    settle_now,
 )
 from fxhelpers.files import sha256
 from fxhelpers.ledger import Decision, Identity, Ledger, same
@@ -73,7 +73,7 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     for decision in (d for d in ledger.decisions if d.seal is None):
         reopen(registry, decision)
     if any(d.outcome is None and not d.intent.tells_serving for d in ledger.decisions):
-        ended = settle_now(registry, name).decisions  # in earlier releases the alias moved first, and decided
+        ended = recover_interrupted_now(registry, name).decisions  # in earlier releases the alias moved first, and decided
         ledger = read_ledger(registry, name)
     versions, champion = registry.versions(name), serving(registry, name)
     serves = champion.identity if champion else None
@@ -93,7 +93,7 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
             facts = {"result": "repaired", "reason": "; ".join(what)[:1000]}
             act(registry, decision, facts=facts, move=Move(to=serves, compared_with=serves), stages=stages)
     elif ledger.decisions:
-        ended += settle_now(registry, name).decisions
+        ended += recover_interrupted_now(registry, name).decisions
     sweep(registry, name)
     told = [f"ended {d.id}: {d.result}" for d in ended]
     return [*told, *what, *make_later(registry, read_ledger(registry, name), registry.versions(name))]

@@ -1,6 +1,15 @@
 """Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
 
-from fxhelpers.decisions._deciding import DECISION_TAG, Move, act, begin, failing, note_on_version, refuse_unrecorded, settle_now
+from fxhelpers.decisions._deciding import (
+    DECISION_TAG,
+    Move,
+    act,
+    begin,
+    failing,
+    note_on_version,
+    recover_interrupted_now,
+    refuse_unrecorded,
+)
 from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in
 from fxhelpers.decisions._life import was_interrupted
 from fxhelpers.decisions._mirror import became, renamed, retired, serving
@@ -34,6 +43,7 @@ __all__ = [
     "note_record",
     "promote",
     "propose",
+    "recover_interrupted_now",
     "refuse_unrecorded",
     "register",
     "renamed",
@@ -43,7 +53,6 @@ __all__ = [
     "seal_record",
     "seal_run",
     "serving",
-    "settle_now",
     "transition",
     "was_interrupted",
 ]

@@ -90,7 +90,7 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
     }
     with writing(registry, name) as ledger:
         facts |= ledger.clock.check(name)
-        champion, found = settle(registry, name, ledger).alias
+        champion, found = recover_interrupted(registry, name, ledger).alias
         if kind != "registration" and ledger.head is None and not registry.versions(name):
             raise unknown_model(registry, name)  # a ledger, once begun, is there for good
         serves, there = identity_of(champion), identity_of(found)
@@ -239,7 +239,7 @@ def _check_there(registry: RegistryClient, name: str, meant: Collection[Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Recovery:
     """What was found and ended under the lock.
 
     Attributes
@@ -255,7 +255,7 @@ class Settled:
     decisions: list[Decision]
 
 
-def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Settled:
+def recover_interrupted(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Recovery:
     """Set the alias to what the ledger says, and end the decisions that were interrupted: none of them moved a champion.
 
     One that was interrupted before its outcome gets one, and each its seal.
@@ -282,7 +282,7 @@ def settle(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Settled
             logger.warning("%s was interrupted, and is ended now: %s", decision.id, ended.result)
     if settled and champion:
         mirror_stages(registry, name)
-    return Settled(alias=(champion, found), decisions=settled)
+    return Recovery(alias=(champion, found), decisions=settled)
 
 
 def _completed(registry: RegistryClient, name: str, ledger: LedgerWriter, decision: Decision) -> Decision:
@@ -306,10 +306,10 @@ def _completed(registry: RegistryClient, name: str, ledger: LedgerWriter, decisi
     return ledger.conclude(decision, facts)
 
 
-def settle_now(registry: RegistryClient, name: str) -> Settled:
+def recover_interrupted_now(registry: RegistryClient, name: str) -> Recovery:
     """Take the lock of a model in order to :func:`settle` it."""
     with writing(registry, name) as ledger:
-        return settle(registry, name, ledger)
+        return recover_interrupted(registry, name, ledger)
 
 
 def not_done(ledger: LedgerWriter, result: str, reason: str, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from fxhelpers.decisions._deciding import act_under, begin, failing, note_on_version, refuse_unrecorded, seal_outside, settle_now
+from fxhelpers.decisions._deciding import (
+    act_under,
+    begin,
+    failing,
+    note_on_version,
+    recover_interrupted_now,
+    refuse_unrecorded,
+    seal_outside,
+)
 from fxhelpers.decisions._mirror import finish, mark, writing
 from fxhelpers.ledger import Decision, Identity, Ledger
 from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
@@ -69,7 +77,7 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
     if not apply:
         return found
     if not (archive or gone):
-        settle_now(registry, name)  # what was archived before a run was interrupted is not due any more
+        recover_interrupted_now(registry, name)  # what was archived before a run was interrupted is not due any more
         return found
     days = registry.params.model_registry.retention_days
     decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)
