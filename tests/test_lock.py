@@ -109,7 +109,7 @@ def test_a_late_thief_steals_nothing(client: RegistryClient) -> None:
     with ModelLock(client, "M", expiry=0.2) as faster:
         slower = ModelLock(client, "M")
         with client.session("steal late") as mlflow:
-            slower._steal(mlflow, expired)
+            slower._take_over(mlflow, expired)
         assert owner_of(client) == faster._token
 
 

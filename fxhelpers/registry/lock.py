@@ -178,15 +178,15 @@ class ModelLock:
                 try:
                     found = client.get_registered_model(self.name)
                     if found.tags.get("fx.token") == self._token:
-                        client.rename_registered_model(self.name, self._tomb(self._token))
+                        client.rename_registered_model(self.name, self._released_name(self._token))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                         logger.debug("%s: not released: %s", self.name, error)
                         time.sleep(0.1)  # the database was busy
                         continue
-                _delete(client, self._tomb(self._token))
+                _delete(client, self._released_name(self._token))
                 if self._stolen:
-                    _delete(client, self._tomb(self._stolen))
+                    _delete(client, self._released_name(self._stolen))
                 return True
         return False
 
@@ -209,7 +209,7 @@ class ModelLock:
                     return True
                 self._owner = found.tags.get("fx.owner", "somebody")
                 if self._is_over(found):
-                    self._steal(client, found.tags)
+                    self._take_over(client, found.tags)
                 return False
         return True
 
@@ -228,21 +228,21 @@ class ModelLock:
             dead = False
         return bool(dead) or token in _ABANDONED or time.monotonic() - self._seen[1] > self._expiry
 
-    def _steal(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
+    def _take_over(self, client: MlflowClient, tags: Mapping[str, str]) -> None:
         token = tags.get("fx.token", "unknown")
-        if _rename(client, self.name, self._tomb(token)):
+        if _rename(client, self.name, self._released_name(token)):
             self._stolen = token
             logger.warning("%s: took the lock of %s, who did not release it", self._model, self._owner)
-        self._delete_stolen(client, but=self._tomb(token))
+        self._delete_taken_over(client, but=self._released_name(token))
 
-    def _delete_stolen(self, client: MlflowClient, but: str = "") -> None:
+    def _delete_taken_over(self, client: MlflowClient, but: str = "") -> None:
         """Remove what is left of locks that were stolen."""
         for old in client.search_registered_models(f"name LIKE {quoted(self.name + '.%')} AND {ANY_MODEL}"):
             # the lock of a model whose name goes on with a dot looks alike: only a stolen one is named by its own token
-            if old.name == self._tomb(old.tags.get("fx.token", "unknown")) and old.name != but:
+            if old.name == self._released_name(old.tags.get("fx.token", "unknown")) and old.name != but:
                 _delete(client, old.name)
 
-    def _tomb(self, token: str) -> str:
+    def _released_name(self, token: str) -> str:
         return f"{self.name}.{token}"
 
 
@@ -250,7 +250,7 @@ def sweep(registry: RegistryClient, name: str) -> None:
     """Remove what is left of locks of a registered model that were stolen by somebody who was killed."""
     lock = ModelLock(registry, name)
     with registry.session("look for old locks of", name) as client:
-        lock._delete_stolen(client)  # noqa: SLF001 (of this module)
+        lock._delete_taken_over(client)  # noqa: SLF001 (of this module)
 
 
 def _read(client: MlflowClient, name: str) -> RegisteredModel | None:
