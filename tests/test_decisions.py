@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 from fxhelpers import Champions, ModelRegistry
 from fxhelpers.comparison import compare, measure, measures_json
 from fxhelpers.decisions import Move, act, begin, frame_in
-from fxhelpers.decisions._life import end_showing
+from fxhelpers.decisions._life import stop_heartbeat
 from fxhelpers.errors import (
     ClockError,
     LedgerError,
@@ -792,7 +792,7 @@ def test_an_open_decision_of_another_host_is_ended_once_its_owner_was_not_seen_f
     for _ in range(3):
         time.sleep(0.5)
         assert [f.level for f in registry.verify("AAPL").findings] == ["note"]
-    end_showing(alive)  # as when its host loses power
+    stop_heartbeat(alive)  # as when its host loses power
     time.sleep(1.5)
     assert any(f"the promotion of version 1 by {alive.actor}" in f.what for f in registry.verify("AAPL").problems)
     registry.transition_stage(NAME, 1, "Archived")

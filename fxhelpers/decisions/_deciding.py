@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from fxhelpers.decisions._life import begin_showing, end_showing, was_interrupted
+from fxhelpers.decisions._life import start_heartbeat, stop_heartbeat, was_interrupted
 from fxhelpers.decisions._mirror import align, identity_of, mirror, mirror_stages, writing
 from fxhelpers.decisions._mirror import finish as finish_pruning
 from fxhelpers.errors import (
@@ -99,7 +99,7 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
         told = {**who, "reason": reason, "approved_by": approved_by, **facts}
         decision = ledger.begin(kind, told, serves)
     note_decision(decision.model_name, decision.run_id)
-    begin_showing(registry, decision)
+    start_heartbeat(registry, decision)
     return decision
 
 
@@ -347,7 +347,7 @@ def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any], *
     """Write the outcome; a decision outside a recorded run gets its seal at once, which says that there is no record."""
     if decision.record:
         return ledger.conclude(decision, facts, moves=moves)
-    end_showing(decision)
+    stop_heartbeat(decision)
     return ledger.conclude(decision, facts, moves=moves, seal=_OUTSIDE)
 
 
@@ -356,7 +356,7 @@ def seal_outside(registry: RegistryClient, decision: Decision) -> Decision:
     if decision.record:
         return decision
     with writing(registry, decision.model_name) as ledger:
-        end_showing(decision)
+        stop_heartbeat(decision)
         return ledger.seal_decided(decision, _OUTSIDE)
 
 

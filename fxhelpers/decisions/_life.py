@@ -8,7 +8,7 @@ from fxhelpers.errors import FxError
 from fxhelpers.ledger import Decision
 from fxhelpers.processes import has_ended
 from fxhelpers.registry import RegistryClient, lock
-from fxhelpers.registry.ledgers import show_life
+from fxhelpers.registry.ledgers import write_heartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -17,21 +17,21 @@ _OPEN: dict[str, threading.Event] = {}
 """Decisions of this process that are not sealed yet, by run."""
 
 
-def begin_showing(registry: RegistryClient, decision: Decision) -> None:
+def start_heartbeat(registry: RegistryClient, decision: Decision) -> None:
     """Show every half minute that a decision is at work, until it is sealed or this process ends."""
     over = _OPEN[decision.run_id] = threading.Event()
 
     def show() -> None:
         while not over.wait(_SHOWN_SECONDS):
             try:
-                show_life(registry, decision, _now(registry).isoformat(timespec="milliseconds"))
+                write_heartbeat(registry, decision, _now(registry).isoformat(timespec="milliseconds"))
             except FxError as error:  # the next sign may get through
                 logger.debug("%s: %s", decision.id, error)
 
     threading.Thread(target=show, daemon=True, name=f"fx-life-{decision.id}").start()
 
 
-def end_showing(decision: Decision) -> None:
+def stop_heartbeat(decision: Decision) -> None:
     """Stop showing that a decision is at work."""
     over = _OPEN.pop(decision.run_id, None)
     if over:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fxhelpers.decisions._deciding import not_done
-from fxhelpers.decisions._life import end_showing
+from fxhelpers.decisions._life import stop_heartbeat
 from fxhelpers.errors import RegistryError
 from fxhelpers.ledger import Decision
 from fxhelpers.params import current_journal, current_record, load_params
@@ -97,5 +97,5 @@ def _seal(registry: RegistryClient, name: str, run_id: str, facts: dict[str, Any
         if decision.outcome is None:
             result = "interrupted" if facts["status"] == "interrupted" else "failed"
             decision = ledger.conclude(decision, not_done(ledger, result, why[:1000]))
-        end_showing(decision)
+        stop_heartbeat(decision)
         return ledger.seal_decided(decision, facts)

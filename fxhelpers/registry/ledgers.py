@@ -281,7 +281,7 @@ def read_serving(registry: RegistryClient, name: str) -> tuple[Identity | None] 
     return _serving(registry, name, _end(registry, name))
 
 
-def show_life(registry: RegistryClient, decision: Decision, now: str) -> None:
+def write_heartbeat(registry: RegistryClient, decision: Decision, now: str) -> None:
     """Let others see that the owner of an open decision is at work."""
     with registry.session("write the ledger of", decision.model_name) as client:
         client.set_tag(decision.run_id, _SEEN, now)
