@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fxhelpers.errors import LedgerError
-from fxhelpers.ledger import AGAINST, NO_SKILL, NOT_COMPARED, Entry, Kept, Ledger, Link, entry_name, first_name, link_name
+from fxhelpers.ledger import AGAINST, NO_SKILL, NOT_COMPARED, Entry, Ledger, Link, StoredRun, entry_name, first_name, link_name
 from fxhelpers.ledger._entry import LONGEST_ENTRY
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
@@ -43,7 +43,7 @@ def story(moves: list[int | None]) -> Runs:
     return runs
 
 
-def linked(runs: Runs) -> list[Kept]:
+def linked(runs: Runs) -> list[StoredRun]:
     """Return a ledger as it is kept, each entry linked from the one before; what is edited stays where it was kept."""
     whole = {run: [Entry.read(text) for text in texts.values()] for run, texts in runs}
     chain = sorted(((entry, run) for run, entries in whole.items() for entry in entries), key=lambda item: item[0].seq)
@@ -52,15 +52,15 @@ def linked(runs: Runs) -> list[Kept]:
         links[keeper][link_name(before.digest)] = Link(after.digest, run)
     if chain:
         links[chain[0][1]][first_name("M")] = Link(chain[0][0].digest, chain[0][1])
-    return [Kept(run, {entry_name(e): e.to_json() for e in entries}, links[run]) for run, entries in whole.items()]
+    return [StoredRun(run, {entry_name(e): e.to_json() for e in entries}, links[run]) for run, entries in whole.items()]
 
 
-def as_kept(runs: Runs) -> list[Kept]:
-    return [Kept(run, texts) for run, texts in runs]
+def as_kept(runs: Runs) -> list[StoredRun]:
+    return [StoredRun(run, texts) for run, texts in runs]
 
 
-def faults(runs: Iterable[Kept] | Runs) -> list[str]:
-    return [fault.what for fault in Ledger.read("M", [Kept(*run) for run in runs]).faults]
+def faults(runs: Iterable[StoredRun] | Runs) -> list[str]:
+    return [fault.what for fault in Ledger.read("M", [StoredRun(*run) for run in runs]).faults]
 
 
 @given(champions)
@@ -181,8 +181,8 @@ class Store:
     def link(self, holder: str, name: str, link: Link) -> bool:
         return self.params[holder].setdefault(name, link) == link
 
-    def kept(self) -> list[Kept]:
-        return [Kept(run, texts, self.params[run]) for run, texts in self.texts.items() if run != "root"]
+    def kept(self) -> list[StoredRun]:
+        return [StoredRun(run, texts, self.params[run]) for run, texts in self.texts.items() if run != "root"]
 
     def ledger(self) -> Ledger:
         return Ledger.read("M", self.kept(), self.params["root"].get(first_name("M")))
@@ -268,7 +268,7 @@ def test_a_promotion_without_skill_is_marked_also_in_outcomes_that_do_not_say_so
     intent = Entry.read(run[1]["intent"])
     told = {"result": "promoted", "from": None, "to": 1, "moved": intent.time, "rests_on": "compared", **facts}
     outcome = Entry.after(intent, ledger="M", entry="outcome", decision=intent.decision, now=intent.time, facts=told)
-    ledger = Ledger.read("M", [Kept("run", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
+    ledger = Ledger.read("M", [StoredRun("run", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
     (decision,), (period,) = ledger.decisions, ledger.production_periods()
     assert (decision.mark, period.mark) == (mark, mark)
     assert decision.came_to == ", ".join(filter(None, [told["result"], mark]))

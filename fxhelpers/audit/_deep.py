@@ -25,8 +25,8 @@ def deep_findings(registry: RegistryClient, ledger: Ledger, versions: list[Model
     for decision in ledger.decisions:
         for what, do in (*_evidence(registry, decision), *_record(registry, decision, outcomes)):
             yield Finding(model=ledger.name, level="problem", what=what, do=do, decision=decision.id)
-    meant, registrations = ledger.meant(), ledger.registrations
-    pruned = {meant[d.id].by_number.get(n): d for d in ledger.decisions for n in d.intent.facts.get("prune", [])}
+    named_versions, registrations = ledger.named_versions(), ledger.registrations
+    pruned = {named_versions[d.id].by_number.get(n): d for d in ledger.decisions for n in d.intent.facts.get("prune", [])}
     for version in (version for version in versions if MODEL_DIGEST in version.tags):
         stored, who = stored_digest(registry, version), f"the files of version {version.version}"
         registered = registration_of(registrations.get(version.version, []), version)

@@ -46,14 +46,14 @@ class _Fates:
         self._renamed: dict[Identity, str | None] = {}
         self._origins: dict[str, str | None] = {}
 
-    def is_there(self, meant: Identity) -> bool:
-        return any(meant.may_be(version.identity) for version in self._versions)
+    def is_there(self, named_versions: Identity) -> bool:
+        return any(named_versions.may_be(version.identity) for version in self._versions)
 
-    def renamed(self, meant: Identity) -> str | None:
+    def renamed(self, named_versions: Identity) -> str | None:
         """Return the registered model that has it by now; of the versions of one model one is asked about."""
         if not self._renamed:
-            self._renamed[meant] = renamed(self._registry, self._ledger, meant)
-        return self._renamed.get(meant) or next(iter(self._renamed.values()))
+            self._renamed[named_versions] = renamed(self._registry, self._ledger, named_versions)
+        return self._renamed.get(named_versions) or next(iter(self._renamed.values()))
 
     def came_from(self, decision: str) -> str | None:
         """Return the registered model that a decision of another ledger is about; None where there is no such decision."""
@@ -61,8 +61,8 @@ class _Fates:
             self._origins[decision] = ledger_of(self._registry, decision) if decision else None
         return self._origins[decision]
 
-    def of(self, meant: Identity) -> str:
-        return became(self._ledger, meant, self._versions, self.renamed(meant))
+    def of(self, named_versions: Identity) -> str:
+        return became(self._ledger, named_versions, self._versions, self.renamed(named_versions))
 
 
 def _unfinished(registry: RegistryClient, ledger: Ledger) -> Iterator[Finding]:
@@ -126,7 +126,7 @@ def _stopped(ledger: Ledger, alias: Identity | None, before: Decision | None = N
     """Return the last move if the alias is where it was before that: whoever decided it may have been stopped on the way."""
     seq = before.intent.seq if before else math.inf
     last = next((d for d in reversed(ledger.outcomes) if d.applied and d.outcome and d.outcome.seq < seq), None)
-    return last if last and same(ledger.meant()[last.id].before, alias) else None
+    return last if last and same(ledger.named_versions()[last.id].before, alias) else None
 
 
 def _decided(ledger: Ledger) -> set[Identity]:
@@ -172,11 +172,11 @@ def _late(ledger: Ledger) -> Iterator[Finding]:
 
 def _gaps(ledger: Ledger, fates: _Fates) -> Iterator[Finding]:
     """Find champions that came without a decision; once somebody has decided about Production again, they are history."""
-    outcomes, meant = ledger.outcomes, ledger.meant()
+    outcomes, named_versions = ledger.outcomes, ledger.named_versions()
     settled = max((i for i, decision in enumerate(outcomes) if decision.settles), default=-1)
     expected: Identity | None = None
     for i, decision in enumerate(outcomes):
-        about, before = meant[decision.id], expected
+        about, before = named_versions[decision.id], expected
         expected = about.after
         if not same(about.before, before):
             called = labels(version for version in (about.before, before) if version)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from fxhelpers.errors import ParamsError
-from fxhelpers.ledger import Decision, Identity, Ledger, Meant, ProductionPeriod, labels, same
+from fxhelpers.ledger import Decision, Identity, Ledger, NamedVersions, ProductionPeriod, labels, same
 from fxhelpers.params import current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -90,9 +90,11 @@ class History:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a decision, oldest first, for people."""
-        meant = self.ledger.meant()
-        known = labels(v for about in meant.values() for v in (about.before, about.after, *about.by_number.values()) if v)
-        return pd.DataFrame([_row(d, meant[d.id], known) for d in self.ledger.decisions], columns=_COLUMNS)
+        named_versions = self.ledger.named_versions()
+        known = labels(
+            v for about in named_versions.values() for v in (about.before, about.after, *about.by_number.values()) if v
+        )
+        return pd.DataFrame([_row(d, named_versions[d.id], known) for d in self.ledger.decisions], columns=_COLUMNS)
 
     def production_periods(self) -> pd.DataFrame:
         """Return one row a time during which one version, or none, was in Production, oldest first."""
@@ -176,10 +178,10 @@ def _spans(when: str) -> list[tuple[datetime, datetime]]:
         raise ParamsError(msg) from error
 
 
-def _row(decision: Decision, meant: Meant, known: dict[Identity, str]) -> list[Any]:
-    before, after = (known[v].removeprefix("version ") if v else "none" for v in (meant.before, meant.after))
+def _row(decision: Decision, named_versions: NamedVersions, known: dict[Identity, str]) -> list[Any]:
+    before, after = (known[v].removeprefix("version ") if v else "none" for v in (named_versions.before, named_versions.after))
     moved = f"{before} → {after}" if decision.moved_at else after
-    about = meant.by_number.get(decision.version) if decision.version is not None else None
+    about = named_versions.by_number.get(decision.version) if decision.version is not None else None
     return [
         _clock(decision.time),
         decision.kind,

@@ -220,13 +220,13 @@ def _next_champion(
     return after
 
 
-def _check_there(registry: RegistryClient, name: str, meant: Collection[Identity]) -> dict[int, ModelVersion]:
+def _check_there(registry: RegistryClient, name: str, named_versions: Collection[Identity]) -> dict[int, ModelVersion]:
     """Return the versions that a decision is about, by number; refuse where a number stands for another one by now."""
-    if len(meant) == 1:
-        there = {version.number: registry.version(name, version.number) for version in meant}
+    if len(named_versions) == 1:
+        there = {version.number: registry.version(name, version.number) for version in named_versions}
     else:
         there = {version.version: version for version in registry.versions(name)}
-    for version in meant:
+    for version in named_versions:
         now = there.get(version.number)
         if now is None or now.identity != version:
             found = f"by now that number stands for {now.identity.short}" if now else "it is not there any more"
@@ -288,10 +288,10 @@ def recover_interrupted(registry: RegistryClient, name: str, ledger: LedgerWrite
 def _completed(registry: RegistryClient, name: str, ledger: LedgerWriter, decision: Decision) -> Decision:
     """Give a decision of an earlier release that was killed after it set the alias, which decided then, its outcome."""
     told, alias = ledger.moving[decision.run_id], registry.champion_identity(name)
-    meant = Identity.of(told["to"], told.get("facts", {}).get("bundles", {})) if told.get("to") else None
+    named_versions = Identity.of(told["to"], told.get("facts", {}).get("bundles", {})) if told.get("to") else None
     now = ledger.champion
     others = (now.number if now else None) != told.get("from")
-    if others or not same(meant, alias) or not was_interrupted(registry, decision):
+    if others or not same(named_versions, alias) or not was_interrupted(registry, decision):
         return decision
     rests_on = told.get("facts", {})
     against = f"{AGAINST} ({rests_on.get('verdict')}). " if rests_on.get("rests_on") == "override" else ""

@@ -37,7 +37,7 @@ def check_registered(ledger: Ledger, version: ModelVersion, *, registering: bool
     raise VersionReplacedError(msg)
 
 
-def find(registry: RegistryClient, ledger: Ledger, meant: Identity) -> ModelVersion:
+def find(registry: RegistryClient, ledger: Ledger, named_versions: Identity) -> ModelVersion:
     """Return the version that the ledger means.
 
     Raises
@@ -47,33 +47,33 @@ def find(registry: RegistryClient, ledger: Ledger, meant: Identity) -> ModelVers
         says what happened.
     """
     versions = registry.versions(ledger.name)
-    there = next((version for version in versions if version.identity == meant), None)
+    there = next((version for version in versions if version.identity == named_versions), None)
     if there is not None:
         return there
-    why = became(ledger, meant, versions, renamed(registry, ledger, meant))
+    why = became(ledger, named_versions, versions, renamed(registry, ledger, named_versions))
     msg = (
-        f"{ledger.name}: {meant} ({meant.short}) is not there any more: {why}. Nothing was changed: fx verify "
+        f"{ledger.name}: {named_versions} ({named_versions.short}) is not there any more: {why}. Nothing was changed: fx verify "
         f"{ledger.symbol} says more, fx rollback {ledger.symbol} --version N --reason TEXT takes another"
     )
     raise VersionReplacedError(msg)
 
 
-def became(ledger: Ledger, meant: Identity, versions: Iterable[ModelVersion], new_name: str | None) -> str:
+def became(ledger: Ledger, named_versions: Identity, versions: Iterable[ModelVersion], new_name: str | None) -> str:
     """Say what became of a version that the ledger means and the registry does not have."""
-    there = next((version for version in versions if version.version == meant.number), None)
-    if meant.bundle is None:
-        return f"no entry tells which bundle {meant} was"
-    if there is not None and there.run_id in _runs(ledger, meant):
+    there = next((version for version in versions if version.version == named_versions.number), None)
+    if named_versions.bundle is None:
+        return f"no entry tells which bundle {named_versions} was"
+    if there is not None and there.run_id in _runs(ledger, named_versions):
         return f"its tag {BUNDLE_DIGEST} was {'edited' if BUNDLE_DIGEST in there.tags else 'deleted'}"
-    anew = f", and number {meant.number} given to {there.identity.short}" if there is not None else ""
+    anew = f", and number {named_versions.number} given to {there.identity.short}" if there is not None else ""
     if new_name:
         return f"the registered model was renamed to {new_name} in MLflow{anew}"
     return f"the registered model was deleted in MLflow and made anew{anew}" if anew else "it was deleted in MLflow"
 
 
-def renamed(registry: RegistryClient, ledger: Ledger, meant: Identity) -> str | None:
+def renamed(registry: RegistryClient, ledger: Ledger, named_versions: Identity) -> str | None:
     """Return the registered model that has a version of the ledger by now; None where none has."""
-    return next((name for run in _runs(ledger, meant) if (name := registry.elsewhere(ledger.name, run))), None)
+    return next((name for run in _runs(ledger, named_versions) if (name := registry.elsewhere(ledger.name, run))), None)
 
 
 def _registered(ledger: Ledger, number: int) -> dict[str, Identity]:
@@ -85,9 +85,9 @@ def _registered(ledger: Ledger, number: int) -> dict[str, Identity]:
     return firsts
 
 
-def _runs(ledger: Ledger, meant: Identity) -> list[str]:
+def _runs(ledger: Ledger, named_versions: Identity) -> list[str]:
     """Return the runs that a version was registered with."""
-    done = [d for d in ledger.registrations.get(meant.number, []) if d.identity(meant.number) == meant]
+    done = [d for d in ledger.registrations.get(named_versions.number, []) if d.identity(named_versions.number) == named_versions]
     return [str(d.outcome.facts["run_id"]) for d in done if d.outcome and d.outcome.facts.get("run_id")]
 
 
@@ -193,14 +193,14 @@ def _champion_and_alias(
     found = registry.champion(name)
     if told is None:
         return found, found
-    (meant,) = told
-    if meant is None or (found and meant.may_be(found.identity)):
-        return (found if meant else None), found
+    (named_versions,) = told
+    if named_versions is None or (found and named_versions.may_be(found.identity)):
+        return (found if named_versions else None), found
     try:
-        there = registry.version(name, meant.number)
+        there = registry.version(name, named_versions.number)
     except VersionNotFoundError:
         return found, found
-    return (replace(there, stage="Production"), found) if meant.may_be(there.identity) else (found, found)
+    return (replace(there, stage="Production"), found) if named_versions.may_be(there.identity) else (found, found)
 
 
 def _point(registry: RegistryClient, name: str, version: int | None) -> None:

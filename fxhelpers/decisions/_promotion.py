@@ -64,9 +64,9 @@ def counts_as(
     tried = ledger.tried(policy_sha256, before)
     if frame.digest in tried:
         return frame.digest
-    meant = ledger.meant()
+    named_versions = ledger.named_versions()
     for digest, decision in reversed(tried.items()):
-        bundles = {number: str(version.bundle or "") for number, version in meant[decision.id].by_number.items()}
+        bundles = {number: str(version.bundle or "") for number, version in named_versions[decision.id].by_number.items()}
         if not _may_be(decision, bundles, frame):
             continue
         stored = _stored(registry, decision, bundles)

@@ -131,9 +131,9 @@ def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]
 def _named(ledger: Ledger) -> dict[Identity, str]:
     """Return the versions whose files are evidence, and why."""
     named: dict[Identity, str] = {}
-    meant = ledger.meant()
+    named_versions = ledger.named_versions()
     for decision in (decision for decision in ledger.decisions if decision.kind in _KINDS_THAT_KEEP):
-        about = meant[decision.id]
+        about = named_versions[decision.id]
         versions = (*about.by_number.values(), about.before, about.after)
         named |= {version: f"named by {decision.id}" for version in versions if version}
     return named | dict.fromkeys(ledger.champions, "was in Production")

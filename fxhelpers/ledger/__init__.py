@@ -3,9 +3,21 @@
 Pure: texts in, facts out. Where the entries are kept is the registry's business.
 """
 
-from fxhelpers.ledger._chain import Fault, Ledger, Meant, ProductionPeriod
+from fxhelpers.ledger._chain import Fault, Ledger, NamedVersions, ProductionPeriod
 from fxhelpers.ledger._decision import AGAINST, ALIAS_FOUND, NO_SKILL, NOT_COMPARED, Decision, back_to, named
-from fxhelpers.ledger._entry import KINDS, SERVES, Entry, Identity, Kept, Link, entry_name, first_name, labels, link_name, same
+from fxhelpers.ledger._entry import (
+    KINDS,
+    SERVES,
+    Entry,
+    Identity,
+    Link,
+    StoredRun,
+    entry_name,
+    first_name,
+    labels,
+    link_name,
+    same,
+)
 
 __all__ = [
     "AGAINST",
@@ -18,11 +30,11 @@ __all__ = [
     "Entry",
     "Fault",
     "Identity",
-    "Kept",
     "Ledger",
     "Link",
-    "Meant",
+    "NamedVersions",
     "ProductionPeriod",
+    "StoredRun",
     "back_to",
     "entry_name",
     "first_name",

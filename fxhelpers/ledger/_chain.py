@@ -10,7 +10,7 @@ from typing import Self
 
 from fxhelpers.errors import LedgerError
 from fxhelpers.ledger._decision import Decision
-from fxhelpers.ledger._entry import GENESIS, KINDS, Entry, Identity, Kept, Link, entry_name, link_name, same, targets_of
+from fxhelpers.ledger._entry import GENESIS, KINDS, Entry, Identity, Link, StoredRun, entry_name, link_name, same, targets_of
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.results import Keyed
 
@@ -59,7 +59,7 @@ class ProductionPeriod(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meant:
+class NamedVersions:
     """The versions that a decision is about, each by number and bundle.
 
     Attributes
@@ -117,7 +117,7 @@ class Ledger:
     late: tuple[Entry, ...] = ()
 
     @classmethod
-    def read(cls, name: str, runs: Iterable[Kept], *linked: Link | None) -> Self:
+    def read(cls, name: str, runs: Iterable[StoredRun], *linked: Link | None) -> Self:
         """Put a ledger together from the runs that keep it; ``linked`` names entries that count, such as the first.
 
         Nothing is raised for what is broken; ``faults`` has it. What is not
@@ -175,7 +175,7 @@ class Ledger:
         told = last.serving if last else None
         if last is None or told is None or told.bundle is not None:
             return told
-        return self.meant()[last.decision].after or told
+        return self.named_versions()[last.decision].after or told
 
     @property
     def previous_champion(self) -> int | None:
@@ -208,7 +208,7 @@ class Ledger:
                 found.setdefault(decision.version, []).append(decision)
         return found
 
-    def meant(self) -> dict[str, Meant]:
+    def named_versions(self) -> dict[str, NamedVersions]:
         """Return which versions each decision is about, by its id.
 
         What it does not say itself, as decisions of earlier releases, is what
@@ -216,7 +216,7 @@ class Ledger:
         """
         known: dict[int, str | None] = {}
         begun: dict[str, dict[int, Identity]] = {}
-        found: dict[str, Meant] = {}
+        found: dict[str, NamedVersions] = {}
         steps = [(entry, d) for d in self.decisions for entry in (d.intent, d.outcome) if entry]
         for entry, decision in sorted(steps, key=lambda step: step[0].seq):
             if entry.entry == "intent":
@@ -228,7 +228,7 @@ class Ledger:
                 Identity(n, known.get(n)) if n is not None and entry is decision.outcome else None
                 for n in (decision.from_version, decision.to_version)
             )
-            found[decision.id] = Meant(before=before, after=after, by_number={**begun.get(decision.id, {}), **named})
+            found[decision.id] = NamedVersions(before=before, after=after, by_number={**begun.get(decision.id, {}), **named})
         return found
 
     @property
@@ -276,9 +276,9 @@ class Ledger:
         """
         changes: list[tuple[Identity | None, str, Decision | None]] = []
         now: Identity | None = None
-        meant = self.meant()
+        named_versions = self.named_versions()
         for decision in self.outcomes:
-            before, after = meant[decision.id].before, meant[decision.id].after
+            before, after = named_versions[decision.id].before, named_versions[decision.id].after
             if not same(before, now):
                 changes.append((before, decision.time, None))
             if decision.moved_at:
@@ -317,13 +317,13 @@ def _attempt(decision: Decision) -> str | None:
     return None if decision.result in {"failed", "stale"} else decision.id
 
 
-def _first_linked(runs: list[Kept], targets: set[tuple[str, str]]) -> float:
+def _first_linked(runs: list[StoredRun], targets: set[tuple[str, str]]) -> float:
     """Return the place of the first entry that had to be linked: from there on none counts that is not."""
     linked = (text for run in runs for key, text in run.texts.items() if "." in key and run.counts(key, targets))
     return min((entry.seq for entry in _read_late(linked)), default=math.inf)
 
 
-def _counts(run: Kept, key: str, text: str, targets: set[tuple[str, str]], begins: float) -> bool:
+def _counts(run: StoredRun, key: str, text: str, targets: set[tuple[str, str]], begins: float) -> bool:
     """Tell whether an entry is part of the ledger; one of an earlier release is unless the ledger went on without it."""
     if "." in key:
         return run.counts(key, targets)
@@ -343,7 +343,7 @@ def _late(decisions: Iterable[Decision], found: Iterable[Entry]) -> tuple[Entry,
     return tuple(sorted(late.values(), key=lambda entry: (entry.seq, entry.time)))
 
 
-def _cut_off(head: Entry | None, runs: list[Kept]) -> Iterator[Fault]:
+def _cut_off(head: Entry | None, runs: list[StoredRun]) -> Iterator[Fault]:
     """Find entries that are gone from the end: the last one that is there names a successor."""
     if head and any(link_name(head.digest) in run.links for run in runs):
         yield Fault(what=f"the ledger was cut off: what followed entry {head.seq} is gone", decision=head.decision)

@@ -158,8 +158,10 @@ class Decision(Keyed):
     @property
     def settles(self) -> bool:
         """Whether it decided who is champion, also where that one was it already."""
-        meant = None if self.to_nobody else self.version
-        return self.moved_at is not None or (self.outcome is not None and self.rests_on == "manual" and meant == self.to_version)
+        named_versions = None if self.to_nobody else self.version
+        return self.moved_at is not None or (
+            self.outcome is not None and self.rests_on == "manual" and named_versions == self.to_version
+        )
 
     @property
     def to_nobody(self) -> bool:

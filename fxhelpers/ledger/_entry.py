@@ -217,7 +217,7 @@ class Link(NamedTuple):
         return f"{self.digest} {self.run_id}"
 
 
-class Kept(NamedTuple):
+class StoredRun(NamedTuple):
     """What one run keeps of a ledger.
 
     Attributes
@@ -259,7 +259,7 @@ def first_name(ledger: str) -> str:
     return f"first.{hashlib.sha256(ledger.encode()).hexdigest()}"
 
 
-def targets_of(runs: list[Kept], *others: Link | None) -> set[tuple[str, str]]:
+def targets_of(runs: list[StoredRun], *others: Link | None) -> set[tuple[str, str]]:
     """Return what links name: the first digits of the digest, and the run."""
     links = [link for run in runs for link in run.links.values()] + [link for link in others if link]
     return {(link.digest[:_NAME_DIGITS], link.run_id) for link in links}

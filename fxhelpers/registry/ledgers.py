@@ -30,9 +30,9 @@ from fxhelpers.ledger import (
     Entry,
     Fault,
     Identity,
-    Kept,
     Ledger,
     Link,
+    StoredRun,
     entry_name,
     first_name,
     link_name,
@@ -474,12 +474,12 @@ def _by_id(runs: list[Run]) -> dict[str, Run]:
     return {str(run.info.run_id): run for run in runs}
 
 
-def _kept(run: Run) -> Kept:
+def _kept(run: Run) -> StoredRun:
     tags = {tag.removeprefix(_OURS): text for tag, text in run.data.tags.items() if tag.startswith(_OURS)}
     texts = {tag: text for tag, text in tags.items() if tag.partition(".")[0] in KINDS}
     params = {name.removeprefix(_OURS): Link.read(text) for name, text in run.data.params.items() if name.startswith(_OURS)}
     links = {name: link for name, link in params.items() if link}
-    return Kept(str(run.info.run_id), texts, links, run.data.tags.get(_SEEN, ""))
+    return StoredRun(str(run.info.run_id), texts, links, run.data.tags.get(_SEEN, ""))
 
 
 def _link_in(run: Run | None, name: str) -> Link | None:
