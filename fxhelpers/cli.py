@@ -177,7 +177,7 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
         for finding in found.findings:
             about = f" [{finding.decision}]" if finding.decision else ""
             click.echo(f"{finding.level.upper()}  {finding.model}{about}: {finding.what}.\n    What to do: {finding.do}.")
-        click.echo(found.said)
+        click.echo(found.message)
         _say_registry(registry.params)
     if found.problems:
         raise SystemExit(PROBLEMS)
@@ -204,7 +204,7 @@ def records(symbol: str | None, *, no_open: bool) -> None:
 
     try:
         found = ModelRegistry().verify()
-        click.echo(found.said)
+        click.echo(found.message)
         _say_registry(params)
         if symbol:
             known = {model.removeprefix(MODEL_PREFIX) for model in found.models}
@@ -359,10 +359,10 @@ def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dic
 
 def _tell(result: "RunResult") -> None:
     """Print what a notebook's summary says, for which registry it ran, and where its record is."""
-    from fxhelpers.records import promotion_mark, summary_rows
+    from fxhelpers.records import promotion_label, summary_rows
 
     told = result.summary or {}
-    label = {"label": mark.upper()} if (mark := promotion_mark(told)) else {}
+    label = {"label": mark.upper()} if (mark := promotion_label(told)) else {}
     where = {"registry": result.registry or "none (mlflow.enabled is false)", "saved as": shown_path(result.record)}
     for key, value in {**label, **summary_rows(told), **where}.items():
         click.echo(f"{key:>18}  {shown(value)}")

@@ -11,7 +11,7 @@ from rich.table import Table
 from fxhelpers.cli import find_notebook, shown_path
 from fxhelpers.errors import FxError
 from fxhelpers.model_registry import ModelRegistry
-from fxhelpers.records import promotion_mark
+from fxhelpers.records import promotion_label
 from fxhelpers.runs.running import RunResult, run_notebook
 
 _MODELS = {
@@ -73,9 +73,9 @@ def _told(step: _Step) -> str:
         "compare": "{verdict}",
         "promote": "{verdict}, champion: {champion_after}",
     }
-    mark = promotion_mark(summary)
-    said = told[step.notebook].format(**{key: "none" if value is None else value for key, value in summary.items()})
-    return f"{said} ({mark})" if mark else said
+    mark = promotion_label(summary)
+    message = told[step.notebook].format(**{key: "none" if value is None else value for key, value in summary.items()})
+    return f"{message} ({mark})" if mark else message
 
 
 def _table(symbol: str, done: list[_Step]) -> Table:
@@ -90,7 +90,7 @@ def _table(symbol: str, done: list[_Step]) -> Table:
         table.add_row(
             f"{step.notebook} {step.model}",
             str(summary.get("version") or "-"),
-            ", ".join(filter(None, (summary.get("verdict"), promotion_mark(summary)))) or "-",
+            ", ".join(filter(None, (summary.get("verdict"), promotion_label(summary)))) or "-",
             f"{step.result.seconds:.1f}",
             step.result.record.name,
             end_section=step.notebook == _STEPS[-1],
@@ -106,7 +106,7 @@ def _explain(console: Console, symbol: str, done: list[_Step]) -> None:
     folder = shown_path(done[-1].result.record.parent)
     console.print(f"\n{len(done)} notebooks in {seconds:.0f} s; their records are in {folder}/")
     registry = ModelRegistry()
-    console.print(f"fx verify {symbol} --deep: {registry.verify(symbol, deep=True).said}")
+    console.print(f"fx verify {symbol} --deep: {registry.verify(symbol, deep=True).message}")
     console.print(f"Who was in Production when, and why: fx history {symbol}")
     console.print("Explore the notebooks: make lab. MLflow's pages on the registry: make ui.")
     champion = registry.get_production_model(registry.model_name(symbol))

@@ -12,7 +12,7 @@ from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import UTC_SLACK, dated, latest_first, sha256
 from fxhelpers.params import load_params
 from fxhelpers.policy import Family
-from fxhelpers.records import PORTFOLIO, promotion_mark
+from fxhelpers.records import PORTFOLIO, promotion_label
 from fxhelpers.results import Keyed, rows_html, shown, shown_as
 from fxhelpers.tables import Table
 
@@ -81,7 +81,7 @@ class Portfolio(Keyed):
     def marks(self) -> pd.Series:
         """What to say with the promotion of each symbol, as that there is no evidence of skill; "" where nothing is."""
         return pd.Series(
-            [promotion_mark({str(k): v for k, v in row.items()}) for row in self.runs.to_dict("records")],
+            [promotion_label({str(k): v for k, v in row.items()}) for row in self.runs.to_dict("records")],
             self.runs.index,
             dtype=str,
         )

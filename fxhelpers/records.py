@@ -232,7 +232,7 @@ def summary_rows(summary: Mapping[str, Any]) -> dict[str, Any]:
     return rows
 
 
-def promotion_mark(summary: Mapping[str, Any]) -> str:
+def promotion_label(summary: Mapping[str, Any]) -> str:
     """Return what to say with a summary's promotion; "" where it is none, or has nothing against it.
 
     Summaries of earlier releases have it in the words of their reason.

@@ -716,7 +716,7 @@ def test_a_rollback_to_none_is_a_decision_and_a_rollback_undoes_it(registered: R
         registry.rollback("AAPL", reason="now", apply=True)
     assert promoted(registry).undo == "fx rollback AAPL --to none --reason TEXT"
     look = registry.rollback("AAPL", to="none")
-    assert (look.result, look.said) == ("only shown", "Nothing; this only shows that no version would serve.")
+    assert (look.result, look.message) == ("only shown", "Nothing; this only shows that no version would serve.")
     with pytest.raises(ParamsError, match="a rollback needs one: fx rollback AAPL --to none --reason TEXT"):
         registry.rollback("AAPL", to="none", apply=True)
     for wrong in ({"to": "zero"}, {"to": "none", "version": 1}, {"to": 3}):
@@ -724,7 +724,7 @@ def test_a_rollback_to_none_is_a_decision_and_a_rollback_undoes_it(registered: R
             registry.rollback("AAPL", reason="now", apply=True, **wrong)
     done = registry.rollback("AAPL", to="none", reason="the feed broke", apply=True)
     assert (done.kind, done.result, done.version, done.from_version, done.to_version) == ("rollback", "rolled back", 1, 1, None)
-    assert done.said == "No version serves now, version 1 did before."
+    assert done.message == "No version serves now, version 1 did before."
     assert done.undo == "fx rollback AAPL --version 1 --reason TEXT"
     assert (champion(registry), registry.client.version(NAME, 1).mirror) == (None, "Archived")
     assert registry.versions_frame("AAPL").loc[1, "last decision"].startswith("rolled back (rollback)")

@@ -82,10 +82,10 @@ def test_a_plain_papermill_run_keeps_a_record_whatever_output_was_asked_for(note
     assert nbformat.read("out.ipynb", as_version=4).metadata.papermill.parameters == {"count": 3}
     assert json.loads(piped.stdout)["cells"]
     assert json.loads(dash.stdout)["cells"]
-    said = {
+    message = {
         line for done in (named, piped, dash) for line in done.stderr.decode().splitlines() if line.startswith("The record is")
     }
-    assert said == {f"The record is {record}" for record in project.records()}
+    assert message == {f"The record is {record}" for record in project.records()}
 
 
 def test_the_record_is_the_path_that_the_kernel_was_told(notebook: Path, project: Project) -> None:

@@ -272,5 +272,5 @@ def test_a_promotion_without_skill_is_marked_also_in_outcomes_that_do_not_say_so
     (decision,), (period,) = ledger.decisions, ledger.production_periods()
     assert (decision.mark, period.mark) == (mark, mark)
     assert decision.came_to == ", ".join(filter(None, [told["result"], mark]))
-    assert mark.rpartition(", ")[2] in decision.said
+    assert mark.rpartition(", ")[2] in decision.message
     assert mark in period.standing

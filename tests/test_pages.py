@@ -32,7 +32,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page whose console and network are watched: an error or a request ends the test."""
     opened = browser.new_page()
     faults: list[str] = []
-    opened.on("console", lambda said: faults.append(said.text) if said.type in {"error", "warning"} else None)
+    opened.on("console", lambda message: faults.append(message.text) if message.type in {"error", "warning"} else None)
     opened.on("pageerror", lambda error: faults.append(str(error)))
     opened.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else faults.append(asked.url))
     yield opened

@@ -134,10 +134,10 @@ def test_the_users_own_command_runs_as_it_stands_on_a_terminal(
         shutil.copytree(trained["regularised"] / "outputs" / name, project.folder / "outputs" / name)
     before = files(project.folder)
     folder, _, arguments = command_line.partition(": ")
-    code, shown, said = on_a_terminal(PAPERMILL[0], *arguments.split(), folder=project.folder / folder)
-    assert (code, shown.strip()) == (0, ""), said
+    code, shown, message = on_a_terminal(PAPERMILL[0], *arguments.split(), folder=project.folder / folder)
+    assert (code, shown.strip()) == (0, ""), message
     (record,) = project.records()
-    assert f"The record is {record}\n" in said
+    assert f"The record is {record}\n" in message
     new = {f"AAPL/{record.name}", f"AAPL/{record.stem}.html", "index.html", ".index.lock"}
     assert files(project.folder) - before - {"outputs/records/.folder"} == {f"outputs/records/{name}" for name in new}
     assert nbformat.read(record, as_version=4).metadata.papermill.output_path is None
@@ -201,9 +201,9 @@ def test_an_output_is_supplied_where_one_notebook_of_ours_is_named(
 
 def test_notebooks_of_others_keep_papermills_behaviour_on_a_terminal(project: Project) -> None:
     nbformat.write(new_notebook(cells=[new_code_cell("1")]), "other.ipynb")
-    code, _, said = on_a_terminal(sys.executable, "-m", "papermill", "other.ipynb", folder=project.folder)
+    code, _, message = on_a_terminal(sys.executable, "-m", "papermill", "other.ipynb", folder=project.folder)
     assert code == 2
-    assert "Missing argument 'OUTPUT_PATH'" in said
+    assert "Missing argument 'OUTPUT_PATH'" in message
 
 
 @pytest.mark.parametrize(

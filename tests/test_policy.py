@@ -130,8 +130,8 @@ def test_old_days_and_drift_are_said() -> None:
     target = returns(600)
     drift = pd.DataFrame({"psi": [1.0] * 9 + [0.0] * 31, "threshold": 0.1}, [f"f{n}" for n in range(40)])
     frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
-    said = verdict_on(replace(frame, drift=drift), today=date(2026, 1, 2)).reason
-    assert f"Also: the days compared end long ago, on {target.index[-1]:%Y-%m-%d}; 9 of 40 features drifted" in said
+    message = verdict_on(replace(frame, drift=drift), today=date(2026, 1, 2)).reason
+    assert f"Also: the days compared end long ago, on {target.index[-1]:%Y-%m-%d}; 9 of 40 features drifted" in message
     calm = replace(frame, drift=drift.assign(psi=[1.0] * 4 + [0.0] * 36))
     assert "Also" not in verdict_on(calm, today=date.fromordinal(target.index[-1].toordinal() + 20)).reason
     stale = QUICK.model_copy(update={"evaluation": EvaluationParams(max_stale_days=10)})
@@ -256,12 +256,12 @@ def test_under_non_inferiority_a_fresher_model_that_is_as_good_replaces_an_old_o
         ({"test": "stationary_bootstrap", "versus": "mean_training_return", "alpha": 0.05}, "pass", ""),
     ],
 )
-def test_gates_of_every_kind(gate: dict[str, Any], result: str, said: str) -> None:
+def test_gates_of_every_kind(gate: dict[str, Any], result: str, message: str) -> None:
     target = returns(600)
     frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
     verdict = verdict_on(frame, with_gates({"id": "mine", **gate}))
     assert results(verdict)["mine"] == result
-    assert said in verdict.reason
+    assert message in verdict.reason
     expected = {"pass": "promote", "warn": "promote", "fail": "keep", "not evaluated": "inconclusive"}[result]
     assert verdict.outcome == expected
 

@@ -249,7 +249,7 @@ def test_an_override_promotes_against_the_verdict_and_is_marked_everywhere(regis
         history.to_csv(),
         history._repr_html_(),
         history.production_periods().to_html(),
-        registry.verify("AAPL").said + str(registry.verify("AAPL").findings),
+        registry.verify("AAPL").message + str(registry.verify("AAPL").findings),
     )
     for place, text in enumerate(marked):
         assert AGAINST in str(text), place

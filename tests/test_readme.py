@@ -63,16 +63,16 @@ def test_from_ones_own_prices_to_a_champion(project: Project) -> None:
     prices = load_prices("AAPL", load_params().prices).reset_index()
     prices.to_csv(project.folder / "prices" / "MINE.csv", index=False)
     project.write()
-    said = [run(command) for command in typed("fx run train -p symbol MINE")]
-    assert "Version 1 serves now" in said[-2]
-    assert "no problem in 2 decisions" in said[-1]
+    message = [run(command) for command in typed("fx run train -p symbol MINE")]
+    assert "Version 1 serves now" in message[-2]
+    assert "no problem in 2 decisions" in message[-1]
 
 
 @pytest.mark.usefixtures("thorough")
 def test_what_may_follow_the_demo(project: Project, registered: Callable[..., int]) -> None:
     for model in ("original", "regularised"):
         registered(model, stage="Production")
-    said = [run(command) for command in typed("fx rollback AAPL --version 1")]
-    assert "Version 1 serves now, version 2 did before." in said[2]
-    assert "Version 2 serves now, version 1 did before." in said[3]
-    assert "no problem" in said[-1]
+    message = [run(command) for command in typed("fx rollback AAPL --version 1")]
+    assert "Version 1 serves now, version 2 did before." in message[2]
+    assert "Version 2 serves now, version 1 did before." in message[3]
+    assert "no problem" in message[-1]

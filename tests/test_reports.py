@@ -138,7 +138,7 @@ def test_a_promotion_without_skill_says_so_first_wherever_it_is_shown(project: P
         overview.champions._repr_html_(),
         overview.decisions._repr_html_(),
         str(registry.versions_frame("AAPL")["last decision"].iloc[0]),
-        history.ledger.decisions[-1].said,
+        history.ledger.decisions[-1].message,
     ):
         assert "no evidence of skill" in shown
     assert registry.verify(deep=True).findings == ()

@@ -365,11 +365,11 @@ def test_fx_verify_says_it_on_one_line_each_and_exits_with_four(story: Path) -> 
     clean = subprocess.run([FX, "verify", "--deep"], check=False, capture_output=True, text=True)
     assert (clean.returncode, clean.stdout) == (0, "no problem in 4 decisions about 1 model, read in depth\n")
     flip(record_of("promote"))
-    said = fx("verify", "AAPL", code=PROBLEMS)
-    assert said.startswith(f"PROBLEM  {NAME} [")
-    assert "What to do: put the sealed one back: a copy is with MLflow's run" in said
-    said = fx("verify", "AAPL", "--json", code=PROBLEMS)
-    assert [finding["level"] for finding in json.loads(said)["findings"]] == ["problem"]
+    message = fx("verify", "AAPL", code=PROBLEMS)
+    assert message.startswith(f"PROBLEM  {NAME} [")
+    assert "What to do: put the sealed one back: a copy is with MLflow's run" in message
+    message = fx("verify", "AAPL", "--json", code=PROBLEMS)
+    assert [finding["level"] for finding in json.loads(message)["findings"]] == ["problem"]
     assert re.search(r"unknown symbol ZZZ: .*\(known: AAPL\)", fx("verify", "ZZZ", code=1))
 
 

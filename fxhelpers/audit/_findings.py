@@ -65,7 +65,7 @@ class Verification(Keyed):
         return [finding for finding in self.findings if finding.level == "problem"]
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """What was found, in one line."""
         counts = [(len(self.problems), "problem"), (self.decisions, "decision"), (len(self.models), "model")]
         problems, decisions, models = (f"{count or 'no'} {word}{'s' * (count > 1)}" for count, word in counts)

@@ -153,8 +153,8 @@ class FirstSteps:
 
     def _repr_html_(self) -> str:
         steps = "<br>".join(html.escape(step) for step in _FIRST_STEPS)
-        said = f"Nothing is registered at {self.uri} yet. Type make demo, or, in a terminal at the project's folder:"
-        return f"{paragraphs([said])}<pre>{steps}</pre>"
+        message = f"Nothing is registered at {self.uri} yet. Type make demo, or, in a terminal at the project's folder:"
+        return f"{paragraphs([message])}<pre>{steps}</pre>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import UNREADABLE, sha256
 from fxhelpers.params import NO_TELEMETRY, load_params
 from fxhelpers.processes import actor
-from fxhelpers.records import promotion_mark, read_summary, record_name
+from fxhelpers.records import promotion_label, read_summary, record_name
 from fxhelpers.results import Keyed
 from fxhelpers.runs.running import run_notebook
 from fxhelpers.runs.stopping import is_stopped
@@ -61,7 +61,7 @@ class Outcome(Keyed):
         summary = self.summary or {}
         facts = [f"version {summary['version']}"] if summary.get("version") else []
         facts += [str(summary[key]) for key in ("verdict", "result", "stage") if summary.get(key)]
-        facts += filter(None, [promotion_mark(summary)])
+        facts += filter(None, [promotion_label(summary)])
         return f"{self.status} in {self.seconds:.1f} s{': ' if facts or self.error else ''}{self.error or ', '.join(facts)}"
 
 

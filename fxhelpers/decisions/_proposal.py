@@ -103,7 +103,9 @@ class Proposal:
         """Return measures, tests, gates, verdict and policy, as JSON can hold them."""
         verdict = {"outcome": self.verdict.outcome, "reason": self.verdict.reason, "attempt": self.verdict.attempt}
         verdict |= {"skill": self.verdict.skill, **self.verdict.p_values(), **({"tried": list(self.tried)} if self.tried else {})}
-        gates = [{**gate.to_json(), "rule": gate.rule, "said": gate.said, "decides": gate.decides} for gate in self.verdict.gates]
+        gates = [
+            {**gate.to_json(), "rule": gate.rule, "said": gate.message, "decides": gate.decides} for gate in self.verdict.gates
+        ]
         told = self.comparison.to_json() if self.comparison else {}
         family = {"family": asdict(self.verdict.family)} if self.verdict.family else {}
         return {**told, **family, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}

@@ -99,10 +99,10 @@ def _ask(request: bytes, names: str) -> tuple[list[dict[str, Any]], bytes]:
         out.seek(0)
         line, body = out.readline(2**20), out.read(_ANSWER_BYTES)
         err.seek(0)
-        said = err.read(2**16).decode(errors="replace").strip()
+        message = err.read(2**16).decode(errors="replace").strip()
     if status == 0 and line.endswith(b"\n"):
         return json.loads(line), body
-    how = f"ended by signal {signal.Signals(-status).name}" if status < 0 else said.splitlines()[-1] if said else "ended"
+    how = f"ended by signal {signal.Signals(-status).name}" if status < 0 else message.splitlines()[-1] if message else "ended"
     msg = f"{names}: could not be read: {how}; nothing was loaded"
     raise BundleError(msg)
 

@@ -210,7 +210,7 @@ class Decision(Keyed):
         return self._text("record")
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """What was decided, in a sentence."""
         stays = f"{named(self.to_version)} stays champion" if self.to_version else "there still is no champion"
         if self.moved_at:

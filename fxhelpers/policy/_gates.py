@@ -28,26 +28,30 @@ def built_in(comparison: Comparison, policy: PromotionParams, today: date | None
     silent = [version for version, (again, stored) in frame.replayed.items() if again < stored / 2 or not again]
     if silent:
         who = " and ".join(f"version {version}" for version in silent)
-        said = f"of {who} too few forecasts could be repeated, or none were stored: nobody can tell whether prices were restated"
-        yield _bound(math.nan, passed=False, warns=True, id="replay", rule=rule, shown="-", bound=bound, said=said)
+        message = (
+            f"of {who} too few forecasts could be repeated, or none were stored: nobody can tell whether prices were restated"
+        )
+        yield _bound(math.nan, passed=False, warns=True, id="replay", rule=rule, shown="-", bound=bound, message=message)
     elif frame.replayed:
         count = min(again for again, _ in frame.replayed.values())
-        yield _bound(count, passed=True, id="replay", rule=rule, shown=f"{count} or more each", bound=bound, said="they do")
+        yield _bound(count, passed=True, id="replay", rule=rule, shown=f"{count} or more each", bound=bound, message="they do")
     unsure = [v for v, facts in frame.facts.items() if not facts.get("seen", {}).get("recorded", True)]
     if unsure:
-        said = "; ".join(f"the last training day of version {v} is {frame.facts[v]['seen']['basis']}" for v in unsure)
+        message = "; ".join(f"the last training day of version {v} is {frame.facts[v]['seen']['basis']}" for v in unsure)
         rule = "the last training day is recorded"
-        yield _bound(math.nan, passed=False, warns=True, id="seen", rule=rule, shown="-", bound="of every version", said=said)
+        yield _bound(
+            math.nan, passed=False, warns=True, id="seen", rule=rule, shown="-", bound="of every version", message=message
+        )
     least = policy.evaluation.min_days
-    said = f"only {days} days are left that no compared version has seen, at least {least} are needed"
+    message = f"only {days} days are left that no compared version has seen, at least {least} are needed"
     rule = "days that no compared version has seen"
-    yield _bound(days, passed=days >= least, id="days", rule=rule, shown=f"{days}", bound=f"at least {least}", said=said)
+    yield _bound(days, passed=days >= least, id="days", rule=rule, shown=f"{days}", bound=f"at least {least}", message=message)
     if policy.evaluation.max_stale_days is not None:
         yield _stale(comparison, policy.evaluation.max_stale_days, today)
     if comparison.champion is None and policy.on_no_champion == "block":
-        said = "there is no champion to compare with, and on_no_champion is block: the first one is set by hand or by override"
+        message = "there is no champion to compare with, and on_no_champion is block: the first one is set by hand or by override"
         rule = "a champion to compare with"
-        yield _bound(math.nan, passed=False, id="champion", rule=rule, shown="none", bound="there is one", said=said)
+        yield _bound(math.nan, passed=False, id="champion", rule=rule, shown="none", bound="there is one", message=message)
     if comparison.champion is not None and policy.policy == "non_inferiority":
         yield _fresher(comparison)
 
@@ -57,23 +61,25 @@ def _varied(comparison: Comparison) -> GateResult:
     distinct = int(forecast.nunique()) if np.ptp(forecast) > _NOTHING * np.abs(forecast).max() else 1
     theirs = comparison.frame.days[champion] if champion is not None else None
     same = theirs is not None and bool(np.allclose(forecast, theirs, rtol=_NOTHING, atol=_NOTHING**2))
-    said = f"it forecasts what the champion, {champion}, forecasts, on every day"
+    message = f"it forecasts what the champion, {champion}, forecasts, on every day"
     if distinct == 1:
-        said = f"it forecasts the same, {forecast.iloc[0] + 0.0:.4%}, on every day"
+        message = f"it forecasts the same, {forecast.iloc[0] + 0.0:.4%}, on every day"
     rule = "forecasts that vary, and differ from the champion's"
     shown = "the champion's" if same else f"{distinct} different"
     bound = "at least 2 different"
-    return _bound(distinct, passed=distinct > 1 and not same, id="forecasts", rule=rule, shown=shown, bound=bound, said=said)
+    return _bound(
+        distinct, passed=distinct > 1 and not same, id="forecasts", rule=rule, shown=shown, bound=bound, message=message
+    )
 
 
 def _stale(comparison: Comparison, allowed: int, today: date | None) -> GateResult:
     rule, bound = "age of the last day compared", f"at most {allowed} days"
     if today is None:
-        said = "today's date was not given"
-        return GateResult(id="stale", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", said=said)
+        message = "today's date was not given"
+        return GateResult(id="stale", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message)
     age = (today - date.fromisoformat(comparison.last_day)).days
-    said = f"the prices end {age} days ago, on {comparison.last_day}; at most {allowed} are allowed"
-    return _bound(age, passed=age <= allowed, id="stale", rule=rule, shown=f"{age} days", bound=bound, said=said)
+    message = f"the prices end {age} days ago, on {comparison.last_day}; at most {allowed} are allowed"
+    return _bound(age, passed=age <= allowed, id="stale", rule=rule, shown=f"{age} days", bound=bound, message=message)
 
 
 def _fresher(comparison: Comparison) -> GateResult:
@@ -81,12 +87,14 @@ def _fresher(comparison: Comparison) -> GateResult:
     told = [facts.get(version or 0, {}).get("seen", {}).get("last_day") for version in (frame.challenger, frame.champion)]
     rule, bound = "under non_inferiority only a fresher model replaces the champion", "trained to a later day"
     if None in told:
-        said = "it is not known until when the two were trained"
-        return GateResult(id="fresher", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", said=said)
+        message = "it is not known until when the two were trained"
+        return GateResult(
+            id="fresher", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message
+        )
     ours, theirs = (date.fromisoformat(str(day)) for day in told)
     later = (ours - theirs).days
-    said = f"it has seen days up to {ours}, the champion up to {theirs}: it is not fresher"
-    return _bound(later, passed=later > 0, id="fresher", rule=rule, shown=f"{later:+d} days", bound=bound, said=said)
+    message = f"it has seen days up to {ours}, the champion up to {theirs}: it is not fresher"
+    return _bound(later, passed=later > 0, id="fresher", rule=rule, shown=f"{later:+d} days", bound=bound, message=message)
 
 
 def _bound(value: float, *, passed: bool, warns: bool = False, **words: Any) -> GateResult:  # noqa: ANN401 (a gate's fields)
@@ -116,8 +124,8 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     if not why and test_result is not None and _may_lie_below(test_result, level):
         why = f"p may lie below {level:.2g}, which {test_result.resamples:,} resamples are too few to show"
     if why or test_result is None:
-        said = f"{gate.id} was not evaluated: {why}"
-        return _severe(gate, rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", said=said)
+        message = f"{gate.id} was not evaluated: {why}"
+        return _severe(gate, rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message)
     claim = "it does not forecast signs significantly better than chance"
     if gate.margin:
         claim = f"it may be worse than {rival} by more than {gate.margin:.3%}"
@@ -128,8 +136,8 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
         value = family.adjusted_of(comparison.frame.symbol)
         passed = passed and value <= family.fdr
         shown = f"{shown}, adjusted {digits(for_attempt(test_result.p, policy, attempt))}, in the family {digits(value)}"
-    said = f"{claim} ({shown}; asked: {bound})"
-    return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, said=said)
+    message = f"{claim} ({shown}; asked: {bound})"
+    return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, message=message)
 
 
 def _may_lie_below(test_result: TestResult, level: float) -> bool:
@@ -155,10 +163,10 @@ def _held(comparison: Comparison, gate: GateParams) -> GateResult:
     bound = " and ".join(part for part in parts if part)
     told = {"rule": known.label, "value": value, "shown": shown_as(value, known.form), "bound": bound}
     if not math.isfinite(value):
-        said = f"{gate.id} was not evaluated: it has no {known.label}"
-        return _severe(gate, result="not evaluated", said=said, **told)
-    said = f"its {known.label} is {known.form.format(value)} (asked: {bound})"
-    return _severe(gate, result=_result(passed=low <= value <= high), said=said, **told)
+        message = f"{gate.id} was not evaluated: it has no {known.label}"
+        return _severe(gate, result="not evaluated", message=message, **told)
+    message = f"its {known.label} is {known.form.format(value)} (asked: {bound})"
+    return _severe(gate, result=_result(passed=low <= value <= high), message=message, **told)
 
 
 def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
@@ -173,13 +181,13 @@ def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
     )
     told = {"rule": f"gain in {known.label} over {rival}{where}", "value": change, "bound": bound}
     if not math.isfinite(change):
-        said = f"{gate.id} was not evaluated: there is no {known.label} to hold it against, or it is 0 or was not measured"
-        return _severe(gate, result="not evaluated", shown="-", said=said, **told)
+        message = f"{gate.id} was not evaluated: there is no {known.label} to hold it against, or it is 0 or was not measured"
+        return _severe(gate, result="not evaluated", shown="-", message=message, **told)
     regression = change if known.better == "lower" else -change
     passed = regression <= (-gate.min_improvement if gate.min_improvement is not None else float(gate.max_regression or 0))
-    said = f"{compared(change, known, rival)}{where} (asked: {bound})"
+    message = f"{compared(change, known, rival)}{where} (asked: {bound})"
     shown = percent(-regression)
-    return _severe(gate, result=_result(passed=passed), shown=shown, said=said, **told)
+    return _severe(gate, result=_result(passed=passed), shown=shown, message=message, **told)
 
 
 def _result(*, passed: bool) -> Result:
@@ -216,7 +224,7 @@ def _value(comparison: Comparison, metric: str, row: str) -> float:
 
 def waits(gate: GateResult) -> bool:
     """Tell whether a gate would have passed, and only waits for the other symbols of its family."""
-    return gate.result == "not evaluated" and _OTHERS_FIRST in gate.said
+    return gate.result == "not evaluated" and _OTHERS_FIRST in gate.message
 
 
 def for_attempt(p: float, policy: PromotionParams, attempt: int) -> float:

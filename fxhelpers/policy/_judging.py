@@ -145,10 +145,10 @@ def against_champion(comparison: Comparison) -> float:
 def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateResult, ...], attempt: int) -> Verdict:
     who = f"Version {comparison.frame.challenger}"
     weak, skill = weaknesses(comparison, policy, attempt)
-    failed = [g.said for g in gates if g.result == "fail"]
-    open_ = [g.said for g in gates if g.result == "not evaluated" and g.decides]
+    failed = [g.message for g in gates if g.result == "fail"]
+    open_ = [g.message for g in gates if g.result == "not evaluated" and g.decides]
     told: dict[str, Any] = {
-        "beside": tuple(g.said for g in gates if g.result == "warn" or (g.result == "not evaluated" and not g.decides)),
+        "beside": tuple(g.message for g in gates if g.result == "warn" or (g.result == "not evaluated" and not g.decides)),
         "gates": gates,
         "attempt": attempt,
         "weak": tuple(weak),
@@ -175,8 +175,8 @@ def _detectable(comparison: Comparison) -> str:
     _, test_result = _main_test(comparison)
     if test_result is None or test_result.why:
         return ""
-    said = test_result.detects("the champion" if comparison.champion else "forecasting zero")
-    return f"{said[0].upper()}{said[1:]}."
+    message = test_result.detects("the champion" if comparison.champion else "forecasting zero")
+    return f"{message[0].upper()}{message[1:]}."
 
 
 def _standing(comparison: Comparison) -> str:

@@ -52,7 +52,7 @@ class GateResult:
     shown: str
     bound: str
     result: Result
-    said: str
+    message: str
     decides: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -165,8 +165,8 @@ class Verdict:
         words = f"{self.outcome}, {self.mark}" if self.mark else self.outcome
         colour = _COLOURS["inconclusive" if self.mark else self.outcome]
         outcome = f"<p style='font-size:130%; font-weight:bold'>{badge(words.upper(), colour)}</p>"
-        points = "".join(f"<li>{html.escape(said)}</li>" for said in self.because)
-        beside = "".join(f"<li>{html.escape(said)}</li>" for said in self.beside)
+        points = "".join(f"<li>{html.escape(message)}</li>" for message in self.because)
+        beside = "".join(f"<li>{html.escape(message)}</li>" for message in self.beside)
         text = f"<p><b>{html.escape(self.headline)}{':' if points else '.'}</b></p>" + (f"<ul>{points}</ul>" if points else "")
         text += f"<p>Also:</p><ul>{beside}</ul>" if beside else ""
         text += paragraphs(filter(None, (self.note, self.deciding)))

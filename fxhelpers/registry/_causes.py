@@ -70,7 +70,7 @@ def is_missing(error: BaseException) -> bool:
 def is_denied(error: BaseException) -> bool:
     """Tell whether MLflow's own login app denies a call."""
     chain = list(_chain(error))
-    return is_denial(int(_status(chain) or 0), _said(chain) or "")
+    return is_denial(int(_status(chain) or 0), _message(chain) or "")
 
 
 def is_denial(status: int, text: str) -> bool:
@@ -95,9 +95,9 @@ def meaning(error: BaseException, params: Params) -> str | None:
     chain, uri = list(_chain(error)), params.mlflow.tracking_uri
     status = _status(chain)
     if isinstance(error, DeniedError):
-        return f"{uri} says {_said(chain)!r}: {params.login_name} {error}; an administrator of MLflow can grant that"
+        return f"{uri} says {_message(chain)!r}: {params.login_name} {error}; an administrator of MLflow can grant that"
     if status and not _is_missing_file(chain, status):
-        return _http(status, _said(chain), params)
+        return _http(status, _message(chain), params)
     if isinstance(error, UnexpectedResponseError):
         page = "a web page, as a proxy or a login page does" if "<" in str(chain[-1]) else f"something else ({_kind(chain[-1])})"
         return f"{uri} does not answer as MLflow does, but with {page}; check {params.uri_setting}, and HTTPS_PROXY or HTTP_PROXY"
@@ -106,12 +106,12 @@ def meaning(error: BaseException, params: Params) -> str | None:
     return None
 
 
-def _http(status: str, said: str | None, params: Params) -> str:
+def _http(status: str, message: str | None, params: Params) -> str:
     uri = params.mlflow.tracking_uri
-    words = f"HTTP {status}: {said}" if said else f"HTTP {status}"
-    if status in {"401", "407"} or (status == "403" and not said):
+    words = f"HTTP {status}: {message}" if message else f"HTTP {status}"
+    if status in {"401", "407"} or (status == "403" and not message):
         return f"{uri} refuses the login ({words}); check {params.login_setting}"
-    if status == "403" and said and re.search(r"\bhost\b", said, re.IGNORECASE):
+    if status == "403" and message and re.search(r"\bhost\b", message, re.IGNORECASE):
         return f"{uri} is no name that its server takes ({words}); add it to its --allowed-hosts, or check {params.uri_setting}"
     if status == "403":
         return f"{uri} refuses this ({words}); check {params.login_setting}"
@@ -172,7 +172,7 @@ def _status(chain: list[BaseException]) -> str:
     return ""
 
 
-def _said(chain: list[BaseException]) -> str | None:
+def _message(chain: list[BaseException]) -> str | None:
     """Return what a server says for people to read; None where that is nothing, or a web page."""
     for error in chain:
         found = _BODY.search(str(error))

@@ -20,7 +20,7 @@ from filelock import FileLock
 from fxhelpers.files import UNREADABLE, can_write, write_atomic
 from fxhelpers.ledger import Decision, Identity, Ledger, ProductionPeriod, same
 from fxhelpers.processes import utc_now
-from fxhelpers.records import is_running, is_unseen, promotion_mark, read_summary, record_folders, record_name, report_path
+from fxhelpers.records import is_running, is_unseen, promotion_label, read_summary, record_folders, record_name, report_path
 from fxhelpers.reports.pages import page_template
 
 logger = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ def _card(record: Path) -> dict[str, Any]:
         "status": "interrupted" if told["status"] == "running" and not is_running(record, told) else told["status"],
         "started": told["started"][:19],
         "actor": told.get("actor"),
-        "mark": promotion_mark(summary),
+        "mark": promotion_label(summary),
         "unseen": is_unseen(summary),
         **{key: str(summary[key]) for key in _TOLD if summary.get(key)},
         "report": report_path(record).exists(),

@@ -17,7 +17,7 @@ from jinja2 import TemplateError
 from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.files import UNREADABLE, sha256, write_atomic
-from fxhelpers.records import SUMMARY_MIME, is_running, is_unseen, promotion_mark, read_summary, record_folders, report_path
+from fxhelpers.records import SUMMARY_MIME, is_running, is_unseen, promotion_label, read_summary, record_folders, report_path
 from fxhelpers.reports.pages import page_template
 from fxhelpers.results import CARD, shown
 
@@ -218,7 +218,7 @@ def _badges(told: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str
         return [_badge(told["status"])]
     badges = [_badge(result)] if result else []
     badges += [_badge(verdict, f"verdict: {verdict}" if result else verdict)] if verdict else []
-    mark = promotion_mark(summary)
+    mark = promotion_label(summary)
     if mark:
         badges = [{**badge, "look": "doubt" if badge["look"].startswith("promote") else badge["look"]} for badge in badges]
         badges.append(_badge("doubt", mark))

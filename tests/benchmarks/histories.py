@@ -33,7 +33,7 @@ def new_history(folder: Path, versions: int) -> Path:
     database.close()
     found = registry.verify(SYMBOL)
     if found.findings or found.decisions != versions + 1 or len(registry.get_model_versions(NAME)) != versions:
-        msg = f"the history of {versions} versions is not what it should be: {found.said} {found.findings[:3]}"
+        msg = f"the history of {versions} versions is not what it should be: {found.message} {found.findings[:3]}"
         raise RuntimeError(msg)
     return folder
 
