@@ -176,7 +176,7 @@ def verify(symbol: str | None, *, deep: bool, repair: bool, as_json: bool) -> No
     else:
         for finding in found.findings:
             about = f" [{finding.decision}]" if finding.decision else ""
-            click.echo(f"{finding.level.upper()}  {finding.model}{about}: {finding.what}.\n    What to do: {finding.do}.")
+            click.echo(f"{finding.level.upper()}  {finding.model}{about}: {finding.message}.\n    What to do: {finding.remedy}.")
         click.echo(found.message)
         _say_registry(registry.params)
     if found.problems:

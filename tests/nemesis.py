@@ -168,8 +168,8 @@ class Nemesis:
         self._note("PostgreSQL is restarted, as after a crash")
         self._server.restart_postgresql()
 
-    def _note(self, what: str) -> None:
-        self.did.append(f"{time.monotonic() - self._begin:5.1f} {what}")
+    def _note(self, message: str) -> None:
+        self.did.append(f"{time.monotonic() - self._begin:5.1f} {message}")
 
 
 def _well(_number: int, _method: str, _path: str) -> None:

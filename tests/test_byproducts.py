@@ -61,7 +61,7 @@ def test_what_cannot_be_made_after_a_decision_is_a_warning_and_made_later(
     decision = registry.history("AAPL").ledger.decisions[-1]
     assert (decision.result, decision.seal is not None) == ("promoted", True)
     assert registry.get_production_model(NAME) is not None
-    assert [problem.do for problem in registry.verify(deep=True).problems] == ["fx verify --repair stores it"]
+    assert [problem.remedy for problem in registry.verify(deep=True).problems] == ["fx verify --repair stores it"]
 
     record = result.record
     record.with_suffix(".html").rmdir()

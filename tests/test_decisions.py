@@ -313,7 +313,7 @@ def test_files_are_pruned_only_where_asked_for_and_of_no_version_that_a_decision
     assert champion(registry) == 3
     found = registry.verify("AAPL", deep=True)
     assert found.problems == []
-    assert any("were deleted on purpose" in finding.what for finding in found.findings)
+    assert any("were deleted on purpose" in finding.message for finding in found.findings)
     assert registry.retain("AAPL", prune=True).due("prune") == []
 
 
@@ -347,7 +347,7 @@ def test_an_open_run_that_somebody_deleted_in_mlflow_is_restored_as_far_as_the_n
     with registry.client.session("delete by hand") as client:
         client.delete_run(open_one.run_id)
     (fault,) = read_ledger(registry.client, NAME).faults
-    assert fault.do == f"mlflow runs restore --run-id {open_one.run_id}"
+    assert fault.remedy == f"mlflow runs restore --run-id {open_one.run_id}"
     done = promoted(registry)
     assert (done.result, read_ledger(registry.client, NAME).faults) == ("promoted", ())
     with registry.client.session("delete by hand") as client:
@@ -394,7 +394,7 @@ def test_an_override_that_was_killed_after_its_outcome_is_carried_out_and_keeps_
         registry.promote(proposal)
     monkeypatch.undo()
     assert (champion(registry), registry.load_champion("AAPL").version.version) == (old, worse)  # type: ignore[union-attr]
-    assert any("a late writer set the alias" in finding.what for finding in registry.verify("AAPL").problems)
+    assert any("a late writer set the alias" in finding.message for finding in registry.verify("AAPL").problems)
     assert registry.verify("AAPL", repair=True).problems == []
     assert champion(registry) == worse
     done = next(d for d in read_ledger(registry.client, NAME).outcomes if d.id == proposal.decision.id)
@@ -450,8 +450,8 @@ def test_a_writer_that_was_held_up_forks_nothing(registered: Register, project: 
     ledger = read_ledger(registry.client, NAME)
     assert (ledger.faults, ledger.champion, [entry.entry for entry in ledger.late]) == ((), None, [step])
     found = registry.verify("AAPL")
-    assert any(f"the {step} of" in f.what and "came too late" in f.what and f.level == "note" for f in found.findings)
-    assert [f.what for f in found.problems if "chain" in f.what or "MLflow" in f.what] == []
+    assert any(f"the {step} of" in f.message and "came too late" in f.message and f.level == "note" for f in found.findings)
+    assert [f.message for f in found.problems if "chain" in f.message or "MLflow" in f.message] == []
 
 
 def test_a_late_alias_is_put_back_by_whoever_set_it_or_by_the_next_decision(
@@ -472,17 +472,17 @@ def test_a_late_alias_is_put_back_by_whoever_set_it_or_by_the_next_decision(
     monkeypatch.setattr(deciding, "mirror", late)
     registry.transition_stage(NAME, third, "Production")
     assert champion(registry) == 1
-    assert [f.what for f in registry.verify("AAPL").findings if f.level == "problem"] == []
+    assert [f.message for f in registry.verify("AAPL").findings if f.level == "problem"] == []
     registry.client.set_alias(NAME, "champion", 2)  # by one who was killed right after
     assert registry.load_champion("AAPL").version.version == 1  # type: ignore[union-attr]
     assert Champions(registry).of("AAPL").model.version.version == 1
-    (problem,) = (f for f in registry.verify("AAPL").problems if "champion is" in f.what)
-    assert "by the ledger it is version 1: a late writer set the alias" in problem.what
+    (problem,) = (f for f in registry.verify("AAPL").problems if "champion is" in f.message)
+    assert "by the ledger it is version 1: a late writer set the alias" in problem.message
     assert registry.propose("AAPL").champion.version == 1  # type: ignore[union-attr]
     registry.transition_stage(NAME, third, "Archived")
     assert champion(registry) == 1
     assert registry.verify("AAPL").problems == []
-    assert any("and was put back to version 1: a late writer had set it" in f.what for f in registry.verify("AAPL").findings)
+    assert any("and was put back to version 1: a late writer had set it" in f.message for f in registry.verify("AAPL").findings)
 
 
 def test_two_interrupted_decisions_beside_each_other_leave_history_in_order(
@@ -531,12 +531,12 @@ def test_an_unrelated_decision_puts_back_what_was_changed_in_mlflow(registered: 
     registry = reigned(registered, "original", "regularised")
     third = registered("lighter")
     in_mlflow(registry, lambda client: client.set_registered_model_alias(NAME, "champion", str(third)))
-    assert any("changed without a decision" in finding.what for finding in registry.verify("AAPL").problems)
+    assert any("changed without a decision" in finding.message for finding in registry.verify("AAPL").problems)
     registry.transition_stage(NAME, 1, "Archived")
     assert champion(registry) == 2
     found = registry.verify("AAPL")
     assert found.problems == []
-    assert any(f"MLflow's alias pointed to version {third}, and was put back to version 2" in f.what for f in found.findings)
+    assert any(f"MLflow's alias pointed to version {third}, and was put back to version 2" in f.message for f in found.findings)
 
 
 def test_repair_sets_a_lost_alias_also_after_another_decision(registered: Register, project: Project) -> None:
@@ -587,7 +587,7 @@ def in_mlflow(registry: ModelRegistry, action: Callable[[Any], object]) -> None:
 
 
 def problems(registry: ModelRegistry) -> str:
-    return "\n".join(f"{finding.what}; {finding.do}" for finding in registry.verify("AAPL").problems)
+    return "\n".join(f"{finding.message}; {finding.remedy}" for finding in registry.verify("AAPL").problems)
 
 
 def test_a_number_that_mlflow_gives_again_is_another_version(
@@ -619,7 +619,7 @@ def test_a_number_that_mlflow_gives_again_is_another_version(
         assert len(str(refused.value)) <= 300
     found = registry.verify("AAPL", repair=True)
     assert champion(registry) is None
-    told = "\n".join(finding.what for finding in found.problems)
+    told = "\n".join(finding.message for finding in found.problems)
     assert f"version 1 (bundle {old[:12]}) was registered, and is not there any more: the registered model was deleted" in told
     assert f"made anew, and number 1 given to bundle {str(new.bundle)[:12]}" in told
     in_mlflow(registry, lambda client: client.set_registered_model_alias(NAME, "champion", "1"))
@@ -646,7 +646,7 @@ def test_a_registered_model_that_was_renamed_is_found_and_nothing_else_is_taken_
     assert champion(registry) is None
     back = f"mlflow.MlflowClient().rename_registered_model('{NAME}_old', '{NAME}')"
     assert back in problems(registry)
-    other = "\n".join(f"{f.what}; {f.do}" for f in registry.verify("AAPL_old").problems)
+    other = "\n".join(f"{f.message}; {f.remedy}" for f in registry.verify("AAPL_old").problems)
     assert (
         f"version 1 was registered as one of {NAME}: that registered model was renamed to {NAME}_old in MLflow; rename" in other
     )
@@ -669,10 +669,10 @@ def test_a_version_whose_digest_was_edited_gets_nowhere(registered: Register, pr
         "promote": lambda: registry.propose("AAPL", lighter, apply=True),
         "by hand": lambda: registry.transition_stage(NAME, lighter, "Production"),
     }
-    for what, attempted in acts.items():
+    for message, attempted in acts.items():
         with pytest.raises(VersionReplacedError, match=r"its tag fx\.bundle_sha256 was edited\. Nothing was changed"):
             attempted()
-        assert champion(registry) == 2, what
+        assert champion(registry) == 2, message
     assert "version 1 is not as it was registered: its tag fx.bundle_sha256 was edited" in problems(registry)
     in_mlflow(registry, lambda client: client.delete_model_version_tag(NAME, "1", BUNDLE_DIGEST))
     with pytest.raises(VersionReplacedError, match=r"its tag fx\.bundle_sha256 was deleted"):
@@ -794,7 +794,7 @@ def test_an_open_decision_of_another_host_is_ended_once_its_owner_was_not_seen_f
         assert [f.level for f in registry.verify("AAPL").findings] == ["note"]
     stop_heartbeat(alive)  # as when its host loses power
     time.sleep(1.5)
-    assert any(f"the promotion of version 1 by {alive.actor}" in f.what for f in registry.verify("AAPL").problems)
+    assert any(f"the promotion of version 1 by {alive.actor}" in f.message for f in registry.verify("AAPL").problems)
     registry.transition_stage(NAME, 1, "Archived")
     assert next(d for d in read_ledger(registry.client, NAME).decisions if d.id == alive.id).result == "interrupted"
 

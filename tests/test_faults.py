@@ -137,7 +137,7 @@ def kill_and_run_again(arena: Project, operation: str, kill: Callable[[Any], Non
     named = {finding.decision for finding in problems()}
     assert set(opened) <= named
     if operation != "rollback" or after == before:  # a rollback that was done is undone by another one
-        faults.do(operation, argument)
+        faults.remedy(operation, argument)
     else:
         ModelRegistry().verify("AAPL", repair=True)
     assert champion() == expected.get(operation, before)
@@ -183,7 +183,7 @@ def commits_of(arena: Project, operation: str) -> int:
 
     sqlalchemy.event.listen(sqlalchemy.orm.Session, "after_commit", count)
     try:
-        faults.do(operation, argument)
+        faults.remedy(operation, argument)
     finally:
         sqlalchemy.event.remove(sqlalchemy.orm.Session, "after_commit", count)
     assert seen > 5

@@ -187,7 +187,7 @@ def one_champion(ledger: Ledger, witness: Witness, operations: dict[str, Operati
     champion = ModelRegistry().get_production_model(NAME)
     found = {"alias": [champion.version] if champion else [], "stage": in_production()}
     expected = [ledger.champion] if ledger.champion is not None else []
-    yield from (f"{what}: {has}, the ledger says {expected}" for what, has in found.items() if has != expected)
+    yield from (f"{message}: {has}, the ledger says {expected}" for message, has in found.items() if has != expected)
     known = {None} | {version for d in ledger.outcomes for version in (d.from_version, d.to_version)}
     served = {version for _, version in witness.served(NAME)} | {
         o.told.get("to") for o in operations.values() if o.kind == "read"
@@ -214,9 +214,11 @@ def no_lock() -> Iterator[str]:
 def told_as_it_was(before: tuple[Finding, ...], after: tuple[Finding, ...]) -> Iterator[str]:
     """Nobody tampered, so verify never says so, and after the repair it finds no problem."""
     for finding in before:
-        if TAMPERED.search(f"{finding.what} {finding.do}"):
-            yield f"verify accuses somebody: {finding.what} ({finding.do})"
-    yield from (f"verify after the repair: {finding.what} ({finding.do})" for finding in after if finding.level == "problem")
+        if TAMPERED.search(f"{finding.message} {finding.remedy}"):
+            yield f"verify accuses somebody: {finding.message} ({finding.remedy})"
+    yield from (
+        f"verify after the repair: {finding.message} ({finding.remedy})" for finding in after if finding.level == "problem"
+    )
 
 
 def at_the_right_time(ledger: Ledger, witness: Witness) -> Iterator[str]:

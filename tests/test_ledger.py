@@ -60,7 +60,7 @@ def as_kept(runs: Runs) -> list[StoredRun]:
 
 
 def faults(runs: Iterable[StoredRun] | Runs) -> list[str]:
-    return [fault.what for fault in Ledger.read("M", [StoredRun(*run) for run in runs]).faults]
+    return [fault.message for fault in Ledger.read("M", [StoredRun(*run) for run in runs]).faults]
 
 
 @given(champions)
@@ -124,7 +124,7 @@ def test_a_fork_is_called_one() -> None:
     runs = story([1, 2, 3])
     head = Entry.read(runs[0][1]["seal"])
     other = Entry.after(head, ledger="M", entry="intent", decision="dx", now=head.time, facts={"kind": "promotion"})
-    assert any("forked: entry 4 is there twice" in what for what in faults([*runs, ("runx", {"intent": other.to_json()})]))
+    assert any("forked: entry 4 is there twice" in message for message in faults([*runs, ("runx", {"intent": other.to_json()})]))
 
 
 def test_a_decision_whose_creation_was_sent_twice_is_one_decision() -> None:

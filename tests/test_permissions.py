@@ -33,8 +33,8 @@ def as_user(
     server.stop()
 
 
-def ask(uri: str, what: str, **values: str) -> None:
-    requests.post(f"{uri}/api/{what}", json=values, auth=ADMIN, timeout=60).raise_for_status()
+def ask(uri: str, message: str, **values: str) -> None:
+    requests.post(f"{uri}/api/{message}", json=values, auth=ADMIN, timeout=60).raise_for_status()
 
 
 def looks(registry: ModelRegistry) -> None:

@@ -439,7 +439,7 @@ def test_a_server_that_does_not_answer_is_an_error_that_names_the_setting(
     ],
 )
 def test_a_registry_that_cannot_be_opened_is_an_error_that_names_the_setting(
-    project: Project, monkeypatch: pytest.MonkeyPatch, uri: str, what: str
+    project: Project, monkeypatch: pytest.MonkeyPatch, uri: str, message: str
 ) -> None:
     (project.folder / "garbage.db").write_bytes(b"this is no database at all" * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(folder=project.folder))
@@ -447,7 +447,7 @@ def test_a_registry_that_cannot_be_opened_is_an_error_that_names_the_setting(
         RegistryUnavailableError, match=r"check MLFLOW_TRACKING_URI in .*mlflow.tracking_uri in .*params.yaml"
     ) as caught:
         ModelRegistry().get_model_versions(NAME)
-    assert what in str(caught.value)
+    assert message in str(caught.value)
     assert "s3cret" not in str(caught.value)
 
 

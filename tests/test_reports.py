@@ -91,8 +91,8 @@ def test_a_promotion_is_understood_from_its_report_alone(project: Project, regis
     assert not registry.verify().problems
     result.record.with_suffix(".html").write_text(page.replace("AGAINST THE VERDICT", ""))
     (problem,) = registry.verify().problems
-    assert "the report" in problem.what
-    assert "was edited" in problem.what
+    assert "the report" in problem.message
+    assert "was edited" in problem.message
 
     (model,) = lines(project, "models")
     assert (model["champion"], model["record"]) == (2, f"AAPL/{result.record.name}")

@@ -108,7 +108,7 @@ def test_a_ledger_goes_on_whose_only_intent_was_deleted(registered: Register, pr
     registry.transition_stage(NAME, 1, "Production")
     ledger = read_ledger(registry.client, NAME)
     assert (champion(registry), ledger.champion) == (1, 1)
-    assert any("a decision without a readable intent" in fault.what for fault in ledger.faults)
+    assert any("a decision without a readable intent" in fault.message for fault in ledger.faults)
 
 
 def test_ledgers_begin_also_after_the_run_that_names_their_beginnings_was_deleted_for_good(
@@ -152,11 +152,11 @@ def test_who_is_killed_before_the_alias_is_set_accuses_nobody(
     with pytest.raises(KeyboardInterrupt):
         registered(models[-1], stage="Production")
     monkeypatch.undo()
-    assert any("was stopped before it set" in f.what for f in registry.verify("AAPL").problems)
+    assert any("was stopped before it set" in f.message for f in registry.verify("AAPL").problems)
     registered("lighter")
     found = registry.verify("AAPL")
     assert found.problems == []
-    assert any("was stopped before it set it" in f.what for f in found.findings)
+    assert any("was stopped before it set it" in f.message for f in found.findings)
 
 
 def test_a_version_whose_registration_was_killed_is_of_no_other_model(registered: Register, project: Project) -> None:
@@ -164,7 +164,7 @@ def test_a_version_whose_registration_was_killed_is_of_no_other_model(registered
     half_registered(registry, project.bundle())
     registry.transition_stage(NAME, 1, "Staging")
     (problem,) = registry.verify("AAPL").problems
-    assert "has no registration in the ledger" in problem.what
+    assert "has no registration in the ledger" in problem.message
 
 
 def test_a_move_of_an_earlier_release_that_was_killed_after_the_alias_is_completed(
@@ -181,7 +181,7 @@ def test_a_move_of_an_earlier_release_that_was_killed_after_the_alias_is_complet
     with registry.client.session("write as before") as client:
         client.set_tag(ledger.decisions[-1].run_id, "fx.moving", json.dumps(moving))
         client.set_registered_model_alias(NAME, "champion", str(second))
-    assert not any("without a decision" in problem.what for problem in registry.verify("AAPL").problems)
+    assert not any("without a decision" in problem.message for problem in registry.verify("AAPL").problems)
     assert registry.verify("AAPL", repair=True).problems == []
     ledger = read_ledger(registry.client, NAME)
     assert [period.version for period in ledger.production_periods()] == [first, second]

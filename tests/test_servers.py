@@ -117,7 +117,7 @@ def test_every_notebook_by_the_uri_alone_and_no_secret_stays_anywhere(
         embedded.delenv("MLFLOW_TRACKING_URI")
         ModelRegistry().run_registration_pipeline("MSFT")
         (note,) = ModelRegistry().verify("MSFT").findings
-    assert (note.level, proxy.uri in note.what) == ("note", True)
+    assert (note.level, proxy.uri in note.message) == ("note", True)
     leaky = [FX, "run", "register", "-p", "symbol", "MSFT", "-p", "description", planted["dotenv"]]
     refused = subprocess.run(leaky, check=False, capture_output=True, text=True)
     assert refused.returncode == 1

@@ -340,7 +340,7 @@ def test_a_measure_that_is_younger_than_a_decision_is_no_finding(story: Path, mo
     monkeypatch.setattr(deep, "measure", newer)
     assert ModelRegistry().verify("AAPL", deep=True).findings == ()
     monkeypatch.setattr(deep, "measure", lambda frame, cost: newer(frame, cost=cost).assign(rmse=0.5))
-    assert "are not those that were judged" in ModelRegistry().verify("AAPL", deep=True).problems[0].what
+    assert "are not those that were judged" in ModelRegistry().verify("AAPL", deep=True).problems[0].message
 
 
 @pytest.mark.parametrize("case", list(TAMPERED))
@@ -348,17 +348,17 @@ def test_what_is_tampered_with_is_found(story: Path, case: str) -> None:
     tamper, expected, deep = TAMPERED[case]
     tamper()
     found = ModelRegistry().verify("AAPL", deep=deep)
-    problems = "\n".join(finding.what for finding in found.problems)
+    problems = "\n".join(finding.message for finding in found.problems)
     assert found.problems
     assert re.search(expected, problems), problems
-    assert all(finding.do for finding in found.findings)
+    assert all(finding.remedy for finding in found.findings)
 
 
 def test_a_whole_registry_that_is_gone_is_found_by_the_records(story: Path) -> None:
     for table in ("tags", "model_version_tags", "registered_model_aliases", "model_versions", "registered_models", "runs"):
         sql(f"DELETE FROM {table}")
     found = ModelRegistry().verify()
-    assert len([f for f in found.problems if "was truncated" in f.what]) == 4
+    assert len([f for f in found.problems if "was truncated" in f.message]) == 4
 
 
 def test_fx_verify_says_it_on_one_line_each_and_exits_with_four(story: Path) -> None:
@@ -397,7 +397,7 @@ def test_a_champion_changed_in_mlflow_stays_in_the_history_once_it_was_decided_a
     registry.transition_stage(NAME, 2, "Production")
     found = registry.verify("AAPL")
     assert [finding.level for finding in found.findings] == ["note"]
-    assert found.findings[0].what.startswith(
+    assert found.findings[0].message.startswith(
         "MLflow's alias pointed to version 2, and was put back to version 1: it was changed without a decision"
     )
     assert [period.version for period in registry.history("AAPL").ledger.production_periods()] == [1, 2]
@@ -408,14 +408,14 @@ def test_a_decision_that_is_at_work_is_a_note_and_one_that_died_is_a_problem(sto
     decision = begin(registry.client, NAME, "promotion", version=2)
     (note,) = registry.verify("AAPL").findings
     assert (note.level, note.decision) == ("note", decision.id)
-    assert "is at work: it has no outcome yet" in note.what
+    assert "is at work: it has no outcome yet" in note.message
     gone = process_identity() | {"started": 1}
     head = read_ledger(registry.client, NAME).decisions[-2].seal
     words = {"ledger": NAME, "decision": decision.id, "now": decision.intent.time}
     put_in_place(decision.intent, Entry.after(head, entry="intent", facts=decision.intent.facts | {"process": gone}, **words))
     (problem,) = registry.verify("AAPL").problems
     assert problem.decision == decision.id
-    assert "was interrupted: it has no outcome" in problem.what
+    assert "was interrupted: it has no outcome" in problem.message
     registry.verify("AAPL", repair=True)
     found = registry.verify("AAPL")
     assert found.problems == []
@@ -434,7 +434,7 @@ def test_a_record_of_another_host_that_is_not_on_this_disk_is_a_note(story: Path
         found = ModelRegistry().verify("AAPL", deep=True)
         assert found.problems == []
         (note,) = found.findings
-        assert "4 records are not in this folder" in note.what
+        assert "4 records are not in this folder" in note.message
 
 
 def test_a_deleted_record_of_this_host_is_a_problem_also_where_its_seal_names_no_folder(story: Path) -> None:
@@ -448,7 +448,7 @@ def test_a_deleted_record_of_this_host_is_a_problem_also_where_its_seal_names_no
     assert registry.verify("AAPL").problems == []
     (Path("outputs/records") / str(last.record)).unlink()
     (problem,) = registry.verify("AAPL").problems
-    assert "was deleted or moved" in problem.what
+    assert "was deleted or moved" in problem.message
 
 
 def test_of_files_that_cannot_be_read_each_is_one_finding_and_everything_else_is_checked(story: Path) -> None:
@@ -465,9 +465,9 @@ def test_of_files_that_cannot_be_read_each_is_one_finding_and_everything_else_is
     (records / "AAPL" / "folder.ipynb").mkdir()
     (records / ".folder").unlink()
     (records / ".folder").mkdir()
-    found = [finding.what for finding in registry.verify().problems]
-    assert sum("cannot be read" in what for what in found) == 8
-    assert sum("was edited" in what for what in found) == 1
+    found = [finding.message for finding in registry.verify().problems]
+    assert sum("cannot be read" in message for message in found) == 8
+    assert sum("was edited" in message for message in found) == 1
     assert len(found) == 9
     assert registry.verify("AAPL", deep=True).problems
     shutil.rmtree(records / names[1])
@@ -493,7 +493,7 @@ def test_where_the_files_of_one_model_cannot_be_read_others_are_checked_too(stor
 def test_a_version_of_plain_mlflow_is_a_note(story: Path) -> None:
     in_mlflow(lambda client: client.create_model_version(NAME, source="file:///nowhere"))()
     (finding,) = ModelRegistry().verify("AAPL").findings
-    assert (finding.level, finding.what) == ("note", "version 3 was not registered by fxhelpers")
+    assert (finding.level, finding.message) == ("note", "version 3 was not registered by fxhelpers")
 
 
 def test_the_history_tells_who_was_in_production_on_a_day(story: Path) -> None:

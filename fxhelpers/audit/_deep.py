@@ -23,8 +23,8 @@ def deep_findings(registry: RegistryClient, ledger: Ledger, versions: list[Model
     """Yield what does not fit in the files behind a ledger; slow, because it reads all of them."""
     outcomes = {(d.record, d.id): d.outcome_sha256 for d in ledger.decisions}
     for decision in ledger.decisions:
-        for what, do in (*_evidence(registry, decision), *_record(registry, decision, outcomes)):
-            yield Finding(model=ledger.name, level="problem", what=what, do=do, decision=decision.id)
+        for message, remedy in (*_evidence(registry, decision), *_record(registry, decision, outcomes)):
+            yield Finding(model=ledger.name, level="problem", message=message, remedy=remedy, decision=decision.id)
     named_versions, registrations = ledger.named_versions(), ledger.registrations
     pruned = {named_versions[d.id].by_number.get(n): d for d in ledger.decisions for n in d.intent.facts.get("prune", [])}
     for version in (version for version in versions if MODEL_DIGEST in version.tags):
@@ -34,16 +34,18 @@ def deep_findings(registry: RegistryClient, ledger: Ledger, versions: list[Model
         taken = misdirected(registry, version) if stored else None
         if stored is None and version.identity in pruned and version.stage != "Production":
             decision = pruned[version.identity]
-            what = f"{who} were deleted on purpose"
-            yield Finding(model=ledger.name, level="note", what=what, do="nothing", decision=decision.id)
+            message = f"{who} were deleted on purpose"
+            yield Finding(model=ledger.name, level="note", message=message, remedy="nothing", decision=decision.id)
         elif stored is None:
-            what = f"{who} are gone" + ("" if version.identity in pruned else ": nobody decided to delete them")
-            yield Finding(model=ledger.name, level="problem", what=what, do=_ANOTHER)
+            message = f"{who} are gone" + ("" if version.identity in pruned else ": nobody decided to delete them")
+            yield Finding(model=ledger.name, level="problem", message=message, remedy=_ANOTHER)
         elif stored != digest:
-            yield Finding(model=ledger.name, level="problem", what=f"{who} are not those that were registered", do=_ANOTHER)
+            yield Finding(
+                model=ledger.name, level="problem", message=f"{who} are not those that were registered", remedy=_ANOTHER
+            )
         elif taken:
-            what = f"{who} are whole, but MLflow takes others, from {taken}"
-            yield Finding(model=ledger.name, level="problem", what=what, do=_ANOTHER)
+            message = f"{who} are whole, but MLflow takes others, from {taken}"
+            yield Finding(model=ledger.name, level="problem", message=message, remedy=_ANOTHER)
 
 
 _ANOTHER = "do not serve it: promote or roll back to another version, and restore the files or register its bundle anew"
@@ -83,8 +85,8 @@ def _record(
     elif content is None:
         yield "the copy of its record in the registry is gone", "the record on the disk is the only one left: keep it well"
     elif sha256(content) != facts["sha256"]:
-        what = "the copy of its record in the registry was edited: its SHA-256 is not that of the seal"
-        yield what, "trust the record on the disk"
+        message = "the copy of its record in the registry was edited: its SHA-256 is not that of the seal"
+        yield message, "trust the record on the disk"
     else:
         told = read_summary(json.loads(content)) or {}
         if told.get("decision") and outcomes.get((decision.record, told["decision"])) != told.get("outcome_sha256"):

@@ -29,8 +29,8 @@ class Finding(Keyed):
 
     model: str
     level: Literal["problem", "note"]
-    what: str
-    do: str
+    message: str
+    remedy: str
     decision: str | None = None
 
 

@@ -25,7 +25,7 @@ def quick_findings(registry: RegistryClient, ledger: Ledger, versions: list[Mode
     """Yield what does not fit."""
     records, fates = registry.params.paths.records, _Fates(registry, ledger, versions)
     for fault in ledger.faults:
-        yield _problem(ledger, fault.what, fault.do, fault.decision)
+        yield _problem(ledger, fault.message, fault.remedy, fault.decision)
     yield from _unfinished(registry, ledger)
     yield from _champion(ledger, versions, fates)
     yield from _late(ledger)
@@ -71,15 +71,15 @@ def _unfinished(registry: RegistryClient, ledger: Ledger) -> Iterator[Finding]:
         who = f"the {decision.kind}{about} by {decision.actor}, begun {decision.intent.time[:19]}"
         if decision.seal:
             if decision.seal.facts.get("late"):
-                what = f"{who}, was interrupted ({decision.result}); its record was sealed only afterwards"
-                yield Finding(model=ledger.name, level="note", what=what, do="nothing", decision=decision.id)
+                message = f"{who}, was interrupted ({decision.result}); its record was sealed only afterwards"
+                yield Finding(model=ledger.name, level="note", message=message, remedy="nothing", decision=decision.id)
             continue
         state = "was decided, but not sealed" if decision.outcome else "has no outcome"
         if was_interrupted(registry, decision):
             yield _problem(ledger, f"{who}, was interrupted: it {state}", f"run it again, or {_REPAIR}", decision.id)
         else:
-            what = f"{who}, is at work: it {state} yet"
-            yield Finding(model=ledger.name, level="note", what=what, do="wait for it", decision=decision.id)
+            message = f"{who}, is at work: it {state} yet"
+            yield Finding(model=ledger.name, level="note", message=message, remedy="wait for it", decision=decision.id)
 
 
 def _champion(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> Iterator[Finding]:
@@ -91,25 +91,27 @@ def _champion(ledger: Ledger, versions: list[ModelVersion], fates: _Fates) -> It
     now, decided = (called[version] if version else "no version" for version in (champion, known))
     stopped = _stopped(ledger, champion)
     if known is not None and not fates.is_there(known):
-        what = f"by the ledger {known} ({known.short}) is in Production, and MLflow's alias points to {now}: {fates.of(known)}"
-        yield _problem(ledger, what, _way_back(ledger, None, champion), None)
+        message = f"by the ledger {known} ({known.short}) is in Production, and MLflow's alias points to {now}: {fates.of(known)}"
+        yield _problem(ledger, message, _way_back(ledger, None, champion), None)
     elif begun := _begun(ledger, champion):
-        what = f"the champion is {now}, by the ledger it is {decided}: {begun.id} has no outcome, and may have set the alias"
-        yield _problem(ledger, what, f"{_REPAIR} settles it", begun.id)
+        message = f"the champion is {now}, by the ledger it is {decided}: {begun.id} has no outcome, and may have set the alias"
+        yield _problem(ledger, message, f"{_REPAIR} settles it", begun.id)
     elif champion is None:
         why = "its alias was deleted outside fxhelpers"
         why += f", or {stopped.id} was stopped before it set that" if stopped else ""
-        what = f"there is no champion, by the ledger {decided} is in Production: {why}"
-        yield _problem(ledger, what, f"{_REPAIR} sets it again", None)
+        message = f"there is no champion, by the ledger {decided} is in Production: {why}"
+        yield _problem(ledger, message, f"{_REPAIR} sets it again", None)
     elif stopped or champion in _decided(ledger):
         why = f"{stopped.id} was stopped before it set the alias, or " if stopped else ""
-        what = f"the champion is {now}, by the ledger it is {decided}: {why}a late writer set the alias after others had decided"
-        yield _problem(ledger, what, f"{_REPAIR} puts it back", None)
+        message = (
+            f"the champion is {now}, by the ledger it is {decided}: {why}a late writer set the alias after others had decided"
+        )
+        yield _problem(ledger, message, f"{_REPAIR} puts it back", None)
     else:
-        what = f"the champion is {now}, by the ledger it is {decided}: it was changed without a decision"
+        message = f"the champion is {now}, by the ledger it is {decided}: it was changed without a decision"
         keep = f"ModelRegistry().transition_stage('{ledger.name}', {champion.number}, 'Production')"
         yield _problem(
-            ledger, what, f"find out who did, in MLflow's pages perhaps; {_REPAIR} puts it back, {keep} keeps it", None
+            ledger, message, f"find out who did, in MLflow's pages perhaps; {_REPAIR} puts it back, {keep} keeps it", None
         )
 
 
@@ -157,8 +159,10 @@ def _serve_another(ledger: Ledger) -> str:
 def _late(ledger: Ledger) -> Iterator[Finding]:
     """Tell of what is no part of the ledger, and of aliases that were put back."""
     for entry in ledger.late:
-        what = f"the {entry.entry} of {entry.decision} came too late, or its writer was stopped: the ledger went on without it"
-        yield Finding(model=ledger.name, level="note", what=what, do="nothing: it does not count", decision=entry.decision)
+        message = f"the {entry.entry} of {entry.decision} came too late, or its writer was stopped: the ledger went on without it"
+        yield Finding(
+            model=ledger.name, level="note", message=message, remedy="nothing: it does not count", decision=entry.decision
+        )
     for decision in (decision for decision in ledger.decisions if ALIAS_FOUND in decision.intent.facts):
         there, back = decision.alias_found, decision.intent.serving
         before = {d.outcome.serving for d in ledger.outcomes if d.outcome and d.outcome.seq < decision.intent.seq}
@@ -166,8 +170,10 @@ def _late(ledger: Ledger) -> Iterator[Finding]:
         stopped = _stopped(ledger, there, decision)
         who = "a late writer had set it" if late else "it was changed without a decision, in MLflow's pages perhaps"
         who = f"{stopped.id} was stopped before it set it, or {who}" if stopped else who
-        what = f"MLflow's alias pointed to {there or 'no version'}, and was put back to {back or 'no version'}: {who}"
-        yield Finding(model=ledger.name, level="note", what=what, do="nothing, if you know who did", decision=decision.id)
+        message = f"MLflow's alias pointed to {there or 'no version'}, and was put back to {back or 'no version'}: {who}"
+        yield Finding(
+            model=ledger.name, level="note", message=message, remedy="nothing, if you know who did", decision=decision.id
+        )
 
 
 def _gaps(ledger: Ledger, fates: _Fates) -> Iterator[Finding]:
@@ -181,11 +187,11 @@ def _gaps(ledger: Ledger, fates: _Fates) -> Iterator[Finding]:
         if not same(about.before, before):
             called = labels(version for version in (about.before, before) if version)
             now, then = (called[version] if version else "no version" for version in (about.before, before))
-            what = f"{now} was champion when this was decided, {then} before: it was changed without a decision"
+            message = f"{now} was champion when this was decided, {then} before: it was changed without a decision"
             level: Any = "note" if settled >= i else "problem"
             way = _way_back(ledger, before if before and fates.is_there(before) else None, about.before)
-            do = "nothing: it was decided anew since" if settled >= i else f"find out who did; {way}"
-            yield Finding(model=ledger.name, level=level, what=what, do=do, decision=decision.id)
+            remedy = "nothing: it was decided anew since" if settled >= i else f"find out who did; {way}"
+            yield Finding(model=ledger.name, level=level, message=message, remedy=remedy, decision=decision.id)
 
 
 def _stages(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
@@ -194,8 +200,8 @@ def _stages(ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
         yield _problem(ledger, f"MLflow has several versions in stage Production: {twins}", f"{_REPAIR} keeps the champion", None)
         return
     for version in (version for version in versions if version.mirror_lags):
-        what = f"MLflow's stage of version {version.version} is {version.mirror}, by the alias it is {version.stage}"
-        yield _problem(ledger, what, f"{_REPAIR} sets it", None)
+        message = f"MLflow's stage of version {version.version} is {version.mirror}, by the alias it is {version.stage}"
+        yield _problem(ledger, message, f"{_REPAIR} sets it", None)
 
 
 def _files(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
@@ -206,18 +212,20 @@ def _files(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion
         return
     who = f"version {version.version}"
     if place.in_trash:
-        what = f"the run of {who} lies in MLflow's trash, and mlflow gc deletes it and its files for good"
-        yield _problem(ledger, what, f"mlflow runs restore --run-id {version.run_id}", None)
+        message = f"the run of {who} lies in MLflow's trash, and mlflow gc deletes it and its files for good"
+        yield _problem(ledger, message, f"mlflow runs restore --run-id {version.run_id}", None)
     if place.on_a_clients_disk:
-        what = f"the files of {who} are at {place.uri}, on the disk of the machine that registered it, not with the server"
-        do = "let the server keep files (mlflow server --artifacts-destination), and register anew"
+        message = f"the files of {who} are at {place.uri}, on the disk of the machine that registered it, not with the server"
+        remedy = "let the server keep files (mlflow server --artifacts-destination), and register anew"
         if place.found:
-            yield Finding(model=ledger.name, level="note", what=what, do=f"nothing if all machines share that folder, or {do}")
+            yield Finding(
+                model=ledger.name, level="note", message=message, remedy=f"nothing if all machines share that folder, or {remedy}"
+            )
         else:
-            yield _problem(ledger, what, do, None)
+            yield _problem(ledger, message, remedy, None)
     elif not place.found and not version.tags.get(PRUNED):
-        do = "restore them from a backup, or register its bundle anew; until then roll back to another version"
-        yield _problem(ledger, f"the files of {who} are gone from {place.uri}", do, None)
+        remedy = "restore them from a backup, or register its bundle anew; until then roll back to another version"
+        yield _problem(ledger, f"the files of {who} are gone from {place.uri}", remedy, None)
 
 
 def registration_of(decisions: list[Decision], version: ModelVersion) -> Decision | None:
@@ -238,28 +246,30 @@ def _registrations(registry: RegistryClient, ledger: Ledger, versions: list[Mode
     for version in versions:
         who = f"version {version.version}"
         if version in copies:
-            what = f"{who} is a second one of the same bundle: the registration that made it was held up"
-            yield _problem(ledger, what, f"{_REPAIR} deletes it", None)
+            message = f"{who} is a second one of the same bundle: the registration that made it was held up"
+            yield _problem(ledger, message, f"{_REPAIR} deletes it", None)
             continue
         decision = registration_of(registered.get(version.version, []), version)
         last = version.tags.get(DECISION_TAG, "").rpartition("; ")[2]
         if last and last not in known and not (decision is None and version.tags.get(BUNDLE_DIGEST) and fates.came_from(last)):
-            what = f"{who} names the decision {last}, which the ledger lacks: the ledger was truncated"
-            yield _problem(ledger, what, "restore the registry from a backup", None)
+            message = f"{who} names the decision {last}, which the ledger lacks: the ledger was truncated"
+            yield _problem(ledger, message, "restore the registry from a backup", None)
         if decision is None or decision.outcome is None:
             if BUNDLE_DIGEST not in version.tags:
-                what = f"{who} was not registered by fxhelpers"
-                yield Finding(model=ledger.name, level="note", what=what, do="nothing: it is never loaded or promoted by policy")
+                message = f"{who} was not registered by fxhelpers"
+                yield Finding(
+                    model=ledger.name, level="note", message=message, remedy="nothing: it is never loaded or promoted by policy"
+                )
             elif (source := fates.came_from(last)) is not None and source != ledger.name:
-                what = f"{who} was registered as one of {source}: that registered model was renamed to {ledger.name} in MLflow"
-                yield _problem(ledger, what, _rename_back(ledger.name, source), None)
+                message = f"{who} was registered as one of {source}: that registered model was renamed to {ledger.name} in MLflow"
+                yield _problem(ledger, message, _rename_back(ledger.name, source), None)
             elif version.tags[BUNDLE_DIGEST] in interrupted:
-                what = f"{who} has no registration in the ledger: that was interrupted"
-                do = "register the same bundle again; it stays the same version"
-                yield Finding(model=ledger.name, level="note", what=what, do=do)
+                message = f"{who} has no registration in the ledger: that was interrupted"
+                remedy = "register the same bundle again; it stays the same version"
+                yield Finding(model=ledger.name, level="note", message=message, remedy=remedy)
             elif version.tags[BUNDLE_DIGEST] not in at_work:
-                what = f"{who} has no registration in the ledger: it was interrupted, or its entries are gone"
-                yield _problem(ledger, what, "register the same bundle again; it stays the same version", None)
+                message = f"{who} has no registration in the ledger: it was interrupted, or its entries are gone"
+                yield _problem(ledger, message, "register the same bundle again; it stays the same version", None)
             continue
         found.add(decision.id)
         facts = decision.outcome.facts
@@ -268,8 +278,8 @@ def _registrations(registry: RegistryClient, ledger: Ledger, versions: list[Mode
         run = facts.get("run_id")
         edited += ["its run or its source"] if run and (version.run_id, version.source) != (run, f"runs:/{run}/model") else []
         if edited:
-            what = f"{who} is not as it was registered: {' and '.join(edited)} was edited"
-            yield _problem(ledger, what, f"the version cannot be trusted: {_WHO}; do not serve it", decision.id)
+            message = f"{who} is not as it was registered: {' and '.join(edited)} was edited"
+            yield _problem(ledger, message, f"the version cannot be trusted: {_WHO}; do not serve it", decision.id)
     yield from _gone(ledger, versions, fates, found)
 
 
@@ -287,14 +297,14 @@ def _gone(ledger: Ledger, versions: list[ModelVersion], fates: _Fates, found: se
                 gone.setdefault(version, decision)
     called = labels([*gone, *(version.identity for version in versions)])
     for version, decision in gone.items():
-        what = f"{called[version]} was registered, and is not there any more: {fates.of(version)}"
+        message = f"{called[version]} was registered, and is not there any more: {fates.of(version)}"
         name = fates.renamed(version)
         if version.bundle in there:
-            do = f"nothing: the same bundle is version {there[version.bundle]} now"
-            yield Finding(model=ledger.name, level="note", what=what, do=do, decision=decision.id)
+            remedy = f"nothing: the same bundle is version {there[version.bundle]} now"
+            yield Finding(model=ledger.name, level="note", message=message, remedy=remedy, decision=decision.id)
         else:
-            do = _rename_back(name, ledger.name) if name else "register its bundle again, as a new version"
-            yield _problem(ledger, what, do, decision.id)
+            remedy = _rename_back(name, ledger.name) if name else "register its bundle again, as a new version"
+            yield _problem(ledger, message, remedy, decision.id)
 
 
 def _run(decision: Decision) -> str | None:
@@ -307,9 +317,9 @@ def _rename_back(name: str, to: str) -> str:
 
 def _overrides(ledger: Ledger) -> Iterator[Finding]:
     for decision in (decision for decision in ledger.decisions if decision.overridden):
-        what = f"version {decision.version} was promoted {AGAINST} ({decision.verdict}), by {decision.actor}: "
-        what += str(decision.intent.facts.get("reason"))
-        yield Finding(model=ledger.name, level="note", what=what, do="nothing, if that was meant", decision=decision.id)
+        message = f"version {decision.version} was promoted {AGAINST} ({decision.verdict}), by {decision.actor}: "
+        message += str(decision.intent.facts.get("reason"))
+        yield Finding(model=ledger.name, level="note", message=message, remedy="nothing, if that was meant", decision=decision.id)
 
 
 def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
@@ -328,14 +338,16 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
             else:
                 elsewhere.append(decision.actor.rpartition("@")[2])
         except OSError as error:
-            what = f"the record {name} or its report cannot be read: {error.strerror or error}"
-            yield _problem(ledger, what, f"let who verifies read it; {copy}", decision.id)
+            message = f"the record {name} or its report cannot be read: {error.strerror or error}"
+            yield _problem(ledger, message, f"let who verifies read it; {copy}", decision.id)
         else:
-            for what, do in doubts:
-                yield _problem(ledger, what, do, decision.id)
+            for message, remedy in doubts:
+                yield _problem(ledger, message, remedy, decision.id)
     if elsewhere:
-        what = f"{len(elsewhere)} records are not in this folder, but in another one, on {', '.join(sorted(set(elsewhere)))}"
-        yield Finding(model=ledger.name, level="note", what=what, do="verify there; copies are with MLflow's runs (--deep)")
+        message = f"{len(elsewhere)} records are not in this folder, but in another one, on {', '.join(sorted(set(elsewhere)))}"
+        yield Finding(
+            model=ledger.name, level="note", message=message, remedy="verify there; copies are with MLflow's runs (--deep)"
+        )
 
 
 def _doubts(path: Path, facts: Mapping[str, Any], copy: str) -> Iterator[tuple[str, str]]:
@@ -344,8 +356,8 @@ def _doubts(path: Path, facts: Mapping[str, Any], copy: str) -> Iterator[tuple[s
         yield f"the record {facts['record']} was edited: its SHA-256 is not that of its seal", f"put the sealed one back: {copy}"
     page, sealed = report_path(path), facts.get("report_sha256")
     if sealed and page.exists() and sha256(page.read_bytes()) != sealed:
-        what = f"the report {page.name} of this decision was edited, or made anew by another release of fxhelpers"
-        yield what, f"read the record instead, or put the sealed report back: {copy}"
+        message = f"the report {page.name} of this decision was edited, or made anew by another release of fxhelpers"
+        yield message, f"read the record instead, or put the sealed report back: {copy}"
 
 
 def _was_here(decision: Decision, facts: Mapping[str, Any], here: str | None) -> bool:
@@ -377,13 +389,13 @@ def _orphans(ledger: Ledger, records: Path, uri: str) -> Iterator[Finding]:
             elsewhere[where] = elsewhere.get(where, 0) + 1
             continue
         for run in lost:
-            what = f"the record {name} is of a decision that the ledger lacks (run {run}): the ledger was truncated"
-            do = "restore the registry from a backup, or find out which other registry the record belongs to"
-            yield _problem(ledger, what, do, None)
+            message = f"the record {name} is of a decision that the ledger lacks (run {run}): the ledger was truncated"
+            remedy = "restore the registry from a backup, or find out which other registry the record belongs to"
+            yield _problem(ledger, message, remedy, None)
     for where, count in elsewhere.items():
-        what = f"{count} records are of decisions that were taken in another registry, {where}"
-        yield Finding(model=ledger.name, level="note", what=what, do="verify there (MLFLOW_TRACKING_URI)")
+        message = f"{count} records are of decisions that were taken in another registry, {where}"
+        yield Finding(model=ledger.name, level="note", message=message, remedy="verify there (MLFLOW_TRACKING_URI)")
 
 
-def _problem(ledger: Ledger, what: str, do: str, decision: str | None) -> Finding:
-    return Finding(model=ledger.name, level="problem", what=what, do=do, decision=decision)
+def _problem(ledger: Ledger, message: str, remedy: str, decision: str | None) -> Finding:
+    return Finding(model=ledger.name, level="problem", message=message, remedy=remedy, decision=decision)

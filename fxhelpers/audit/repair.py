@@ -81,22 +81,22 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     off = [v for v in versions if v.mirror != "Production" and v.identity == serves]
     off += [v for v in versions if v.mirror == "Production" and v.identity != serves]
     copies = second_copies(ledger, versions, serves)
-    what = [] if same(serves, found) else [f"set the alias champion to {serves or 'no version'} again"]
-    what += [f"set MLflow's stage of {v.identity} to what the alias says" for v in off]
-    what += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
-    if what:
+    message = [] if same(serves, found) else [f"set the alias champion to {serves or 'no version'} again"]
+    message += [f"set MLflow's stage of {v.identity} to what the alias says" for v in off]
+    message += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
+    if message:
         decision = begin(registry, name, "repair", version=serves.number if serves else None, reason="fx verify --repair")
         with failing(registry, decision):
             for version in copies:
                 registry.delete_version(name, version.version)
             stages = {v.identity: retired(registry) for v in off if v.identity != serves}
-            facts = {"result": "repaired", "reason": "; ".join(what)[:1000]}
+            facts = {"result": "repaired", "reason": "; ".join(message)[:1000]}
             act(registry, decision, facts=facts, move=Move(to=serves, compared_with=serves), stages=stages)
     elif ledger.decisions:
         ended += recover_interrupted_now(registry, name).decisions
     sweep(registry, name)
     told = [f"ended {d.id}: {d.result}" for d in ended]
-    return [*told, *what, *make_later(registry, read_ledger(registry, name), registry.versions(name))]
+    return [*told, *message, *make_later(registry, read_ledger(registry, name), registry.versions(name))]
 
 
 def second_copies(ledger: Ledger, versions: list[ModelVersion], serves: Identity | None) -> list[ModelVersion]:

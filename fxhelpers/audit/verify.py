@@ -66,7 +66,7 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
         findings += found
         decisions += len(ledger.decisions)
         champion = in_production(versions)
-        problems = [f"{finding.what}. What to do: {finding.do}" for finding in found if finding.level == "problem"]
+        problems = [f"{finding.message}. What to do: {finding.remedy}" for finding in found if finding.level == "problem"]
         looked = {"time": utc_now(), "deep": deep, "problems": problems}
         standings.append({**standing(ledger, champion.identity if champion else None), "verified": looked})
     note_models(registry.params.paths.records, standings, all_there_are=name is None)
@@ -126,7 +126,9 @@ def _as_far_as_read(name: str, findings: Iterator[Finding]) -> Iterator[Finding]
 
 
 def _unread(name: str, error: RegistryError) -> Finding:
-    return Finding(model=name, level="problem", what=f"not all of it was checked: {error}", do="put that right, and verify again")
+    return Finding(
+        model=name, level="problem", message=f"not all of it was checked: {error}", remedy="put that right, and verify again"
+    )
 
 
 def _look(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:

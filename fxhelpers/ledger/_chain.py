@@ -90,8 +90,8 @@ class Fault:
         Id of the decision where it shows.
     """
 
-    what: str
-    do: str = "entries change only behind MLflow's back: find out who can write there; records and their copies tell what was"
+    message: str
+    remedy: str = "entries change only behind MLflow's back: find out who can write there; records and their copies tell what was"
     decision: str | None = None
 
 
@@ -135,11 +135,11 @@ class Ledger:
             entries = _entries(name, run.run_id, counted, faults)
             intent = entries.get("intent")
             if intent is None:
-                faults.append(Fault(what=f"run {run.run_id}: a decision without a readable intent"))
+                faults.append(Fault(message=f"run {run.run_id}: a decision without a readable intent"))
                 continue
             twin = found.get(intent.decision)
             if twin and any(entries.get(entry.entry, entry) != entry for entry in twin.entries):
-                faults.append(Fault(what="two different decisions of one id", decision=intent.decision))
+                faults.append(Fault(message="two different decisions of one id", decision=intent.decision))
             if twin is None or len(twin.entries) < len(entries):
                 found[intent.decision] = Decision(run_id=run.run_id, seen=run.seen, **{kind: entries.get(kind) for kind in KINDS})  # type: ignore[arg-type]
         decisions = tuple(sorted(found.values(), key=lambda d: d.intent.seq))
@@ -346,7 +346,7 @@ def _late(decisions: Iterable[Decision], found: Iterable[Entry]) -> tuple[Entry,
 def _cut_off(head: Entry | None, runs: list[StoredRun]) -> Iterator[Fault]:
     """Find entries that are gone from the end: the last one that is there names a successor."""
     if head and any(link_name(head.digest) in run.links for run in runs):
-        yield Fault(what=f"the ledger was cut off: what followed entry {head.seq} is gone", decision=head.decision)
+        yield Fault(message=f"the ledger was cut off: what followed entry {head.seq} is gone", decision=head.decision)
 
 
 def _entries(name: str, run_id: str, texts: Mapping[str, str], faults: list[Fault]) -> dict[str, Entry]:
@@ -356,20 +356,20 @@ def _entries(name: str, run_id: str, texts: Mapping[str, str], faults: list[Faul
     for name_of, text in by_kind:
         kind = name_of.partition(".")[0]
         if kind in entries:
-            faults.append(Fault(what=f"run {run_id}: it has two entries of kind {kind}", decision=entries[kind].decision))
+            faults.append(Fault(message=f"run {run_id}: it has two entries of kind {kind}", decision=entries[kind].decision))
             continue
         try:
             entry = Entry.read(text)
         except LedgerError as error:
-            faults.append(Fault(what=f"run {run_id}: its {kind} is {error}"))
+            faults.append(Fault(message=f"run {run_id}: its {kind} is {error}"))
             continue
         if not (entry.intact and entry_name(entry).startswith(name_of)):
-            faults.append(Fault(what=f"entry {entry.seq} ({kind}) was edited: its digest is another", decision=entry.decision))
+            faults.append(Fault(message=f"entry {entry.seq} ({kind}) was edited: its digest is another", decision=entry.decision))
             entry = replace(entry, facts={})  # what it says is not believed
         decision = entries["intent"].decision if "intent" in entries else entry.decision
         if (entry.ledger, entry.entry, entry.decision) != (name, kind, decision):
-            what = f"entry {entry.seq} is the {entry.entry} of {entry.decision} in {entry.ledger}; it was moved here"
-            faults.append(Fault(what=what, decision=decision))
+            message = f"entry {entry.seq} is the {entry.entry} of {entry.decision} in {entry.ledger}; it was moved here"
+            faults.append(Fault(message=message, decision=decision))
         entries[kind] = entry
     return entries
 
@@ -378,15 +378,15 @@ def _chain_faults(entries: list[Entry]) -> list[Fault]:
     ordered = sorted(entries, key=lambda entry: entry.seq)
     faults = []
     if ordered and (ordered[0].seq, ordered[0].previous) != (1, GENESIS):
-        faults.append(Fault(what=f"the ledger begins with entry {ordered[0].seq}: what came before is gone"))
+        faults.append(Fault(message=f"the ledger begins with entry {ordered[0].seq}: what came before is gone"))
     for before, after in pairwise(ordered):
         if after.seq == before.seq:
-            what = f"the chain is forked: entry {after.seq} is there twice, also in {before.decision}"
+            message = f"the chain is forked: entry {after.seq} is there twice, also in {before.decision}"
         elif after.seq > before.seq + 1:
-            what = f"the chain is broken: entries {before.seq + 1} to {after.seq - 1} are gone"
+            message = f"the chain is broken: entries {before.seq + 1} to {after.seq - 1} are gone"
         elif after.previous != before.digest:
-            what = f"the chain is broken: entry {after.seq} does not follow from entry {before.seq}"
+            message = f"the chain is broken: entry {after.seq} does not follow from entry {before.seq}"
         else:
             continue
-        faults.append(Fault(what=what, decision=after.decision))
+        faults.append(Fault(message=message, decision=after.decision))
     return faults

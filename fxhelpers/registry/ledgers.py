@@ -331,7 +331,9 @@ def fetch(registry: RegistryClient, decision: Decision, file: str) -> bytes | No
 def _with_deleted(ledger: Ledger, runs: list[Run]) -> Ledger:
     deleted = {run.info.run_id for run in runs if run.info.lifecycle_stage == "deleted"}
     faults = [
-        Fault(what=f"the run of {d.id} was deleted in MLflow", do=f"mlflow runs restore --run-id {d.run_id}", decision=d.id)
+        Fault(
+            message=f"the run of {d.id} was deleted in MLflow", remedy=f"mlflow runs restore --run-id {d.run_id}", decision=d.id
+        )
         for d in ledger.decisions
         if d.run_id in deleted
     ]
