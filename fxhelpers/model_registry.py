@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fxhelpers.audit.verify import Verification
     from fxhelpers.decisions import Proposal, Registration, Retention
     from fxhelpers.ledger import Decision
-    from fxhelpers.registry import Connection, ModelVersion, RegisteredModel, RegistryClient
+    from fxhelpers.registry import Connection, LoadedModel, ModelVersion, RegistryClient
     from fxhelpers.scoring import Selection
 
 logger = logging.getLogger(__name__)
@@ -434,7 +434,7 @@ class ModelRegistry:
                 logger.warning("%s: not mended: %s", model, error)
         return verify(self.client, name, deep=deep)
 
-    def load_champion(self, symbol: str) -> "RegisteredModel | None":
+    def load_champion(self, symbol: str) -> "LoadedModel | None":
         """Load the champion's pipeline, its bytes checked; None where there is no champion.
 
         The champion is the version that the ledger says. Where MLflow's alias

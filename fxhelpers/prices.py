@@ -242,7 +242,7 @@ def _read_yfinance(symbol: str) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class PriceSource:
     """A place that daily prices come from.
 
     Attributes
@@ -264,8 +264,8 @@ class Source:
 
 
 SOURCES = {
-    "sample": Source(read=_read_sample, symbols=("AAPL", "FB", "GOOG", "IBM", "MSFT")),
-    "csv": Source(read=_read_csv, suffix=".csv"),
-    "yfinance": Source(read=_read_yfinance),
+    "sample": PriceSource(read=_read_sample, symbols=("AAPL", "FB", "GOOG", "IBM", "MSFT")),
+    "csv": PriceSource(read=_read_csv, suffix=".csv"),
+    "yfinance": PriceSource(read=_read_yfinance),
 }
 """The sources by the name that ``prices.source`` in ``params.yaml`` gives them."""

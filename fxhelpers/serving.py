@@ -9,7 +9,7 @@ from threading import Lock, Thread
 from fxhelpers.decisions import serving
 from fxhelpers.errors import NoChampionError, RegistryUnavailableError
 from fxhelpers.model_registry import ModelRegistry
-from fxhelpers.registry import RegisteredModel, load_version
+from fxhelpers.registry import LoadedModel, load_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,7 +26,7 @@ class Served:
         Why it does not answer since; None where it does.
     """
 
-    model: RegisteredModel
+    model: LoadedModel
     asked: datetime
     away: str | None
 
@@ -34,7 +34,7 @@ class Served:
 @dataclass(slots=True)
 class _Known:
     lock: Lock
-    model: RegisteredModel | None = None
+    model: LoadedModel | None = None
     asked: datetime | None = None
     failed: BaseException | None = None
     tried: float = float("-inf")

@@ -19,8 +19,8 @@ from synthetic import write_prices
 
 from fxhelpers import ModelRegistry, load_params, plots, read_portfolio
 from fxhelpers.batch import Batch, read_symbols, run_family
-from fxhelpers.batch._one import Outcome
-from fxhelpers.batch._symbols import Inputs
+from fxhelpers.batch._one import RunOutcome
+from fxhelpers.batch._symbols import RunInputs
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.records import read_summary
@@ -45,7 +45,7 @@ def notebook(project: Project) -> Path:
     )
 
 
-def run(name: str | Path, symbols: tuple[str, ...] = SYMBOLS, **options: Any) -> list[Outcome]:
+def run(name: str | Path, symbols: tuple[str, ...] = SYMBOLS, **options: Any) -> list[RunOutcome]:
     path = name if isinstance(name, Path) else ROOT / "notebooks" / f"{name}.ipynb"
     parameters = options.pop("parameters", {})
     batch = Batch(path, load_params(), jobs=3, **options)
@@ -239,7 +239,7 @@ def test_resume_runs_only_what_has_no_sealed_record_of_the_same_inputs(project: 
 
 def test_a_bundle_that_is_named_is_an_input_wherever_it_lies(project: Project, foresightx: Callable[..., Path]) -> None:
     path = foresightx("IBM")
-    inputs = Inputs(load_params(), ROOT / "notebooks" / "register.ipynb", "register", ["bundle", "evaluation"])
+    inputs = RunInputs(load_params(), ROOT / "notebooks" / "register.ipynb", "register", ["bundle", "evaluation"])
     features = path.parent.parent / "data" / "features" / "features_IBM.csv"
     features.parent.mkdir(parents=True)
     features.write_text("Date\n")
@@ -348,7 +348,7 @@ def test_promotions_together_are_decided_by_the_adjusted_p_of_all(project: Proje
     batch.begin(list(SYMBOLS), {"apply": True}, fdr=0.5)
     phases: list[str] = []
 
-    def begin(phase: str) -> Callable[[Outcome], None]:
+    def begin(phase: str) -> Callable[[RunOutcome], None]:
         phases.append(phase)
         if phase == "deciding":  # between comparison and decision somebody makes another version champion
             registry.transition_stage(registry.model_name("IBM"), 2, "Production")
@@ -418,5 +418,5 @@ def test_a_batch_shows_gains_with_one_sign_and_marks_promotions_without_skill(pr
     labels = [line.get_label() for line in drawn.get_lines()]
     assert labels[1:] == ["promote", "promote, no evidence of skill", "do not"]
     assert sorted(float(x) for line in drawn.get_lines()[1:] for x in line.get_xdata()) == [-0.00298, 0.001, 0.01, 0.02]  # type: ignore[arg-type, union-attr]
-    mine = Outcome(symbol="IBM", status="completed", summary=summaries["IBM"], seconds=1.0)
+    mine = RunOutcome(symbol="IBM", status="completed", summary=summaries["IBM"], seconds=1.0)
     assert mine.told.endswith("promote, promoted, no evidence of skill")

@@ -261,9 +261,9 @@ def test_versions_that_forecast_different_returns_are_not_compared(registered: R
     from fxhelpers.features import build_features, next_day_return
     from fxhelpers.foresightx import read_features
     from fxhelpers.scoring._framing import _target
-    from fxhelpers.scoring._inputs import Inputs
+    from fxhelpers.scoring._inputs import VersionInputs
 
-    scored = Inputs("AAPL", registry.params)
+    scored = VersionInputs("AAPL", registry.params)
     folder = registry.params.paths.features
     folder.mkdir(parents=True)
     table = build_features(prices).assign(Target_Return=next_day_return(prices) * 1.01).rename_axis("Date")

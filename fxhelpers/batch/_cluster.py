@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from distributed import Client, Future, as_completed
 from distributed.client import ClosedClientError
 
-from fxhelpers.batch._one import Outcome, Run, cut_off, lost, recorded, run_one
+from fxhelpers.batch._one import Run, RunOutcome, cut_off, lost, recorded, run_one
 from fxhelpers.errors import ParamsError
 from fxhelpers.runs.stopping import is_stopped, stop_batch
 
@@ -26,7 +26,7 @@ class Cluster:
         self._client = client
         self._pending: dict[Future, Run] = {}
 
-    def outcomes(self, runs: Iterable[Run]) -> Iterator[Outcome]:
+    def outcomes(self, runs: Iterable[Run]) -> Iterator[RunOutcome]:
         """Send runs to the cluster, and yield how each ended as it comes.
 
         Dask gives up all that a worker was to do when that kills its third
@@ -37,7 +37,7 @@ class Cluster:
         again: list[Run] = []
         gone: list[Run] = []
         for run, outcome in self._answers(list(runs)):
-            if isinstance(outcome, Outcome):
+            if isinstance(outcome, RunOutcome):
                 yield outcome
             else:
                 (gone if outcome is None else again).append(run)
@@ -46,10 +46,10 @@ class Cluster:
                 if outcome is None:
                     gone.append(run)
                 else:
-                    yield outcome if isinstance(outcome, Outcome) else lost(run, f"{type(outcome).__name__}: {outcome}"[:500])
+                    yield outcome if isinstance(outcome, RunOutcome) else lost(run, f"{type(outcome).__name__}: {outcome}"[:500])
         yield from _from_records(gone)
 
-    def _answers(self, runs: list[Run]) -> Iterator[tuple[Run, Outcome | BaseException | None]]:
+    def _answers(self, runs: list[Run]) -> Iterator[tuple[Run, RunOutcome | BaseException | None]]:
         """Yield the outcome of each run, or the error by which Dask gave it up, or None where the scheduler was lost."""
         if self._client.status != "running":
             yield from ((run, None) for run in runs)
@@ -60,7 +60,7 @@ class Cluster:
             if future.status == "error":
                 yield run, future.exception()
             else:
-                yield run, result if isinstance(result, Outcome) else None
+                yield run, result if isinstance(result, RunOutcome) else None
 
     def stop(self, batch: str) -> None:
         """Stop a batch here and on every worker, and give up what has not ended soon after."""
@@ -73,7 +73,7 @@ class Cluster:
             self._client.cancel(list(self._pending), force=True)
 
 
-def _from_records(runs: list[Run]) -> Iterator[Outcome]:
+def _from_records(runs: list[Run]) -> Iterator[RunOutcome]:
     """Yield how runs ended whose answers are lost, by their records, as long as these are begun and written on."""
     seen: object = None
     changed = time.monotonic()

@@ -24,7 +24,7 @@ from fxhelpers.runs.stopping import is_stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Keyed):
+class RunOutcome(Keyed):
     """How the run of one symbol ended.
 
     Attributes
@@ -81,18 +81,18 @@ class Run:
     folder: Path
 
 
-def not_begun(run: Run) -> Outcome:
+def not_begun(run: Run) -> RunOutcome:
     """Return the outcome of a run whose batch was stopped first."""
-    return Outcome(symbol=run.symbol, status="stopped", error="the batch was stopped before it began")
+    return RunOutcome(symbol=run.symbol, status="stopped", error="the batch was stopped before it began")
 
 
-def lost(run: Run, error: str) -> Outcome:
+def lost(run: Run, error: str) -> RunOutcome:
     """Return the outcome of a run whose workers died, again and again, or were given up."""
     status = "interrupted" if is_stopped(run.batch) else "failed"
-    return Outcome(symbol=run.symbol, status=status, error=f"{error}; what its record tells is in {run.symbol}/")
+    return RunOutcome(symbol=run.symbol, status=status, error=f"{error}; what its record tells is in {run.symbol}/")
 
 
-def recorded(run: Run) -> Outcome | None:
+def recorded(run: Run) -> RunOutcome | None:
     """Return the outcome of a run as its record tells it, "running" included; None where there is no record of it."""
     for path in sorted((load_params(run.params_file).paths.records / run.symbol).glob("*.ipynb"), reverse=True):
         with suppress(*UNREADABLE):
@@ -101,7 +101,7 @@ def recorded(run: Run) -> Outcome | None:
             told = nb["metadata"]["fxhelpers"]["record"]
             if (told.get("batch"), told.get("inputs_sha256")) != (run.batch, run.inputs):
                 continue
-            return Outcome(
+            return RunOutcome(
                 symbol=run.symbol,
                 status=told["status"],
                 record=record_name(path),
@@ -113,17 +113,17 @@ def recorded(run: Run) -> Outcome | None:
     return None
 
 
-def cut_off(run: Run, found: Outcome | None) -> Outcome:
+def cut_off(run: Run, found: RunOutcome | None) -> RunOutcome:
     """Return the outcome of a run whose scheduler was lost and whose record tells no end."""
     if found is None:
-        return Outcome(
+        return RunOutcome(
             symbol=run.symbol, status="lost", error="the scheduler was lost, and no record was begun; --resume runs it"
         )
     error = f"the scheduler was lost while it ran, and its record {found.record} is not closed yet; it tells how it ends"
     return replace(found, status="lost", error=error)
 
 
-def run_one(run: Run) -> Outcome:
+def run_one(run: Run) -> RunOutcome:
     """Run one notebook for one symbol."""
     if is_stopped(run.batch):
         return not_begun(run)
@@ -141,8 +141,8 @@ def run_one(run: Run) -> Outcome:
         )
     except Exception as error:  # noqa: BLE001 (whatever happens to one symbol is its outcome, and stops no other)
         status = "interrupted" if is_stopped(run.batch) else "refused" if isinstance(error, FxError) else "failed"
-        return Outcome(symbol=run.symbol, status=status, error=f"{type(error).__name__}: {error}"[:2000])
-    return Outcome(
+        return RunOutcome(symbol=run.symbol, status=status, error=f"{type(error).__name__}: {error}"[:2000])
+    return RunOutcome(
         symbol=run.symbol,
         status=result.status,
         record=record_name(result.record),
@@ -192,13 +192,13 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._progress.stop()
 
-    def phase(self, what: str, total: int) -> Callable[[Outcome], None]:
+    def phase(self, what: str, total: int) -> Callable[[RunOutcome], None]:
         """Begin a phase of so many runs; what is returned shows one outcome more."""
         task = self._progress.add_task(what, total=total, told="")
         start = time.monotonic()
         done = failed = ran = 0
 
-        def show(outcome: Outcome) -> None:
+        def show(outcome: RunOutcome) -> None:
             nonlocal done, failed, ran
             done, failed, ran = done + 1, failed + bool(outcome.error), ran + (outcome.status != "kept")
             seconds = time.monotonic() - start

@@ -15,8 +15,8 @@ from typing import Any
 import joblib
 from papermill.iorw import load_notebook_node, local_file_io_cwd
 
-from fxhelpers.batch._one import Outcome, Run, not_begun, run_one
-from fxhelpers.batch._symbols import Inputs
+from fxhelpers.batch._one import Run, RunOutcome, not_begun, run_one
+from fxhelpers.batch._symbols import RunInputs
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.kernels import start_preloading
@@ -75,7 +75,7 @@ class Batch:
         self._everywhere: Callable[[str], object] = stop_batch
         self.preloaded = preloaded
         self._jobs, self._resume, self._cluster = jobs, resume, cluster
-        self._inputs = Inputs(params, self.notebook, self.kind, self.reads)
+        self._inputs = RunInputs(params, self.notebook, self.kind, self.reads)
 
     def note(self, **facts: object) -> None:
         """Append a line to the batch's journal, beside its record-to-be; once it has begun, one that is lost is a warning."""
@@ -104,17 +104,17 @@ class Batch:
         return given
 
     def run(
-        self, parameters: Mapping[str, Mapping[str, Any]], show: Callable[[Outcome], None], *, phase: str = ""
-    ) -> list[Outcome]:
+        self, parameters: Mapping[str, Mapping[str, Any]], show: Callable[[RunOutcome], None], *, phase: str = ""
+    ) -> list[RunOutcome]:
         """Run the notebook for each symbol, and return how each ended, in the order of the symbols.
 
         Ctrl-C and SIGTERM end it within seconds: what runs is interrupted, its
         record closed, and nothing new begins. ``show`` gets each outcome as
         it comes.
         """
-        outcomes: dict[str, Outcome] = {}
+        outcomes: dict[str, RunOutcome] = {}
 
-        def take(outcome: Outcome) -> None:
+        def take(outcome: RunOutcome) -> None:
             outcomes[outcome.symbol] = outcome
             self.note(phase=phase, **asdict(outcome))
             with suppress(OSError):  # the terminal may be gone
@@ -123,7 +123,7 @@ class Batch:
         runs = []
         for symbol, given in parameters.items():
             run = self._run_or_outcome(symbol, given)
-            if isinstance(run, Outcome):
+            if isinstance(run, RunOutcome):
                 take(run)
             else:
                 runs.append(run)
@@ -143,7 +143,7 @@ class Batch:
         self.stopped = True
         self._everywhere(self.id)
 
-    def _run_or_outcome(self, symbol: str, parameters: Mapping[str, Any]) -> Run | Outcome:
+    def _run_or_outcome(self, symbol: str, parameters: Mapping[str, Any]) -> Run | RunOutcome:
         """Return what is to be run for a symbol, or its outcome where nothing is."""
         parameters = {"symbol": symbol, **parameters}
         try:
@@ -152,11 +152,11 @@ class Batch:
         except RegistryUnavailableError:
             raise
         except (FxError, OSError) as error:
-            return Outcome(symbol=symbol, status="refused", error=f"{type(error).__name__}: {error}")
+            return RunOutcome(symbol=symbol, status="refused", error=f"{type(error).__name__}: {error}")
         if kept:
             path, summary = kept
             digest = sha256(path.read_bytes())
-            return Outcome(symbol=symbol, status="kept", record=record_name(path), sha256=digest, summary=summary)
+            return RunOutcome(symbol=symbol, status="kept", record=record_name(path), sha256=digest, summary=summary)
         return Run(
             symbol=symbol,
             notebook=self.notebook,
@@ -193,7 +193,7 @@ def keep_portfolio(batch: Batch) -> RunResult:
     return run_notebook(notebook, told, preloaded=batch.preloaded, params_file=batch.params.file, told=told)
 
 
-_Workers = Callable[[Iterable[Run]], Iterable[Outcome]]
+_Workers = Callable[[Iterable[Run]], Iterable[RunOutcome]]
 
 
 @contextmanager
@@ -216,8 +216,12 @@ COMPARING, DECIDING = "comparing", "deciding"
 
 
 def run_family(
-    batch: Batch, symbols: list[str], parameters: Mapping[str, Any], fdr: float, begin: Callable[[str], Callable[[Outcome], None]]
-) -> list[Outcome]:
+    batch: Batch,
+    symbols: list[str],
+    parameters: Mapping[str, Any],
+    fdr: float,
+    begin: Callable[[str], Callable[[RunOutcome], None]],
+) -> list[RunOutcome]:
     """Compare all symbols, adjust every p for all of them, then decide about each.
 
     A decision is made only if champion, versions, days and attempts are still

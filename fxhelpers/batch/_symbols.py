@@ -97,7 +97,7 @@ def _unfit(symbol: str, params: Params) -> str:
     return ""
 
 
-class Inputs:
+class RunInputs:
     """What the runs of a notebook, of a kind such as ``promote``, start from: itself, all settings, and what it reads."""
 
     def __init__(self, params: Params, notebook: Path, kind: str, reads: list[str]) -> None:

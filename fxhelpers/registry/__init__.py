@@ -18,7 +18,7 @@ with warnings.catch_warnings():
 from fxhelpers.registry._client import CHALLENGER, CHAMPION, RegistryClient
 from fxhelpers.registry._connection import Connection
 from fxhelpers.registry._creating import check_tags, create_version, store_bundle
-from fxhelpers.registry._models import MODEL_DIGEST, PRUNED, RegisteredModel, load_version, misdirected, stored_digest
+from fxhelpers.registry._models import MODEL_DIGEST, PRUNED, LoadedModel, load_version, misdirected, stored_digest
 from fxhelpers.registry._version import BUNDLE_DIGEST, ModelVersion, in_production
 
 __all__ = [
@@ -28,8 +28,8 @@ __all__ = [
     "MODEL_DIGEST",
     "PRUNED",
     "Connection",
+    "LoadedModel",
     "ModelVersion",
-    "RegisteredModel",
     "RegistryClient",
     "check_tags",
     "create_version",

@@ -32,7 +32,7 @@ _SAME = 1e-9  # returns: what another processor's arithmetic may add up to, and 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RegisteredModel:
+class LoadedModel:
     """A version, loaded, its bytes checked.
 
     Attributes
@@ -136,7 +136,7 @@ class RegisteredModel:
         return len(off)
 
 
-def load_version(registry: RegistryClient, name: str, version: int) -> RegisteredModel:
+def load_version(registry: RegistryClient, name: str, version: int) -> LoadedModel:
     """Load a version's pipeline after checking its bytes against what was registered.
 
     Raises
@@ -176,7 +176,7 @@ def load_version(registry: RegistryClient, name: str, version: int) -> Registere
         probe = read_probe(local)
     rules = registry.params.bundles
     pipeline = _pipeline(content, facts, f"version {version} of {name}", rules)
-    return RegisteredModel(version=found, pipeline=pipeline, facts=facts, probe=probe, content=content, rules=rules)
+    return LoadedModel(version=found, pipeline=pipeline, facts=facts, probe=probe, content=content, rules=rules)
 
 
 def _pipeline(content: bytes, facts: dict[str, Any], who: str, rules: BundlesParams) -> Pipeline:

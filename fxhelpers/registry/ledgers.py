@@ -56,7 +56,7 @@ _TRIES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class ChainEnd:
     """The end of a ledger, as it was read.
 
     Attributes
@@ -249,7 +249,7 @@ class LedgerWriter:
         if first is None or (run and run.data.tags.get(_MODEL) == self._name and _entry(run, first) is not None):
             return False
         runs = self._end.runs | ({first.run_id: run} if run else {})
-        lost = End(head=_lost(self._name, None, first), holder=first.run_id if run else "", runs=runs)
+        lost = ChainEnd(head=_lost(self._name, None, first), holder=first.run_id if run else "", runs=runs)
         self._end = _followed(self._registry, self._name, lost)
         self._cut_off = True
         return True
@@ -340,7 +340,7 @@ def _with_deleted(ledger: Ledger, runs: list[Run]) -> Ledger:
     return replace(ledger, faults=(*ledger.faults, *faults))
 
 
-def _end(registry: RegistryClient, name: str) -> End:
+def _end(registry: RegistryClient, name: str) -> ChainEnd:
     """Find the last entry of a ledger: two quick queries, however long it is, and a step for each entry since.
 
     A run ends later than those before it, so that the last entry is on one
@@ -357,10 +357,10 @@ def _end(registry: RegistryClient, name: str) -> End:
     found = _read(registry, name, list(runs.values()))
     head = found.head
     holder = next((d.run_id for d in found.decisions if head in d.entries), "")
-    return _followed(registry, name, End(head=head, holder=holder, runs=runs))
+    return _followed(registry, name, ChainEnd(head=head, holder=holder, runs=runs))
 
 
-def _followed(registry: RegistryClient, name: str, end: End) -> End:
+def _followed(registry: RegistryClient, name: str, end: ChainEnd) -> ChainEnd:
     """Follow the links from an entry to the last one."""
     head, holder, runs = end.head, end.holder, end.runs
     while head and holder and (link := _link_in(runs.get(holder) or _run(registry, name, holder), link_name(head.digest))):
@@ -370,7 +370,7 @@ def _followed(registry: RegistryClient, name: str, end: End) -> End:
         if run:
             runs[link.run_id] = run
         head, holder = _entry(run, link) or _lost(name, head, link), link.run_id if run else holder
-    return End(head=head, holder=holder, runs=runs)
+    return ChainEnd(head=head, holder=holder, runs=runs)
 
 
 def _entry(run: Run | None, link: Link) -> Entry | None:
@@ -389,7 +389,7 @@ def _lost(name: str, before: Entry | None, link: Link) -> Entry:
     return Entry(ledger=name, seq=seq + 1, entry="seal", **told, intact=False)
 
 
-def _serving(registry: RegistryClient, name: str, end: End) -> tuple[Identity | None] | None:
+def _serving(registry: RegistryClient, name: str, end: ChainEnd) -> tuple[Identity | None] | None:
     if end.head is None:
         return None
     if end.head.tells_serving and (end.head.serving is None or end.head.serving.bundle is not None):

@@ -13,14 +13,14 @@ from fxhelpers.comparison import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, 
 from fxhelpers.errors import NotComparableError, ParamsError
 from fxhelpers.features import HORIZON_DAYS
 from fxhelpers.params import check_version
-from fxhelpers.registry import RegisteredModel, RegistryClient, load_version
-from fxhelpers.scoring._inputs import Inputs, Scored, day_of
+from fxhelpers.registry import LoadedModel, RegistryClient, load_version
+from fxhelpers.scoring._inputs import Scored, VersionInputs, day_of
 
 _WARM_UPS, _BATCHES, _CALLS = 10, 30, 5
 _LONGEST = 1.5  # seconds
 
 
-def footprint(models: Mapping[str, RegisteredModel], day: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def footprint(models: Mapping[str, LoadedModel], day: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Measure versions beside each other, within two seconds.
 
     Latency is the median over batches of the mean time of a call for one
@@ -61,14 +61,14 @@ def footprint(models: Mapping[str, RegisteredModel], day: Mapping[str, pd.DataFr
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _call(model: RegisteredModel, day: pd.DataFrame, times: int) -> float:
+def _call(model: LoadedModel, day: pd.DataFrame, times: int) -> float:
     start = time.perf_counter()
     for _ in range(times):
         model.pipeline.predict(day)
     return time.perf_counter() - start
 
 
-def _memory(model: RegisteredModel) -> int:
+def _memory(model: LoadedModel) -> int:
     """Return the most bytes that were held at once while an estimator was read."""
     tracemalloc.start()
     try:
@@ -152,7 +152,7 @@ def evaluation_frame(
     its stored forecasts again.
     """
     chosen = selection or Selection()
-    inputs = Inputs(symbol, registry.params, training_end=chosen.training_end)
+    inputs = VersionInputs(symbol, registry.params, training_end=chosen.training_end)
     versions = [*challengers, *([champion] if champion is not None else [])]
     scored = {version: inputs.score(load_version(registry, name, version)) for version in versions}
     replayed = {version: one.replay() for version, one in scored.items()}

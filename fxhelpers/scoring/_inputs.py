@@ -16,7 +16,7 @@ from fxhelpers.files import read_time
 from fxhelpers.foresightx import TRAINED_SHARE, latest_features, read_features, trained_until
 from fxhelpers.params import Params
 from fxhelpers.prices import load_prices
-from fxhelpers.registry import RegisteredModel
+from fxhelpers.registry import LoadedModel
 
 RECORDED = "recorded by its training"
 
@@ -43,7 +43,7 @@ class Scored:
         How that is known.
     """
 
-    model: RegisteredModel
+    model: LoadedModel
     features: pd.DataFrame
     days: pd.DataFrame
     windows: dict[str, dict[str, str]]
@@ -82,7 +82,7 @@ class Scored:
         return int(known.sum()), len(stored)
 
 
-class Inputs:
+class VersionInputs:
     """The prices and the features of one symbol, read where a version needs them."""
 
     def __init__(self, symbol: str, params: Params, *, training_end: str = "") -> None:
@@ -107,7 +107,7 @@ class Inputs:
             raise NotComparableError(msg)
         return table.drop(columns=TARGET), table[TARGET]
 
-    def score(self, model: RegisteredModel) -> Scored:
+    def score(self, model: LoadedModel) -> Scored:
         """Let a version forecast all days from its own features.
 
         Raises
@@ -139,7 +139,7 @@ class Inputs:
         raw = features[model.facts["feature_names"]]
         return Scored(model=model, features=raw, days=days, windows=windows, last_seen=last_seen, basis=basis)
 
-    def _derived(self, model: RegisteredModel, days: pd.Index, who: str) -> tuple[dict[str, dict[str, str]], pd.Timestamp, str]:
+    def _derived(self, model: LoadedModel, days: pd.Index, who: str) -> tuple[dict[str, dict[str, str]], pd.Timestamp, str]:
         """Find out until when a version that does not say so was trained."""
         trained = read_time(str(model.facts.get("timestamp", "")))
         if self.training_end:
