@@ -227,10 +227,10 @@ class ModelRegistry:
             A version does not give its stored forecasts again, as after
             prices were restated.
         """
-        from fxhelpers.decisions import look
+        from fxhelpers.decisions import compare_versions
 
         chosen = _selection(version, champion, challengers, start=start, end=end, training_end=training_end)
-        return look(self.client, self.model_name(symbol), symbol, chosen, gates)
+        return compare_versions(self.client, self.model_name(symbol), symbol, chosen, gates)
 
     def propose(
         self,

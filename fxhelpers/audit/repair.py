@@ -11,9 +11,9 @@ from fxhelpers.decisions import (
     act,
     begin,
     copy_record,
-    failing,
     note_on_version,
     note_record,
+    recording_failure,
     recover_interrupted_now,
     refuse_unrecorded,
     retired,
@@ -86,7 +86,7 @@ def repair(registry: RegistryClient, name: str) -> list[str]:
     message += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
     if message:
         decision = begin(registry, name, "repair", version=serves.number if serves else None, reason="fx verify --repair")
-        with failing(registry, decision):
+        with recording_failure(registry, decision):
             for version in copies:
                 registry.delete_version(name, version.version)
             stages = {v.identity: retired(registry) for v in off if v.identity != serves}

@@ -5,15 +5,15 @@ from fxhelpers.decisions._deciding import (
     Move,
     act,
     begin,
-    failing,
     note_on_version,
+    recording_failure,
     recover_interrupted_now,
     refuse_unrecorded,
 )
 from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in
 from fxhelpers.decisions._life import was_interrupted
 from fxhelpers.decisions._mirror import became, renamed, retired, serving
-from fxhelpers.decisions._promotion import look, promote, propose
+from fxhelpers.decisions._promotion import compare_versions, promote, propose
 from fxhelpers.decisions._proposal import Proposal
 from fxhelpers.decisions._registration import Registration, register, transition
 from fxhelpers.decisions._retention import Retention, retain
@@ -35,14 +35,14 @@ __all__ = [
     "act",
     "became",
     "begin",
+    "compare_versions",
     "copy_record",
-    "failing",
     "frame_in",
-    "look",
     "note_on_version",
     "note_record",
     "promote",
     "propose",
+    "recording_failure",
     "recover_interrupted_now",
     "refuse_unrecorded",
     "register",

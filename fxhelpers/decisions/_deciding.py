@@ -68,7 +68,7 @@ def refuse_unrecorded(command: str) -> None:
         raise NoRecordError(msg)
 
 
-def typed(notebook: str, parameters: Mapping[str, Any]) -> str:
+def run_command(notebook: str, parameters: Mapping[str, Any]) -> str:
     """Return the command that runs a notebook with these parameters; those that are empty are its defaults."""
     given = {name: value for name, value in parameters.items() if value}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
@@ -104,7 +104,7 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
 
 
 @contextmanager
-def failing(registry: RegistryClient, decision: Decision, facts: Mapping[str, Any] | None = None) -> Iterator[None]:
+def recording_failure(registry: RegistryClient, decision: Decision, facts: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Give a decision that ends in an error its outcome, beside the facts known so far: stale, refused, failed or interrupted."""
     try:
         yield

@@ -9,7 +9,7 @@ from typing import Any
 
 from fxhelpers import policy
 from fxhelpers.comparison import SEED, EvaluationFrame, compare
-from fxhelpers.decisions._deciding import Move, act, begin, failing, refuse_unrecorded, typed, with_bundles
+from fxhelpers.decisions._deciding import Move, act, begin, recording_failure, refuse_unrecorded, run_command, with_bundles
 from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in, keep_evidence
 from fxhelpers.decisions._mirror import check_registered, serving
 from fxhelpers.decisions._proposal import Proposal
@@ -107,7 +107,7 @@ def _stored(registry: RegistryClient, decision: Decision, bundles: dict[int, str
     return replace(frame, bundles=bundles) if frame.digest == decision.frame_sha256 else None
 
 
-def look(
+def compare_versions(
     registry: RegistryClient, name: str, symbol: str, selection: Selection, gates: Iterable[Mapping[str, Any]] = ()
 ) -> Proposal:
     """Compare a version with the champion and let the policy judge, or the policy with some other gates; a look, and no more."""
@@ -148,10 +148,10 @@ def propose(
         chosen = replace(chosen, version=_challenger(registry, name, symbol, serving(registry, name)).version)
     told = {**chosen.told(), **({"override": True} if override else {})}
     words = {"symbol": symbol, "version": chosen.version, **told, "reason": reason, "approved_by": approved_by, "apply": True}
-    refuse_unrecorded(typed("promote", words))
+    refuse_unrecorded(run_command("promote", words))
     about_it = {"version": chosen.version, "symbol": symbol, **told}
     decision = begin(registry, name, "promotion", reason=reason, approved_by=approved_by, **about_it)
-    with failing(registry, decision):
+    with recording_failure(registry, decision):
         _check_champion(registry, name, chosen)
         judged = _judged(registry, name, symbol, chosen, compared=compared, family=family, decision=decision)
     return replace(judged, decision=decision, override=override)
@@ -175,7 +175,7 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
         champion = serving(registry, proposal.name)
         now = champion.version if champion else None
         return shown(proposal.name, "promotion", {**facts, "from": now, "to": now})
-    with failing(registry, decision, facts):
+    with recording_failure(registry, decision, facts):
         missing = approval_missing(registry, decision, proposal.challenger.identity)
         move = None
         if before == version:

@@ -12,10 +12,10 @@ from fxhelpers.decisions._deciding import (
     act_under,
     begin,
     check_by_hand,
-    failing,
     note_on_version,
+    recording_failure,
     refuse_unrecorded,
-    typed,
+    run_command,
     with_bundles,
 )
 from fxhelpers.decisions._mirror import check_registered, serving, writing
@@ -86,7 +86,7 @@ def register(
     check_tags(tags)
     refuse_unrecorded(_command(registry, bundle, name, stage=stage, description=description, tags=tags))
     decision = begin(registry, name, "registration", symbol=bundle.symbol, bundle=bundle.digest)
-    with failing(registry, decision):
+    with recording_failure(registry, decision):
         if (stage or registry.params.model_registry.default_stage) == "Production":
             check_by_hand(registry, bundle.symbol)
         stored = store_bundle(registry, bundle, name, description=description, tags=tags)
@@ -122,7 +122,7 @@ def transition(registry: RegistryClient, name: str, version: int, stage: str) ->
     by_hand = f"from fxhelpers import ModelRegistry; ModelRegistry().transition_stage({name!r}, {version}, {stage!r})"
     refuse_unrecorded(shlex.join(["python", "-c", by_hand]))
     decision = begin(registry, name, "stage change", version=version, symbol=found.tags.get("symbol"), stage=stage)
-    with failing(registry, decision):
+    with recording_failure(registry, decision):
         facts = {"result": "moved", "stage": stage, "rests_on": "manual", "reason": f"To {stage}, by hand."}
         if stage == "Production":
             check_by_hand(registry, decision.symbol)
@@ -142,7 +142,7 @@ def _command(registry: RegistryClient, bundle: Bundle, name: str, **words: str |
     if name != model_name(bundle.symbol):
         code = f"from fxhelpers import ModelRegistry as R; R().register_model(R().load_model_info({path!r}), {name!r})"
         return shlex.join(["python", "-c", code])
-    return typed("register", {"symbol": bundle.symbol, "model_path": "" if bundle.chosen else path, **words})
+    return run_command("register", {"symbol": bundle.symbol, "model_path": "" if bundle.chosen else path, **words})
 
 
 def _enter(

@@ -9,8 +9,8 @@ import pandas as pd
 from fxhelpers.decisions._deciding import (
     act_under,
     begin,
-    failing,
     note_on_version,
+    recording_failure,
     recover_interrupted_now,
     refuse_unrecorded,
     seal_outside,
@@ -81,7 +81,7 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
         return found
     days = registry.params.model_registry.retention_days
     decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)
-    with failing(registry, decision):
+    with recording_failure(registry, decision):
         with writing(registry, name) as writer:
             now = [registry.version(name, number) for number in gone]
             champion = writer.champion

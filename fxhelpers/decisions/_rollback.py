@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from fxhelpers.decisions._deciding import Move, act, begin, failing, refuse_unrecorded, with_bundles
+from fxhelpers.decisions._deciding import Move, act, begin, recording_failure, refuse_unrecorded, with_bundles
 from fxhelpers.decisions._mirror import check_registered, find, serving
 from fxhelpers.decisions._promotion import approval_missing, shown
 from fxhelpers.errors import NoChampionError, ParamsError, PromotionRefusedError, VersionReplacedError
@@ -50,7 +50,7 @@ def roll_back(
         raise ParamsError(msg)
     refuse_unrecorded(back_to(name, symbol, target.number if target else None, now=None))
     decision = begin(registry, name, "rollback", symbol=symbol, reason=reason, approved_by=approved_by, **about)
-    with failing(registry, decision):
+    with recording_failure(registry, decision):
         missing = "" if target is None or target in ledger.champions else approval_missing(registry, decision, target)
         if missing:
             msg = f"{target} was never in Production: {missing} Nothing was changed."
