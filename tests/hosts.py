@@ -76,7 +76,7 @@ def start(orders: Orders) -> BaseProcess:
 
 def shorten(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let locks, and what is measured by them, end in seconds."""
-    from fxhelpers.decisions import _life as life
+    from fxhelpers.decisions import _heartbeat as life
     from fxhelpers.registry import lock
 
     for name, seconds in {"EXPIRY_SECONDS": EXPIRY, "WAIT_SECONDS": WAIT}.items():

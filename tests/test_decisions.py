@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 from fxhelpers import Champions, ModelRegistry
 from fxhelpers.comparison import compare, measure, measures_json
 from fxhelpers.decisions import Move, act, begin, frame_in
-from fxhelpers.decisions._life import stop_heartbeat
+from fxhelpers.decisions._heartbeat import stop_heartbeat
 from fxhelpers.errors import (
     ClockError,
     LedgerError,
@@ -359,7 +359,7 @@ def test_an_open_run_that_somebody_deleted_in_mlflow_is_restored_as_far_as_the_n
 @pytest.fixture
 def dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every decision look as if its process had ended."""
-    monkeypatch.setattr("fxhelpers.decisions._deciding.process_identity", lambda _pid=None: process_identity() | {"started": 1})
+    monkeypatch.setattr("fxhelpers.decisions._path.process_identity", lambda _pid=None: process_identity() | {"started": 1})
 
 
 def test_ending_an_old_run_does_not_hide_the_last_entry_from_the_next_decision(
@@ -389,7 +389,7 @@ def test_an_override_that_was_killed_after_its_outcome_is_carried_out_and_keeps_
     old, worse = registered("regularised", stage="Production"), registered("original")
     proposal = registry.propose("AAPL", worse, apply=True, override=True, reason="the feed broke")
     assert proposal.decision is not None
-    monkeypatch.setattr("fxhelpers.decisions._deciding.mirror", killed)
+    monkeypatch.setattr("fxhelpers.decisions._path.mirror", killed)
     with pytest.raises(KeyboardInterrupt):
         registry.promote(proposal)
     monkeypatch.undo()
@@ -460,7 +460,7 @@ def test_a_late_alias_is_put_back_by_whoever_set_it_or_by_the_next_decision(
     """Stopped between its outcome and the alias: others move on meanwhile."""
     registry = reigned(registered, "original", "regularised")
     third = registered("lighter")
-    from fxhelpers.decisions import _deciding as deciding
+    from fxhelpers.decisions import _path as deciding
 
     mirror = deciding.mirror
 
@@ -492,8 +492,8 @@ def test_two_interrupted_decisions_beside_each_other_leave_history_in_order(
     registry = reigned(registered, "original")
     second = registered("regularised")
     open_one = begin(registry.client, NAME, "promotion", version=second)
-    monkeypatch.setattr("fxhelpers.decisions._deciding.process_identity", lambda _pid=None: process_identity() | {"started": 1})
-    monkeypatch.setattr("fxhelpers.decisions._deciding.mirror", killed)
+    monkeypatch.setattr("fxhelpers.decisions._path.process_identity", lambda _pid=None: process_identity() | {"started": 1})
+    monkeypatch.setattr("fxhelpers.decisions._path.mirror", killed)
     with pytest.raises(KeyboardInterrupt):
         registry.transition_stage(NAME, second, "Production")
     monkeypatch.undo()
@@ -747,7 +747,7 @@ def test_a_rollback_to_none_leaves_the_stage_that_auto_archive_says_also_after_a
 ) -> None:
     registry = project.registry(model_registry={"auto_archive": False})
     registered("regularised", stage="Production")
-    monkeypatch.setattr("fxhelpers.decisions._deciding.mirror", killed)
+    monkeypatch.setattr("fxhelpers.decisions._path.mirror", killed)
     with pytest.raises(KeyboardInterrupt):
         registry.rollback("AAPL", to="none", reason="the feed broke", apply=True)
     monkeypatch.undo()
@@ -785,8 +785,8 @@ def test_an_open_decision_of_another_host_is_ended_once_its_owner_was_not_seen_f
     registry = ModelRegistry()
     registered("regularised")
     elsewhere = process_identity() | {"machine": "elsewhere"}
-    monkeypatch.setattr("fxhelpers.decisions._deciding.process_identity", lambda _pid=None: elsewhere)
-    monkeypatch.setattr("fxhelpers.decisions._life._SHOWN_SECONDS", 0.1)
+    monkeypatch.setattr("fxhelpers.decisions._path.process_identity", lambda _pid=None: elsewhere)
+    monkeypatch.setattr("fxhelpers.decisions._heartbeat._SHOWN_SECONDS", 0.1)
     alive = begin(registry.client, NAME, "promotion", version=1)
     monkeypatch.setattr("fxhelpers.registry.lock.EXPIRY_SECONDS", 0.5)
     for _ in range(3):
@@ -873,9 +873,9 @@ def test_a_pruning_that_was_killed_leaves_whole_files_usable_or_gone(
         raise KeyboardInterrupt
 
     dead = process_identity() | {"started": 1}
-    monkeypatch.setattr("fxhelpers.decisions._deciding.process_identity", lambda _pid=None: dead)
+    monkeypatch.setattr("fxhelpers.decisions._path.process_identity", lambda _pid=None: dead)
     monkeypatch.setattr(retention, step, die)
-    monkeypatch.setattr("fxhelpers.decisions._deciding.failing", nullcontext)
+    monkeypatch.setattr("fxhelpers.decisions._path.failing", nullcontext)
     monkeypatch.setattr(retention, "failing", lambda *_: nullcontext())
     with pytest.raises(KeyboardInterrupt):
         registry.retain("AAPL", apply=True, prune=True)

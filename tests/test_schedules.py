@@ -10,8 +10,8 @@ from conftest import NAME, Project, as_earlier_releases_kept_it, by_an_earlier_r
 from sqlalchemy import create_engine, text
 
 from fxhelpers import Champions, ModelRegistry
-from fxhelpers.decisions import _deciding as deciding
 from fxhelpers.decisions import _mirror as mirroring
+from fxhelpers.decisions import _path as deciding
 from fxhelpers.decisions import _retention as retention
 from fxhelpers.decisions import begin, recover_interrupted_now
 from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError

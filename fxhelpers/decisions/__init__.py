@@ -1,6 +1,9 @@
 """Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
 
-from fxhelpers.decisions._deciding import (
+from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in
+from fxhelpers.decisions._heartbeat import was_interrupted
+from fxhelpers.decisions._mirror import became, renamed, retired, serving
+from fxhelpers.decisions._path import (
     DECISION_TAG,
     Move,
     act,
@@ -10,9 +13,6 @@ from fxhelpers.decisions._deciding import (
     recover_interrupted_now,
     refuse_unrecorded,
 )
-from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in
-from fxhelpers.decisions._life import was_interrupted
-from fxhelpers.decisions._mirror import became, renamed, retired, serving
 from fxhelpers.decisions._promotion import compare_versions, promote, propose
 from fxhelpers.decisions._proposal import Proposal
 from fxhelpers.decisions._registration import Registration, register, transition

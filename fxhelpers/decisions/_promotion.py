@@ -9,9 +9,9 @@ from typing import Any
 
 from fxhelpers import policy
 from fxhelpers.comparison import SEED, EvaluationFrame, compare
-from fxhelpers.decisions._deciding import Move, act, begin, recording_failure, refuse_unrecorded, run_command, with_bundles
 from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in, keep_evidence
 from fxhelpers.decisions._mirror import check_registered, serving
+from fxhelpers.decisions._path import Move, act, begin, recording_failure, refuse_unrecorded, run_command, with_bundles
 from fxhelpers.decisions._proposal import Proposal
 from fxhelpers.errors import ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
 from fxhelpers.ledger import AGAINST, Decision, Entry, Identity, Ledger, named

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 
 from fxhelpers.bundles import Bundle
-from fxhelpers.decisions._deciding import (
+from fxhelpers.decisions._mirror import check_registered, serving, writing
+from fxhelpers.decisions._path import (
     Move,
     act,
     act_under,
@@ -18,7 +19,6 @@ from fxhelpers.decisions._deciding import (
     run_command,
     with_bundles,
 )
-from fxhelpers.decisions._mirror import check_registered, serving, writing
 from fxhelpers.ledger import Decision
 from fxhelpers.params import STAGES, model_name
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient, check_tags, create_version, store_bundle

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from fxhelpers.decisions._deciding import (
+from fxhelpers.decisions._mirror import finish, mark, writing
+from fxhelpers.decisions._path import (
     act_under,
     begin,
     note_on_version,
@@ -15,7 +16,6 @@ from fxhelpers.decisions._deciding import (
     refuse_unrecorded,
     seal_outside,
 )
-from fxhelpers.decisions._mirror import finish, mark, writing
 from fxhelpers.ledger import Decision, Identity, Ledger
 from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger

@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
-from fxhelpers.decisions._deciding import Move, act, begin, recording_failure, refuse_unrecorded, with_bundles
 from fxhelpers.decisions._mirror import check_registered, find, serving
+from fxhelpers.decisions._path import Move, act, begin, recording_failure, refuse_unrecorded, with_bundles
 from fxhelpers.decisions._promotion import approval_missing, shown
 from fxhelpers.errors import NoChampionError, ParamsError, PromotionRefusedError, VersionReplacedError
 from fxhelpers.ledger import Decision, Identity, Ledger, back_to, same

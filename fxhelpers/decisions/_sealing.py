@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.decisions._deciding import not_done
-from fxhelpers.decisions._life import stop_heartbeat
+from fxhelpers.decisions._heartbeat import stop_heartbeat
+from fxhelpers.decisions._path import not_done
 from fxhelpers.errors import RegistryError
 from fxhelpers.ledger import Decision
 from fxhelpers.params import current_journal, current_record, load_params

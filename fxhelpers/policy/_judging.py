@@ -10,7 +10,7 @@ from fxhelpers.comparison import STANDARD, ZERO, Comparison, TestResult, TestSpe
 from fxhelpers.ledger import NO_SKILL
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
-from fxhelpers.policy._doubts import circumstances, weaknesses
+from fxhelpers.policy._caveats import circumstances, weaknesses
 from fxhelpers.policy._family import Family
 from fxhelpers.policy._gates import bounded, built_in, for_attempt, relative_change, spent, tested, waits
 from fxhelpers.policy._verdict import GateResult, Verdict

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from fxhelpers.decisions._life import start_heartbeat, stop_heartbeat, was_interrupted
+from fxhelpers.decisions._heartbeat import start_heartbeat, stop_heartbeat, was_interrupted
 from fxhelpers.decisions._mirror import align, identity_of, mirror, mirror_stages, writing
 from fxhelpers.decisions._mirror import finish as finish_pruning
 from fxhelpers.errors import (
