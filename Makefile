@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help ours demo test test-servers lint pytest stress bench examples lab ui server lock clean
+.PHONY: help ours demo test test-servers lint pytest stress bench docs examples lab ui server lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,10 +18,11 @@ help:
 	@echo "make lab    JupyterLab, on the start page notebooks/index.ipynb"
 	@echo "make ui     MLflow's own pages on the registry"
 	@echo "make server a registry for a team: MLflow's server over PostgreSQL, on this machine's loopback (PORT=5000)"
-	@echo "make test-servers  what takes minutes: servers, clusters, the README's commands; then against an older MLflow server (2.7.1, in $(OLDER))"
+	@echo "make test-servers  what takes minutes: servers, clusters, the pages' commands; then against an older MLflow server (2.7.1, in $(OLDER))"
 	@echo "make stress hundreds of races, kills, histories and simulated forecasters (ROUNDS=100 of each kind; more than two hours)"
 	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about 20 minutes)"
 	@echo "make examples  outputs/examples/ anew: an executed promotion, its report and a picture of it (needs Chromium)"
+	@echo "make docs   docs/settings.md anew, from the models of params.yaml and its comments"
 	@echo "make lint   linters, types and layers only"
 	@echo "make lock   resolve requirements.lock anew"
 	@echo "make clean  remove .venv and caches; outputs/ stays"
@@ -81,6 +82,9 @@ ONLY ?=
 QUICK ?=
 bench: $(READY)
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
+
+docs: $(READY)
+	@$(BIN)/python tests/settings_page.py > docs/settings.md
 
 # Opens the start page, and asks nobody for news or updates: overrides.json answers the question whether it may, the options
 # below hold even for users who said yes. What is open is remembered in .venv; the settings in the home folder are read, not written.
