@@ -35,7 +35,7 @@ from fxhelpers.errors import (
 )
 from fxhelpers.files import folder_digest
 from fxhelpers.ledger import AGAINST, Decision
-from fxhelpers.policy._judging import judge, required_tests
+from fxhelpers.policy import judge, required_tests
 from fxhelpers.processes import process_identity, utc_now
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST
 from fxhelpers.registry.ledgers import LedgerWriter, fetch, read_ledger
