@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project
+from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import fxhelpers
-from fxhelpers import ModelRegistry
 from fxhelpers.files import sha256
 from fxhelpers.registry._causes import SUPPORTED_MLFLOW
 from fxhelpers.reports.report import report_of
@@ -79,17 +78,6 @@ def test_the_lock_pins_every_dependency_with_hashes_and_names_no_host() -> None:
         assert "--hash=sha256:" in block, block[:60]
     for system in ("linux", "darwin"):
         assert f"sys_platform == '{system}'" in LOCK
-
-
-def test_the_readmes_python_runs_as_written(project: Project) -> None:
-    project.bundle()
-    ModelRegistry().run_registration_pipeline(stage="Production")
-    names: dict[str, object] = {}
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)  # noqa: S102 (our own page)
-    assert hasattr(names["model"], "predict")
 
 
 def test_the_example_is_what_the_notebook_gives_today() -> None:

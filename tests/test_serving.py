@@ -1,4 +1,4 @@
-"""The champion in service: by MLflow's own server, and by the service of the README."""
+"""The champion in service: by MLflow's own server, and by the service of docs/serving.md."""
 
 import json
 import os
@@ -74,11 +74,11 @@ def ask(uri: str, features: pd.DataFrame, server: subprocess.Popen[bytes]) -> li
 
 @pytest.fixture
 def service(project: Project) -> Iterator[tuple[str, Champions]]:
-    """The service that the README shows, as it is written there."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """The service that docs/serving.md shows, as it is written there."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL)
     (block,) = [block for block in blocks if "FastAPI" in block]
     names: dict[str, Any] = {}
-    exec(compile(block, "README.md", "exec"), names)  # noqa: S102 (our own page)
+    exec(compile(block, "serving.md", "exec"), names)  # noqa: S102 (our own page)
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(names["app"], port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -90,7 +90,7 @@ def service(project: Project) -> Iterator[tuple[str, Champions]]:
     thread.join(10)
 
 
-def test_the_readmes_service_picks_up_a_promotion_without_a_restart(
+def test_the_documented_service_picks_up_a_promotion_without_a_restart(
     service: tuple[str, Champions], registered: Callable[..., int], features: pd.DataFrame
 ) -> None:
     uri, champions = service
@@ -125,7 +125,7 @@ def test_the_readmes_service_picks_up_a_promotion_without_a_restart(
         assert (refused.status_code, says in refused.json()["error"]) == (422, True), refused.text
 
 
-def test_the_readmes_service_serves_on_while_the_registry_is_away(
+def test_the_documented_service_serves_on_while_the_registry_is_away(
     service: tuple[str, Champions], registered: Callable[..., int], features: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, champions = service
