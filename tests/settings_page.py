@@ -58,7 +58,7 @@ Which keys `params.yaml` has: type, default, bounds and what each does. `make do
 | --- | --- |
 | `FX_PARAMS` | path of the `params.yaml` to use |
 | `MLFLOW_TRACKING_URI` | registry; wins over `mlflow.tracking_uri` |
-| `DAGSHUB_TOKEN` | token for DagsHub, from the environment or from `.env` beside `params.yaml` |
+| `DAGSHUB_TOKEN` | token for DagsHub, from the environment or from `.env` next to `params.yaml` |
 | `MLFLOW_TRACKING_USERNAME`, `MLFLOW_TRACKING_PASSWORD`, `MLFLOW_TRACKING_TOKEN` | login for a server, as in plain MLflow |
 | `MLFLOW_HTTP_REQUEST_TIMEOUT` | seconds in which a call to a server must end; default 120 |
 | `MLFLOW_HTTP_REQUEST_MAX_RETRIES` | maximum number of retries of a call; default 99 |
