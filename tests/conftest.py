@@ -7,6 +7,7 @@ import secrets
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -177,6 +178,13 @@ def registered(project: Project, trained: dict[str, Path]) -> Callable[..., int]
         return ModelRegistry(project.folder / "params.yaml").register_model(bundle, **options).version
 
     return register
+
+
+def moved(project: Path, before: str) -> None:
+    """Let a copied project's database, which holds absolute paths, point to where the copy lies; ``before`` is the URI it had."""
+    with sqlite3.connect(project / "outputs" / "registry" / "mlflow.db") as database:
+        for table, column in (("runs", "artifact_uri"), ("experiments", "artifact_location")):
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", [before, project.as_uri()])
 
 
 def half_registered(registry: ModelRegistry, bundle: Bundle) -> None:

@@ -21,8 +21,7 @@ from fxhelpers.errors import ParamsError
 from fxhelpers.ledger import NO_SKILL
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.params._promotion import GATE_KEYS, EvaluationParams
-from fxhelpers.policy import Family, Verdict
-from fxhelpers.policy import judge, policy_digest, required_tests
+from fxhelpers.policy import Family, Verdict, judge, policy_digest, required_tests
 
 QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
 SUPERIOR = GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05, resamples=1_000)

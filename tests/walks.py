@@ -49,7 +49,7 @@ def walk() -> None:
     params, registry = load_params(), ModelRegistry()
     prices = load_prices(SYMBOL, params.prices)
 
-    def trained(model: str) -> Any:  # noqa: ANN401 (a bundle)
+    def trained(model: str) -> Any:
         fitted = train_model(SYMBOL, prices, params.training, model=model, source=params.prices.source)
         return write_bundle(fitted.model, fitted.scaler, fitted.metadata, params.paths)
 

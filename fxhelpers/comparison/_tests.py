@@ -142,7 +142,7 @@ class TestResult:
     def to_json(self) -> dict[str, Any]:
         """Return all of it with None where there is no number."""
         whole = asdict(self)
-        whole |= whole.pop("question")
+        whole |= whole.pop("spec")
         whole["seed"] = SEED if self.resamples else None
         return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in whole.items()}
 

@@ -1,0 +1,75 @@
+"""What an earlier release wrote opens unchanged: registry, ledger, records, bundles and params.yaml.
+
+``release-0.1.0.tar.xz`` is a project in which that release trained and
+registered two models of AAPL, promoted one, refused the other and rolled back
+twice; ``history.json`` is what its ``fx history AAPL --json`` printed.
+"""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project, moved
+
+from fxhelpers import ModelRegistry, load_params
+from fxhelpers.policy import policy_digest
+from fxhelpers.records import read_summary
+
+RELEASE = ROOT / "tests" / "release-0.1.0.tar.xz"
+WRITTEN_IN = "file:///srv/desk"
+
+
+@pytest.fixture
+def release(project: Project) -> Path:
+    """The project of an earlier release, as if it had been written in this folder."""
+    with tarfile.open(RELEASE) as archive:
+        archive.extractall(project.folder, filter="data")
+    moved(project.folder, WRITTEN_IN)
+    return project.folder
+
+
+def test_an_earlier_release_is_read_as_it_was_written(release: Path) -> None:
+    registry = ModelRegistry()
+    before, now = json.loads((release / "history.json").read_text()), json.loads(registry.history("AAPL").to_json())
+    assert now.pop("registry") != before.pop("registry")  # the folder is another one
+    assert now == before
+    found = registry.verify(deep=True)
+    assert (found.findings, found.decisions) == ((), 6)
+
+
+def test_its_policy_and_versions_are_those_that_decided(release: Path) -> None:
+    registry = ModelRegistry()
+    decisions = json.loads((release / "history.json").read_text())["decisions"]
+    policies = {d["outcome"]["facts"]["policy_sha256"] for d in decisions if "policy_sha256" in d["outcome"]["facts"]}
+    assert policies == {policy_digest(load_params().promotion)}
+    champion = registry.load_champion("AAPL")
+    assert champion.version.version == 1
+    assert champion.replay() > 0  # it forecasts what it did
+    bundle = registry.load_model_info(symbol="AAPL")
+    assert registry.register_model(bundle).version == 2  # which that bundle was
+
+
+def test_its_records_are_read_and_listed(release: Path) -> None:
+    from fxhelpers.reports import rebuild_gallery
+
+    records = sorted((release / "outputs" / "records" / "AAPL").glob("*.ipynb"))
+    summaries = [read_summary(json.loads(record.read_text())) or {} for record in records]
+    assert [summary["notebook"] for summary in summaries] == [
+        *("train", "register", "promote"),
+        *("train", "register", "promote"),
+        *("rollback", "rollback"),
+    ]
+    page = rebuild_gallery(release / "outputs" / "records")
+    listed = "".join(path.read_text() for path in page.parent.glob("index*"))
+    assert all(record.name in listed or record.stem in listed for record in records)
+
+
+def test_its_ledger_goes_on(release: Path) -> None:
+    registry = ModelRegistry()
+    repeated = registry.propose("AAPL", 2, apply=True)
+    assert repeated.verdict.attempt == 2  # the same comparison by the same policy is the same attempt
+    registry.promote(repeated)
+    decision = registry.rollback("AAPL", reason="the release after", apply=True)
+    assert decision.to_version == 2
+    assert [finding.level for finding in registry.verify().findings if finding.level == "problem"] == []
