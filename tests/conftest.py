@@ -42,13 +42,13 @@ os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKE
 
 from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle, load_bundle
+from fxhelpers.cli._server import free_port
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.ledger import Entry, entry_name
 from fxhelpers.processes import utc_now
 from fxhelpers.registry import RegistryClient, create_version, store_bundle
 from fxhelpers.registry._creating import StoredBundle
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.server import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")

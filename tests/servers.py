@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import requests
 
-from fxhelpers.server import free_port
+from fxhelpers.cli._server import free_port
 
 RUNNING: list[subprocess.Popen[bytes]] = []
 """Servers that outlive what started them: the last worker ends them."""

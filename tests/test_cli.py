@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from conftest import ROOT, Project
 
 from fxhelpers import ModelRegistry
-from fxhelpers.cli import REFUSED, cli
+from fxhelpers.cli import cli
+from fxhelpers.cli._run import REFUSED
 
 FX = str(Path(sys.executable).with_name("fx"))
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 from servers import FX
 
-from fxhelpers.server import _check_port, free_port
+from fxhelpers.cli._server import _check_port, free_port
 
 SAYS = "export MLFLOW_TRACKING_URI="
 

@@ -21,7 +21,7 @@ from test_cli import fx
 
 from fxhelpers import ModelRegistry, load_params
 from fxhelpers.audit import _deep as deep
-from fxhelpers.cli import PROBLEMS
+from fxhelpers.cli._show import PROBLEMS
 from fxhelpers.comparison import EvaluationFrame, measure
 from fxhelpers.decisions import begin
 from fxhelpers.errors import NoChampionError, VersionNotFoundError

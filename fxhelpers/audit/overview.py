@@ -69,6 +69,15 @@ class Overview:
         table = pd.DataFrame(rows, columns=[*columns, "doubt"])
         return Table(table if table["doubt"].any() else table[columns], ("record",))
 
+    def status_frame(self) -> pd.DataFrame:
+        """Return one row per registered model, in plain values: version in Production (None: none), since when, why, warning."""
+        columns = ["symbol", "version", "since", "rests_on", "decided_by", "record", "warning"]
+        table = pd.DataFrame([self._period(name) for name in self.serving], columns=columns, dtype=object).drop(columns="record")
+        table["version"] = pd.Series(list(self.serving.values()), dtype=object)
+        table["since"] = [f"{since.replace(' ', 'T')}Z" if since else "" for since in table["since"]]
+        table["warning"] = [f"ledger and registry do not match: {command}" if command else "" for command in table["warning"]]
+        return table.assign(model=list(self.serving))
+
     @property
     def decisions(self) -> Table:
         """The latest decisions about all symbols, the last one first."""
@@ -153,7 +162,7 @@ class FirstSteps:
 
     def _repr_html_(self) -> str:
         steps = "<br>".join(html.escape(step) for step in _FIRST_STEPS)
-        message = f"Nothing is registered at {self.uri} yet. Type make demo, or, in a terminal at the project's folder:"
+        message = f"Nothing is registered at {self.uri} yet. In a terminal, in the project's folder, type fx demo, or:"
         return f"{paragraphs([message])}<pre>{steps}</pre>"
 
 

@@ -62,7 +62,7 @@ class Batch:
         if cluster and params.registry_uri.startswith("sqlite"):
             msg = (
                 f"--cluster: the registry, {params.mlflow.tracking_uri}, is a file of this machine, which workers elsewhere do "
-                "not share; let mlflow.tracking_uri or MLFLOW_TRACKING_URI name a server (make server starts one)"
+                "not share; let mlflow.tracking_uri or MLFLOW_TRACKING_URI name a server (fx server starts one)"
             )
             raise RegistryUnavailableError(msg)
         if preloaded and not cluster:

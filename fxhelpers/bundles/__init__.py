@@ -4,7 +4,7 @@ File names and JSON keys are ForesightX's, so that either reads the other's
 metadata. Ours hold the estimators as ``.skops``; ForesightX's as ``.pkl``.
 """
 
-from fxhelpers.bundles._bundle import Bundle, TRUSTED_TYPES, load_estimator, select_by_name
+from fxhelpers.bundles._bundle import TRUSTED_TYPES, Bundle, load_estimator, select_by_name
 from fxhelpers.bundles._files import load_bundle, write_bundle, write_evaluation
 
-__all__ = ["Bundle", "TRUSTED_TYPES", "load_bundle", "load_estimator", "select_by_name", "write_bundle", "write_evaluation"]
+__all__ = ["TRUSTED_TYPES", "Bundle", "load_bundle", "load_estimator", "select_by_name", "write_bundle", "write_evaluation"]

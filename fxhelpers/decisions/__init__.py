@@ -3,7 +3,16 @@
 from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in
 from fxhelpers.decisions._heartbeat import was_interrupted
 from fxhelpers.decisions._mirror import became, renamed, retired, serving
-from fxhelpers.decisions._path import DECISION_TAG, Move, act, begin, note_on_version, recording_failure, recover_interrupted_now, refuse_unrecorded
+from fxhelpers.decisions._path import (
+    DECISION_TAG,
+    Move,
+    act,
+    begin,
+    note_on_version,
+    recording_failure,
+    recover_interrupted_now,
+    refuse_unrecorded,
+)
 from fxhelpers.decisions._promotion import compare_versions, promote, propose
 from fxhelpers.decisions._proposal import Proposal
 from fxhelpers.decisions._registration import Registration, register, transition
@@ -11,4 +20,39 @@ from fxhelpers.decisions._retention import Retention, retain
 from fxhelpers.decisions._rollback import roll_back
 from fxhelpers.decisions._sealing import NOT_COPIED, RECORD_FOLDER, RECORD_TAG, copy_record, note_record, seal_record, seal_run
 
-__all__ = ["COMPARISON", "DECISION_TAG", "EVIDENCE", "FRAME", "Move", "NOT_COPIED", "Proposal", "RECORD_FOLDER", "RECORD_TAG", "Registration", "Retention", "act", "became", "begin", "compare_versions", "copy_record", "frame_in", "note_on_version", "note_record", "promote", "propose", "recording_failure", "recover_interrupted_now", "refuse_unrecorded", "register", "renamed", "retain", "retired", "roll_back", "seal_record", "seal_run", "serving", "transition", "was_interrupted"]
+__all__ = [
+    "COMPARISON",
+    "DECISION_TAG",
+    "EVIDENCE",
+    "FRAME",
+    "NOT_COPIED",
+    "RECORD_FOLDER",
+    "RECORD_TAG",
+    "Move",
+    "Proposal",
+    "Registration",
+    "Retention",
+    "act",
+    "became",
+    "begin",
+    "compare_versions",
+    "copy_record",
+    "frame_in",
+    "note_on_version",
+    "note_record",
+    "promote",
+    "propose",
+    "recording_failure",
+    "recover_interrupted_now",
+    "refuse_unrecorded",
+    "register",
+    "renamed",
+    "retain",
+    "retired",
+    "roll_back",
+    "seal_record",
+    "seal_run",
+    "serving",
+    "transition",
+    "was_interrupted",
+]

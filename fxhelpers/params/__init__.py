@@ -3,9 +3,67 @@
 Nothing else in the package reads YAML or environment variables.
 """
 
-from fxhelpers.params._checks import MODEL_PREFIX, check_model_name, check_symbol, check_version, is_symbol, looks_secret, model_name, nearest
+from fxhelpers.params._checks import (
+    MODEL_PREFIX,
+    check_model_name,
+    check_symbol,
+    check_version,
+    is_symbol,
+    looks_secret,
+    model_name,
+    nearest,
+)
 from fxhelpers.params._promotion import GateParams, PromotionParams
-from fxhelpers.params._reading import current_journal, current_record, find_params_file, known_secrets, load_params, safe_uri, try_gates, unrecorded_shell, yaml_value
-from fxhelpers.params._sections import BundlesParams, HIDDEN, MlpParams, NO_TELEMETRY, Params, PathsParams, PricesParams, STAGES, TrainingParams
+from fxhelpers.params._reading import (
+    current_journal,
+    current_record,
+    find_params_file,
+    known_secrets,
+    load_params,
+    safe_uri,
+    try_gates,
+    unrecorded_shell,
+    yaml_value,
+)
+from fxhelpers.params._sections import (
+    HIDDEN,
+    NO_TELEMETRY,
+    STAGES,
+    BundlesParams,
+    MlpParams,
+    Params,
+    PathsParams,
+    PricesParams,
+    TrainingParams,
+)
 
-__all__ = ["BundlesParams", "GateParams", "HIDDEN", "MODEL_PREFIX", "MlpParams", "NO_TELEMETRY", "Params", "PathsParams", "PricesParams", "PromotionParams", "STAGES", "TrainingParams", "check_model_name", "check_symbol", "check_version", "current_journal", "current_record", "find_params_file", "is_symbol", "known_secrets", "load_params", "looks_secret", "model_name", "nearest", "safe_uri", "try_gates", "unrecorded_shell", "yaml_value"]
+__all__ = [
+    "HIDDEN",
+    "MODEL_PREFIX",
+    "NO_TELEMETRY",
+    "STAGES",
+    "BundlesParams",
+    "GateParams",
+    "MlpParams",
+    "Params",
+    "PathsParams",
+    "PricesParams",
+    "PromotionParams",
+    "TrainingParams",
+    "check_model_name",
+    "check_symbol",
+    "check_version",
+    "current_journal",
+    "current_record",
+    "find_params_file",
+    "is_symbol",
+    "known_secrets",
+    "load_params",
+    "looks_secret",
+    "model_name",
+    "nearest",
+    "safe_uri",
+    "try_gates",
+    "unrecorded_shell",
+    "yaml_value",
+]

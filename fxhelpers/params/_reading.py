@@ -237,7 +237,10 @@ def find_params_file(start: Path | None = None) -> Path:
     for folder in (start, *start.parents):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
-    msg = f"no {FILE_NAME} in {start} or any folder above; change to the project's folder, or let FX_PARAMS name the file"
+    msg = (
+        f"no {FILE_NAME} in {start} or any folder above; change to a project's folder, make one with fx init FOLDER, "
+        "or let FX_PARAMS name the file"
+    )
     raise ParamsError(msg)
 
 

@@ -13,4 +13,14 @@ from fxhelpers.policy._judging import against_champion, already_champion, judge,
 from fxhelpers.policy._verdict import Verdict
 from fxhelpers.policy._wording import digits, percent
 
-__all__ = ["Family", "Verdict", "against_champion", "already_champion", "digits", "judge", "percent", "policy_digest", "required_tests"]
+__all__ = [
+    "Family",
+    "Verdict",
+    "against_champion",
+    "already_champion",
+    "digits",
+    "judge",
+    "percent",
+    "policy_digest",
+    "required_tests",
+]

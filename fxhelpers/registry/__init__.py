@@ -18,7 +18,24 @@ with warnings.catch_warnings():
 from fxhelpers.registry._client import CHALLENGER, CHAMPION, RegistryClient
 from fxhelpers.registry._connection import Connection
 from fxhelpers.registry._creating import check_tags, create_version, store_bundle
-from fxhelpers.registry._models import LoadedModel, MODEL_DIGEST, PRUNED, load_version, misdirected, stored_digest
+from fxhelpers.registry._models import MODEL_DIGEST, PRUNED, LoadedModel, load_version, misdirected, stored_digest
 from fxhelpers.registry._version import BUNDLE_DIGEST, ModelVersion, in_production
 
-__all__ = ["BUNDLE_DIGEST", "CHALLENGER", "CHAMPION", "Connection", "LoadedModel", "MODEL_DIGEST", "ModelVersion", "PRUNED", "RegistryClient", "check_tags", "create_version", "in_production", "load_version", "misdirected", "store_bundle", "stored_digest"]
+__all__ = [
+    "BUNDLE_DIGEST",
+    "CHALLENGER",
+    "CHAMPION",
+    "MODEL_DIGEST",
+    "PRUNED",
+    "Connection",
+    "LoadedModel",
+    "ModelVersion",
+    "RegistryClient",
+    "check_tags",
+    "create_version",
+    "in_production",
+    "load_version",
+    "misdirected",
+    "store_bundle",
+    "stored_digest",
+]

