@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import subprocess
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT, Project
+from conftest import NAME, ROOT, Project
+from mlflow import MlflowClient
 
 from fxhelpers import ModelRegistry
-from fxhelpers.cli import cli
+from fxhelpers.cli import _project, cli
 from fxhelpers.cli._run import REFUSED
 
 FX = str(Path(sys.executable).with_name("fx"))
@@ -218,6 +220,150 @@ def test_without_a_project_the_error_says_where_it_was_looked_for(monkeypatch: p
     assert "no params.yaml in /" in result.output
 
 
+def test_init_makes_a_project_and_keeps_what_exists(project: Project) -> None:
+    folder = project.folder / "new project"
+    folder.mkdir()
+    (folder / "params.yaml").write_text("prices: {source: sample}\n")
+    printed = fx("init", "new project")
+    assert "kept  params.yaml" in printed
+    assert "created  .env.example" in printed
+    assert f"Next: cd '{folder.name}', then fx demo" in printed
+    assert (folder / "params.yaml").read_text() == "prices: {source: sample}\n"
+    originals = {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {path.name: path.read_bytes() for path in (folder / "notebooks").iterdir()} == originals
+    assert {path.name for path in folder.iterdir()} == {
+        "notebooks",
+        "params.yaml",
+        ".env.example",
+        ".gitignore",
+        ".fxhelpers.json",
+    }
+    assert "name the FOLDER of the new project" in fx("init", code=2)
+    assert "is the repository of fxhelpers" in fx("init", "--upgrade", str(ROOT), code=1)
+    assert "no params.yaml in" in fx("init", "--upgrade", "elsewhere", code=1)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_upgrade_replaces_notebooks_that_nobody_edited_and_leaves_the_new_one_next_to_the_others(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = project.folder / "release"
+    fx("init", "release")
+    (source / ".fxhelpers.json").unlink()
+    monkeypatch.setattr(_project, "template_folder", lambda: source)  # as that of the next release
+    fx("init", "mine")
+    mine, new = project.folder / "mine" / "notebooks", source / "notebooks"
+    for name in ("train", "compare", "history"):
+        edit(new / f"{name}.ipynb", '"\\n",', '"A new sentence.\\n",')
+    edit(mine / "compare.ipynb", "AAPL", "IBM")
+    edit(mine / "evaluate.ipynb", "AAPL", "IBM")
+    edit(
+        mine / "history.ipynb",
+        '"outputs": []',
+        '"outputs": [{"name": "stdout", "output_type": "stream", "text": "as it was run"}]',
+    )
+    (mine / "retain.ipynb").unlink()
+    edited = {name: (mine / f"{name}.ipynb").read_bytes() for name in ("compare", "evaluate")}
+    printed = fx("init", "--upgrade", "mine")
+    results = {
+        name: result for result, name in (line.split() for line in printed.splitlines() if line[:1] == " " and "ipynb" in line)
+    }
+    assert {name.partition("/")[2].partition(".")[0]: result for name, result in results.items() if result != "unchanged"} == {
+        "compare": "kept+new",
+        "evaluate": "kept",
+        "history": "updated",
+        "retain": "created",
+        "train": "updated",
+    }
+    assert [line for line in printed.splitlines() if line.startswith("+++")] == [
+        f"+++ notebooks/{name}.ipynb (new)" for name in ("compare", "history", "train")
+    ]
+    assert "\n+A new sentence." in printed
+    assert '\n-symbol: str = "IBM"  # ticker' in printed
+    for name in ("train", "history"):
+        assert (mine / f"{name}.ipynb").read_bytes() == (new / f"{name}.ipynb").read_bytes()
+    assert {name: (mine / f"{name}.ipynb").read_bytes() for name in edited} == edited
+    assert (mine / "compare.ipynb.new").read_bytes() == (new / "compare.ipynb").read_bytes()
+    assert [path.name for path in mine.glob("*.new")] == ["compare.ipynb.new"]
+    again = fx("init", "--upgrade", "mine")
+    assert "+++" not in again
+    assert "kept  notebooks/compare.ipynb" in again
+    (mine / "compare.ipynb.new").replace(mine / "compare.ipynb")  # taken over
+    edit(new / "compare.ipynb", "A new sentence.", "Another sentence.")
+    assert "updated  notebooks/compare.ipynb" in fx("init", "--upgrade", "mine")
+    (mine.parent / ".fxhelpers.json").write_text("{")
+    assert "not what fx init wrote; delete it" in fx("init", "--upgrade", "mine", code=1)
+
+
+def test_without_notebooks_the_error_says_how_to_get_them(project: Project) -> None:
+    (project.folder / "notebooks").unlink()
+    printed = fx("run", "register", code=1)
+    assert f"no notebook 'register': {project.folder}/notebooks has no notebooks; fx init {project.folder} adds those" in printed
+    fx("init", str(project.folder))
+    assert "No model files found for AAPL" in fx("run", "register", code=1)
+
+
+def test_versions_lists_each_with_its_alias_who_registered_it_and_its_rmse(
+    project: Project, registered: Callable[..., int]
+) -> None:
+    registered("original", stage="Production")
+    registered("regularised")
+    plain = MlflowClient(ModelRegistry().params.registry_uri)
+    plain.create_model_version(NAME, str(project.folder))  # which no run and no decision knows
+    one, two, three = json.loads(fx("versions", "AAPL", "--json"))
+    assert (one["version"], one["stage"], one["alias"], one["model"]) == (1, "Production", "champion", "original")
+    assert (two["version"], two["alias"], two["model"]) == (2, "challenger", "regularised")
+    assert one["validation_rmse"] == pytest.approx(
+        plain.get_run(plain.get_model_version(NAME, "1").run_id).data.metrics["val_rmse"]
+    )
+    assert one["by"] == two["by"] == ModelRegistry().history("AAPL").ledger.decisions[0].actor
+    assert (three["version"], three["by"], three["model"], three["validation_rmse"]) == (3, None, None, None)
+    assert [row["model"] for row in csv.DictReader(fx("versions", "AAPL", "--csv").splitlines())] == [
+        "original",
+        "regularised",
+        "",
+    ]
+    printed = fx("versions", "AAPL")
+    assert "Production" in printed
+    assert "val. RMSE" in printed
+    assert "(did you mean 'AAPL'?)" in fx("versions", "APPL", code=1)
+
+
+def test_status_lists_every_symbol_from_two_searches(
+    project: Project, registered: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"No model is registered at sqlite:///{project.folder}/" in fx("status")
+    registered("original", stage="Production")
+    registered("lighter")
+    plain = MlflowClient(ModelRegistry().params.registry_uri)
+    for n in range(400):
+        plain.create_registered_model(f"MLP_Stock_Predictor_S{n}")
+    calls = []
+    for name in [name for name in dir(MlflowClient) if name.startswith(("search_", "get_"))]:
+        call = getattr(MlflowClient, name)
+        monkeypatch.setattr(MlflowClient, name, lambda *a, _n=name, _c=call, **k: (calls.append(_n), _c(*a, **k))[1])
+    rows = {row["symbol"]: row for row in json.loads(fx("status", "--json"))}
+    assert calls.count("search_runs") == calls.count("search_registered_models") == 1
+    assert len(calls) < 10
+    assert len(rows) == 401
+    assert (rows["AAPL"]["version"], rows["AAPL"]["rests_on"], rows["AAPL"]["warning"]) == (1, "manual", "")
+    assert rows["S399"]["version"] is None
+    printed = fx("status").splitlines()
+    assert printed[0].strip() == "401 symbols"
+    assert sum(" none " in line for line in printed) == 400
+    plain.set_registered_model_alias(NAME, "champion", "2")
+    assert "ledger and registry do not match: fx verify AAPL" in fx("status")
+
+
+def test_the_help_is_whole_sentences() -> None:
+    assert [line for line in fx("--help").splitlines()[1:] if line.endswith("...")] == []
+
+
 def test_python_m_is_fx() -> None:
     done = subprocess.run([sys.executable, "-m", "fxhelpers", "--help"], check=True, capture_output=True, text=True)
     assert "promote stock-return models" in done.stdout
@@ -225,7 +371,7 @@ def test_python_m_is_fx() -> None:
 
 def test_importing_the_package_imports_nothing_heavy_and_changes_nothing() -> None:
     code = (
-        "import os, sys, warnings, logging; env = dict(os.environ); filters = list(warnings.filters); import fxhelpers;"
+        "import os, sys, warnings, logging; env = dict(os.environ); filters = list(warnings.filters); import fxhelpers.cli;"
         "heavy = {'mlflow', 'sklearn', 'pandas', 'numpy', 'matplotlib', 'papermill', 'pydantic'} & set(sys.modules);"
         "assert not heavy, heavy; assert dict(os.environ) == env; assert warnings.filters == filters;"
         "assert not logging.root.handlers"

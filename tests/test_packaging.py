@@ -7,7 +7,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,42 @@ def test_make_empties_and_removes_what_it_made(tmp_path: Path) -> None:
     assert (tmp_path / "mine" / ".locked").stat().st_mtime < (tmp_path / "requirements.lock").stat().st_mtime  # so it goes on
     assert make(tmp_path, "clean", "VENV=mine").returncode == 0
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.usefixtures("thorough")
+def test_a_wheel_is_enough(tmp_path: Path) -> None:
+    """Install the wheel into an empty environment that borrows its dependencies, and work in a project of fx init."""
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], check=True, cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    venv.create(tmp_path / "venv", symlinks=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = ["--python", str(python), "install", "--no-deps", "--no-index", "--quiet", str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", *install], check=True)
+    (site,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))  # whose own .pth, of the repository, is not read
+
+    def run(*words: str, folder: Path = tmp_path / "project") -> str:
+        done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=folder)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        return done.stdout
+
+    fx, quiet = str(python.with_name("fx")), ("--quiet", "-p", "symbol", "AAPL")
+    where = "import fxhelpers.cli; print(fxhelpers.cli.__file__)"
+    assert Path(run(str(python), "-c", where, folder=tmp_path).strip()).is_relative_to(site)
+    assert "created  notebooks/train.ipynb" in run(fx, "init", "project", folder=tmp_path)
+    run(fx, "run", "train", *quiet)
+    assert "version  1" in run(fx, "run", "register", *quiet)
+    assert "verdict  promote" in run(fx, "run", "promote", *quiet, "-p", "apply", "true")
+    assert "version 1" in run(fx, "history", "AAPL")
+    assert "no evidence of skill" in run(fx, "status")
+    assert "champion" in run(fx, "versions", "AAPL")
+    run(str(python), "-m", "papermill", "notebooks/compare.ipynb", "out.ipynb", "-p", "symbol", "AAPL", "--no-progress-bar")
+    run(fx, "verify", "--deep")
+    records = [json.loads(path.read_text()) for path in (tmp_path / "project" / "outputs" / "records" / "AAPL").glob("*.ipynb")]
+    assert [nb["metadata"]["fxhelpers"]["record"]["status"] for nb in records] == ["completed"] * 4
+    train = site / "fxhelpers" / "project" / "notebooks" / "train.ipynb"
+    train.write_text(train.read_text().replace("AAPL", "MSFT"))  # as that of the next release
+    assert "updated  notebooks/train.ipynb" in run(fx, "init", "--upgrade")
 
 
 def test_all_is_the_public_surface() -> None:

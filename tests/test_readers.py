@@ -70,7 +70,7 @@ def test_the_commands_and_notebooks_that_look_work_for_who_may_only_read(
     reader: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     home = tmp_path.with_name(f"{tmp_path.name}-home")
-    for words in (["history", "AAPL"], ["records", "--no-open"]):
+    for words in (["history", "AAPL"], ["versions", "AAPL"], ["status"], ["records", "--no-open"]):
         told = reader(FX, *words)
         assert told.returncode == 0, (words, told.stderr)
     told = reader(FX, "run", "compare", "--quiet")

@@ -49,7 +49,8 @@ def _form(*, csv: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 )
 @_form(csv="Print the decisions as CSV; with --at, the production periods.")
 def history(symbol: str, at: str | None, form: str | None) -> None:
-    """Show which version was in Production when, who decided it, and why."""
+    """Show which version was in Production when, who decided, and why."""
+    from fxhelpers.audit.history import shortened
     from fxhelpers.model_registry import ModelRegistry
 
     registry = ModelRegistry()
@@ -62,7 +63,9 @@ def history(symbol: str, at: str | None, form: str | None) -> None:
         click.echo(found.to_json() if form == "json" else found.to_csv(), nl=form == "json")
     else:
         print_frame(found.production_periods(), f"{symbol}: in Production")
-        print_frame(found.to_frame(), f"{symbol}: decisions")
+        decisions = found.to_frame()
+        decisions["reason"] = decisions["reason"].map(shortened)
+        print_frame(decisions.loc[:, (decisions != "").any()], f"{symbol}: decisions")
         _print_registry(registry.params)
 
 
@@ -259,9 +262,10 @@ def _print_form(frame: "pd.DataFrame", form: str) -> None:
 
 
 def _for_people(frame: "pd.DataFrame", time: str) -> "pd.DataFrame":
-    """Return a frame with headings and times for a terminal."""
-    frame[time] = frame[time].str.replace("T", " ").str.removesuffix("Z")
-    names = {name: name.replace("_", " ").replace("rmse", "RMSE") for name in frame.columns}
+    """Return a frame with headings, times and digits for a terminal."""
+    frame[time] = frame[time].str[:16].str.replace("T", " ")
+    frame = frame.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)
+    names = {name: name.replace("validation", "val.").replace("_", " ").replace("rmse", "RMSE") for name in frame.columns}
     return frame.rename(columns={**names, time: f"{time} (UTC)"})
 
 
@@ -276,7 +280,7 @@ def print_frame(frame: "pd.DataFrame", title: str, *, most: int = LINES, more: i
         console = Console(width=200)
     count = len(frame) + more
     title += f", the last {min(most, len(frame))} of {count} (--csv and --json print all)" if count > most else ""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in frame.columns:
         table.add_column(str(column), overflow="fold")
     for row in frame.tail(most).itertuples(index=False):
