@@ -1,4 +1,4 @@
-"""``fx init`` and ``fx ui``: the folder of a project, its notebooks, and MLflow's own pages on its registry."""
+"""``fx init``, ``fx ui`` and ``fx server``: the folder of a project, its notebooks, and MLflow's own pages and server."""
 
 import difflib
 import json
@@ -75,6 +75,26 @@ def ui(port: int) -> None:
     os.environ["MLFLOW_BACKEND_STORE_URI"] = params.registry_uri  # as an argument, ps would show its password
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, command)  # noqa: S606 (no shell, our own interpreter)
+
+
+@click.command()
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="Port on 127.0.0.1; 0: any free one."
+)
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder for database, files and log.  [default: outputs/server]")
+@click.option(
+    "--database", default="", envvar="FX_SERVER_DATABASE", help="URI of a PostgreSQL.  [default: one from a wheel, in the folder]"
+)
+@click.option("--artifacts", default="", help="Where files go, e.g. s3://bucket/path.  [default: the folder]")
+def server(port: int, folder: Path | None, database: str, artifacts: str) -> None:
+    """Run a registry for a team: MLflow's server over PostgreSQL.
+
+    It listens on 127.0.0.1 and runs until Ctrl-C.
+    """
+    from fxhelpers.cli._server import serve
+    from fxhelpers.params import load_params
+
+    serve(folder or load_params().folder / "outputs" / "server", port=port, database=database, artifacts=artifacts)
 
 
 def find_notebook(name: str) -> Path:

@@ -27,23 +27,10 @@ _START_SECONDS = 120
 _STOP_SECONDS = 10
 
 
-@click.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="Port on 127.0.0.1; 0: any free one."
-)
-@click.option("--folder", type=click.Path(path_type=Path), help="Folder for database, files and log.  [default: outputs/server]")
-@click.option(
-    "--database", default="", envvar="FX_SERVER_DATABASE", help="URI of a PostgreSQL.  [default: one from a wheel, in the folder]"
-)
-@click.option("--artifacts", default="", help="Where files go, e.g. s3://bucket/path.  [default: the folder]")
-def server(port: int, folder: Path | None, database: str, artifacts: str) -> None:
-    """Run a registry for a team: MLflow's server over PostgreSQL.
+def serve(folder: Path, *, port: int, database: str, artifacts: str) -> None:
+    """Run MLflow's server until it is stopped; print its URI once it answers."""
+    from fxhelpers.params import safe_uri
 
-    It listens on 127.0.0.1 and runs until Ctrl-C.
-    """
-    from fxhelpers.params import load_params, safe_uri
-
-    folder = folder or load_params().folder / "outputs" / "server"
     folder.mkdir(parents=True, exist_ok=True)
     port, log = port or free_port(), folder / "mlflow.log"
     uri = f"http://{_HOST}:{port}"
