@@ -1,10 +1,10 @@
-"""Frames as people read them: numbers at the right, text at the left, and no numbering of rows that says nothing."""
+"""Tables for people: numbers at the right, text at the left, no row numbers; on a phone a report stacks wide ones."""
 
 import html
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fxhelpers.results import shown
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|-|")
 _SHORT, _SHORT_HEAD = 26, 14
 """Characters of a cell, and of a head, that is kept on one line."""
+_MOST_COLUMNS = 5
+"""With more, a report stacks the cells of a row on a narrow screen."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -24,14 +26,20 @@ class Table:
     Attributes
     ----------
     frame : DataFrame
-        One row a line; the name of its columns heads the index, which is left
-        out where it only counts.
+        The name of its columns heads the index, which is left out if it only
+        counts.
     written : tuple of str
         Columns that hold HTML already, such as links.
+    terms : dict
+        Definitions of labels of rows or columns, shown as tooltips.
+    notes : list of str
+        Lines below the table.
     """
 
     frame: "pd.DataFrame"
     written: tuple[str, ...] = ()
+    terms: Mapping[str, str] = field(default_factory=dict)
+    notes: Iterable[str] = ()
 
     def __repr__(self) -> str:
         return self.frame.to_string(index=not self._counts)
@@ -46,18 +54,24 @@ class Table:
         columns = [list(map(_text, frame[name])) for name in frame.columns]
         numbers = (all(map(_NUMBER.fullmatch, column)) and any(cell.strip("-") for cell in column) for column in columns)
         sides = ["right" if number else "left" for number in numbers]
-        corner = [] if self._counts else [_cell("th", _text(frame.columns.name or frame.index.name or ""), "left")]
-        head = "".join(corner + [_cell("th", html.escape(str(n)), side) for n, side in zip(frame.columns, sides, strict=True)])
-        whole = [name in self.written for name in frame.columns]
+        corner = [] if self._counts else [_cell("th", self._label(frame.columns.name or frame.index.name or ""), "left")]
+        head = "".join(corner + [_cell("th", self._label(n), side) for n, side in zip(frame.columns, sides, strict=True)])
         lines = []
         for label, *values in zip(frame.index, *columns, strict=True):
-            cells = [] if self._counts else [_cell("th", html.escape(str(label)), "left")]
-            for value, side, is_html in zip(values, sides, whole, strict=True):
-                cells.append(_cell("td", value if is_html else html.escape(value), side))
+            cells = [] if self._counts else [_cell("th", self._label(label), "left")]
+            for name, value, side in zip(frame.columns, values, sides, strict=True):
+                cells.append(_cell("td", value if name in self.written else html.escape(value), side, str(name)))
             lines.append(f"<tr>{''.join(cells)}</tr>")
         if not lines:
             lines = [f"<tr><td colspan='{len(corner) + len(columns)}' style='text-align:left'>none</td></tr>"]
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        stacked = " class='stack'" if len(corner) + len(columns) > _MOST_COLUMNS else ""
+        notes = f"<p style='font-size:90%; max-width:60em'>{'<br>'.join(map(html.escape, self.notes))}</p>" if self.notes else ""
+        return f"<table{stacked}><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{notes}"
+
+    def _label(self, label: object) -> str:
+        """Return a label as HTML, with its definition as a tooltip if it has one."""
+        text, term = html.escape(str(label)), self.terms.get(str(label))
+        return f'<abbr title="{html.escape(term)}">{text}</abbr>' if term else text
 
 
 def table(frame: "pd.DataFrame") -> Table:
@@ -76,7 +90,7 @@ def table(frame: "pd.DataFrame") -> Table:
 
 
 def badge(word: str, colour: str) -> str:
-    """Return a word on a colour that white letters are read on, in any theme, as HTML."""
+    """Return a word in white on a color, as HTML."""
     style = f"background:{colour}; color:white; padding:1px 8px; border-radius:4px; white-space:nowrap"
     return f"<span style='{style}'>{html.escape(word)}</span>"
 
@@ -95,7 +109,8 @@ def _text(value: object) -> str:
     return "-" if isinstance(value, float) and math.isnan(value) else shown(value)
 
 
-def _cell(kind: str, content: str, side: str) -> str:
+def _cell(kind: str, content: str, side: str, of: str = "") -> str:
     most = _SHORT if kind == "td" else _SHORT_HEAD
     kept = "; white-space:nowrap" if len(re.sub(r"<[^>]*>", "", content)) <= most else ""
-    return f"<{kind} style='text-align:{side}; vertical-align:top{kept}'>{content}</{kind}>"
+    head = f' data-of="{html.escape(of)}"' if of else ""
+    return f"<{kind} style='text-align:{side}; vertical-align:top{kept}'{head}>{content}</{kind}>"

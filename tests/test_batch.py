@@ -416,7 +416,7 @@ def test_a_batch_shows_gains_with_one_sign_and_marks_promotions_without_skill(pr
     assert list(found.runs["rmse_change"]) == [-0.01, -0.001, 0.00298, -0.02]  # as it always was on disk
     drawn = plots.portfolio(found)[-1]
     labels = [line.get_label() for line in drawn.get_lines()]
-    assert labels[1:] == ["promote", "promote, no evidence of skill", "do not"]
+    assert labels[1:] == ["promote", "promote, no evidence of skill", "not promoted"]
     assert sorted(float(x) for line in drawn.get_lines()[1:] for x in line.get_xdata()) == [-0.00298, 0.001, 0.01, 0.02]  # type: ignore[arg-type, union-attr]
     mine = RunOutcome(symbol="IBM", status="completed", summary=summaries["IBM"], seconds=1.0)
     assert mine.told.endswith("promote, promoted, no evidence of skill")

@@ -41,6 +41,11 @@ def results(verdict: Verdict) -> dict[str, str]:
     return {gate.id: gate.result for gate in verdict.gates}
 
 
+def found(verdict: Verdict) -> str:
+    """What the verdict and each of its gates say."""
+    return " ".join([verdict.reason, *(gate.message for gate in verdict.gates)])
+
+
 def test_a_better_model_is_promoted_and_the_reason_says_by_how_much() -> None:
     target = returns(600)
     verdict = verdict_on(frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target))
@@ -60,9 +65,15 @@ def test_a_refusal_says_what_was_asked_and_what_could_have_been_seen() -> None:
         **dict.fromkeys(("naive", "superior", "gain"), "fail"),
         **dict.fromkeys(("skill", "regimes"), "warn"),
     }
-    assert "asked: p below 0.00417, which is 0.05 / (k (k + 1)), attempt k = 3)" in verdict.reason
-    assert "(asked: at least 0.5 % better)" in verdict.reason
-    assert "% over the champion would be detected on such days four times out of five" in verdict.reason
+    gates = verdict.to_frame()
+    assert gates.loc["superior", "required"] == "p < 0.00417 (0.05/(k(k+1)), attempt 3)"
+    assert "(p = 1.0000; required: p < 0.00417)" in found(verdict)
+    assert "(required: at least 0.5 % better)" in found(verdict)
+    assert gates.loc["gain", "required"] == "at least 0.5 % better"
+    assert verdict.note.startswith("80 % power to detect a gain of ")
+    assert "% over the champion." in verdict.reason
+    assert len(verdict.reason.partition(" (see the gates)")[0]) < 400
+    assert "; and gain (see the gates). 80 % power" in verdict.reason
 
 
 def test_without_a_champion_the_baselines_decide_and_missing_skill_is_said() -> None:
@@ -111,11 +122,8 @@ def test_a_promotion_with_skill_is_green_and_says_which_gates_decided() -> None:
     verdict = verdict_on(frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target))
     assert (verdict.skill, verdict.mark, verdict.weak) == (True, "", ())
     assert "#00604d" in verdict._repr_html_().partition("</span>")[0]
-    assert (
-        "The gates that decide: forecasts, days, naive, mean, superior, gain, suspicious; skill, regimes only warn."
-        in verdict.reason
-    )
     decides = verdict.to_frame()["decides"]
+    assert list(decides.index) == ["forecasts", "days", "naive", "mean", "superior", "gain", "suspicious", "skill", "regimes"]
     assert list(decides) == ["yes"] * 7 + ["only warns"] * 2
 
 
@@ -130,7 +138,7 @@ def test_old_days_and_drift_are_said() -> None:
     drift = pd.DataFrame({"psi": [1.0] * 9 + [0.0] * 31, "threshold": 0.1}, [f"f{n}" for n in range(40)])
     frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
     message = verdict_on(replace(frame, drift=drift), today=date(2026, 1, 2)).reason
-    assert f"Also: the days compared end long ago, on {target.index[-1]:%Y-%m-%d}; 9 of 40 features drifted" in message
+    assert f"Also: the compared days end long ago, on {target.index[-1]:%Y-%m-%d}; 9 of 40 features drifted" in message
     calm = replace(frame, drift=drift.assign(psi=[1.0] * 4 + [0.0] * 36))
     assert "Also" not in verdict_on(calm, today=date.fromordinal(target.index[-1].toordinal() + 20)).reason
     stale = QUICK.model_copy(update={"evaluation": EvaluationParams(max_stale_days=10)})
@@ -155,7 +163,7 @@ def test_where_days_can_show_nothing_that_is_said() -> None:
     assert test_result.detectable > 1
     verdict = judge(comparison)
     assert (
-        "Such days can show nothing over the champion: with errors of this size only a gain above 100 % would be detected"
+        "No gain over the champion can be detected: with errors of this size it would have to exceed 100 %, which is impossible"
         in verdict.reason
     )
     tests = comparison.tests_frame()
@@ -174,22 +182,28 @@ def test_on_no_champion_block_promotes_nobody() -> None:
 DEGENERATE: dict[str, tuple[Callable[[pd.Series], EvaluationFrame], str]] = {
     "identical models": (
         lambda t: frame_of(forecaster(t, 0.3, 1), forecaster(t, 0.3, 1), t),
-        "it forecasts what the champion, version 1, forecasts, on every day",
+        "its forecasts equal those of the champion, version 1, on every day",
     ),
     "a constant forecast": (
         lambda t: frame_of(t * 0 + t.mean(), forecaster(t, 0, 1) * 5, t),
         "% , on every day",
     ),
-    "forecasting zero": (lambda t: frame_of(t * 0, forecaster(t, 0, 1) * 5, t), "it forecasts the same, 0.0000%, on every day"),
-    "forecasting zero, first": (lambda t: frame_of(t * 0, None, t), "it forecasts the same, 0.0000%, on every day"),
-    "one day": (lambda t: frame_of(t.iloc[:1], -t.iloc[:1], t.iloc[:1]), "only 1 days are left"),
-    "too few days": (lambda t: frame_of(t.iloc[:249], -t.iloc[:249], t.iloc[:249]), "at least 250 are needed"),
+    "forecasting zero": (
+        lambda t: frame_of(t * 0, forecaster(t, 0, 1) * 5, t),
+        "it forecasts the same value, 0.0000%, on every day",
+    ),
+    "forecasting zero, first": (lambda t: frame_of(t * 0, None, t), "it forecasts the same value, 0.0000%, on every day"),
+    "one day": (lambda t: frame_of(t.iloc[:1], -t.iloc[:1], t.iloc[:1]), "only 1 days are unseen"),
+    "too few days": (lambda t: frame_of(t.iloc[:249], -t.iloc[:249], t.iloc[:249]), "(required: at least 250)"),
     "the answers themselves": (
         lambda t: frame_of(t, forecaster(t, 0, 1), t),
-        "its R² against zero is +1.0000 (asked: at most 0.2)",
+        "its R² against zero is +1.0000 (required: at most 0.2)",
     ),
     "a share that never moved": (lambda t: frame_of(forecaster(t, 0, 1), None, t * 0), "it has no R² against zero"),
-    "a champion without errors": (lambda t: frame_of(forecaster(t, 0.3, 1), t, t), "there is no RMSE to hold it against"),
+    "a champion without errors": (
+        lambda t: frame_of(forecaster(t, 0.3, 1), t, t),
+        "the champion, version 1 has no RMSE, or it is 0",
+    ),
 }
 
 
@@ -198,7 +212,7 @@ def test_degenerate_inputs_are_never_promoted_and_the_reason_is_named(case: str)
     frame, reason = DEGENERATE[case]
     verdict = verdict_on(frame(returns(400)))
     assert verdict.outcome != "promote"
-    assert reason.replace("% ,", "%,") in verdict.reason
+    assert reason.replace("% ,", "%,") in found(verdict)
 
 
 @pytest.mark.parametrize("policy", ["superiority", "non_inferiority"])
@@ -246,7 +260,7 @@ def test_under_non_inferiority_a_fresher_model_that_is_as_good_replaces_an_old_o
         ({"metric": "hit_rate", "min": 0.9}, "fail", "its hit rate is"),
         ({"metric": "hit_rate", "min": 0.4, "max": 0.9}, "pass", ""),
         ({"metric": "sharpe", "versus": "champion", "max_regression": 0.0}, "pass", ""),
-        ({"metric": "rmse", "versus": "mean_training_return", "min_improvement": 0.9}, "fail", "asked: at least 90 % better"),
+        ({"metric": "rmse", "versus": "mean_training_return", "min_improvement": 0.9}, "fail", "required: at least 90 % better"),
         ({"metric": "latency", "max": 0.001}, "not evaluated", "it has no seconds to forecast one day"),
         ({"metric": "latency", "versus": "champion", "max_regression": 0.2}, "not evaluated", "or was not measured"),
         ({"metric": "rmse", "max": 0.0001, "severity": "warn"}, "warn", "Also: its RMSE is"),
@@ -306,7 +320,7 @@ def test_forecasts_that_were_not_stored_are_said_beside_the_verdict() -> None:
     frame.replayed.update({1: (0, 0), 2: (128, 128)})
     verdict = verdict_on(frame)
     assert (verdict.outcome, results(verdict)["replay"]) == ("promote", "warn")
-    assert "of version 1 too few forecasts could be repeated" in verdict.reason
+    assert "too few stored forecasts of version 1 could be reproduced" in verdict.reason
 
 
 def test_later_attempts_are_judged_by_what_is_left_of_alpha() -> None:
@@ -584,10 +598,10 @@ def test_forecasts_that_differ_by_nothing_are_no_forecasts() -> None:
     nothing = 1e-12 * pd.Series(np.random.default_rng(0).standard_normal(400), target.index)
     policy = with_gates()
     constant = verdict_on(frame_of(nothing + 0.001, None, target), policy)
-    assert "it forecasts the same, 0.1000%, on every day" in constant.reason
+    assert "it forecasts the same value, 0.1000%, on every day" in constant.reason
     champion = forecaster(target, 0.1, 1)
     copied = verdict_on(frame_of(champion + nothing * champion, champion, target), policy)
-    assert "it forecasts what the champion, version 1, forecasts" in copied.reason
+    assert "its forecasts equal those of the champion, version 1" in copied.reason
 
 
 def test_errors_beyond_all_measure_are_not_tested() -> None:
@@ -614,7 +628,7 @@ def test_a_symbol_of_a_family_waits_for_the_others_and_is_then_held_against_thei
         verdict = in_family(frame, Family(fdr=0.1, symbols=40, p={**others, "XYZ": p}))
         assert verdict.p_family == pytest.approx(p * (40 if others is nothing else 1))
         assert verdict.outcome == ("promote" if verdict.p_family <= 0.1 else "keep")
-        assert f"adjustment for attempts and {len(others) + 1} symbols" in verdict.to_frame().loc["superior", "bound"]
+        assert f"adjustment for attempts and {len(others) + 1} symbols" in verdict.to_frame().loc["superior", "required"]
     weak = in_family(frame, Family(fdr=0.01, symbols=40, p={**nothing, "XYZ": p}))
     assert weak.outcome == "keep"
     assert "and at most 0.01 after adjustment for attempts and 40 symbols" in weak.reason
@@ -630,7 +644,7 @@ def test_a_challenger_that_is_refused_by_itself_lowers_the_bar_for_nobody() -> N
     assert refused.outcome == "keep"
     assert refused.p_attempt < 0.01
     assert refused.p_entered == 1
-    assert "entered as 1, since the policy refuses this challenger by itself" in refused.adjustments
+    assert "entered as 1 because the policy refuses this challenger by itself" in refused.adjustments
     some = frame_of(forecaster(target, 0.2, 1), forecaster(target, 0, 2), target)
     late = in_family(
         some, Family(fdr=0.5, symbols=1), attempt=6

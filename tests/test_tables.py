@@ -18,7 +18,7 @@ def test_numbers_stand_at_the_right_and_text_at_the_left() -> None:
     assert sides(frame) == ["right", "right", "left", "left"] * 2
     assert sides(pd.DataFrame({"n": [3270, 1], "x": [0.1234567, float("nan")]})) == ["right"] * 4
     assert (
-        "<td style='text-align:right; vertical-align:top; white-space:nowrap'>0.123457</td>"
+        "<td style='text-align:right; vertical-align:top; white-space:nowrap' data-of=\"x\">0.123457</td>"
         in table(pd.DataFrame({"x": [0.1234567]}))._repr_html_()
     )
 

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from fxhelpers import metrics
 from fxhelpers.comparison._frame import MEAN, TARGET, ZERO, EvaluationFrame, column
 from fxhelpers.comparison._tests import INTERVAL, TestResult, resampled_paths, squared_errors, untestable
-from fxhelpers.measures import MEASURES
+from fxhelpers.measures import MEANINGS, MEASURES
 from fxhelpers.results import shown_as
 
 _REGISTERED = {
@@ -220,7 +220,7 @@ class Comparison:
         return pd.DataFrame.from_dict(rows, orient="index", columns=heads).rename_axis(columns="measure")
 
     def tests_frame(self) -> pd.DataFrame:
-        """Return what the tests said, one row each, for people."""
+        """Return the results of the tests, one row each, for people."""
         rows = []
         for test_result in self.test_results:
             asked = test_result.spec
@@ -231,25 +231,40 @@ class Comparison:
                     "of": test_result.forecast,
                     "against": (self.rival(asked.versus) or "chance") + margin,
                     "gain": shown_as(test_result.gain, "{:+.3%}"),
+                    "p": shown_as(test_result.p, "{:.4f}") if not test_result.why else f"not made: {test_result.why}",
                     "95 % interval": f"{test_result.low:+.2%} to {test_result.high:+.2%}"
                     if math.isfinite(test_result.low)
                     else "-",
                     "detectable": "none"
                     if test_result.resamples and math.isnan(test_result.shows)
                     else shown_as(test_result.shows, "{:.2%}"),
-                    "p": shown_as(test_result.p, "{:.4f}") if not test_result.why else f"not made: {test_result.why}",
                     "resamples": _drawn(test_result) if test_result.resamples else "-",
                 }
             )
-        columns = ["test", "of", "against", "gain", "95 % interval", "detectable", "p", "resamples"]
+        columns = ["test", "of", "against", "gain", "p", "95 % interval", "detectable", "resamples"]
         return pd.DataFrame(rows, columns=columns).set_index("test").rename_axis(index=None, columns="test")
 
+    def terms(self) -> dict[str, str]:
+        """Return definitions of the labels in these tables, for tooltips."""
+        measures = {known.heading: MEANINGS[key] for key, known in MEASURES.items() if key in MEANINGS}
+        return {
+            **measures,
+            "gain": "RMSE below the rival's, as a share of it; positive is better",
+            "p": "probability of a difference at least this large if the two forecasts were equally good",
+            "detectable": "gain that the test detects with 80 % power on these days",
+            "resamples": "of blocks of days, with their mean length: blocks keep the dependence between days",
+            "volatility": "standard deviation of the 20 returns before each day, in thirds of the days",
+        }
+
     def regimes_frame(self) -> pd.DataFrame:
-        """Return the RMSE of each third of the days, for people."""
+        """Return the RMSE of each third of the days, and the number of days without a third, for people."""
         table = self.regimes.map(lambda value: f"{value:.3%}")
         if not table.empty:
-            table["days"] = self.regimes["days"].astype(int).astype(str)
-        return table.rename_axis(index=None, columns="days were")
+            counted = self.regimes["days"].astype(int)
+            table["days"] = counted.astype(str)
+            left = len(self.target) - counted.sum()
+            table.loc["unknown: no 20 returns before"] = [str(left), *["-"] * (table.shape[1] - 1)]
+        return table.rename_axis(index=None, columns="volatility")
 
     def days_frame(self) -> pd.DataFrame:
         """Return which days each version has seen, how that is known, and whether its stored forecasts came out again."""

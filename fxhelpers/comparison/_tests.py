@@ -99,8 +99,7 @@ class TestResult:
         By how much the RMSE is below the rival's, as a fraction of that, and
         its 95 % interval; only of a bootstrap.
     detectable : float
-        The true gain that this many days would show four times out of five,
-        at this level.
+        The gain that the test detects with 80 % power at this level.
     block : int
         Mean length of the bootstrap's blocks, in days.
     resamples : int
@@ -133,11 +132,11 @@ class TestResult:
         return self.detectable if 2 * self.detectable < 1 else math.nan
 
     def detects(self, rival: str) -> str:
-        """Say which true gain over a rival so many days would show, as a part of a sentence."""
+        """Return the gain over a rival that the days can detect, as a part of a sentence."""
         if math.isnan(self.shows):
-            what = "with errors of this size only a gain above 100 % would be detected, and no RMSE falls by more than 100 %"
-            return f"such days can show nothing over {rival}: {what}"
-        return f"a true gain of {100 * self.shows:.3g} % over {rival} would be detected on such days four times out of five"
+            why = "with errors of this size it would have to exceed 100 %, which is impossible"
+            return f"no gain over {rival} can be detected: {why}"
+        return f"80 % power to detect a gain of {100 * self.shows:.3g} % over {rival}"
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it with None where there is no number."""

@@ -1,5 +1,7 @@
-"""A proposal: a challenger, the comparison with the champion, and what the policy says of it."""
+"""A proposal: a challenger, the comparison with the champion, and the verdict of the policy."""
 
+import hashlib
+import html
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,20 +9,23 @@ from typing import Any
 import pandas as pd
 
 from fxhelpers import policy
-from fxhelpers.comparison import Comparison
+from fxhelpers.comparison import Comparison, column
 from fxhelpers.ledger import Decision
-from fxhelpers.params import PromotionParams
+from fxhelpers.params import PromotionParams, current_record
 from fxhelpers.policy import Verdict, digits, percent
 from fxhelpers.registry import ModelVersion
-from fxhelpers.tables import Table
+from fxhelpers.tables import Table, link
 
 COMPARISON_MIME = "application/vnd.fxhelpers.comparison+json"
 """Of the whole comparison in a record; JupyterLab would show plain JSON in place of the table."""
 
+_ALWAYS = ("estimator", "features", "training days", "validation days")
+_NEWEST = 20  # records of compare that are searched for the same evaluation frame
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Proposal:
-    """A challenger, what it was compared with, and what the policy says.
+    """A challenger, the version it was compared with, and the verdict.
 
     Attributes
     ----------
@@ -32,20 +37,20 @@ class Proposal:
         Version that wants to be champion.
     champion : ModelVersion or None
         Version that it was compared with: the one in Production when this
-        was made, unless another one was asked for.
+        was made, or the one that was named.
     comparison : Comparison or None
-        None where ``model_registry.compare_metrics`` is false.
+        None if ``model_registry.compare_metrics`` is false.
     verdict : Verdict
         Of the policy.
     policy : PromotionParams
         The policy that was applied.
     decision : Decision or None
-        The intent to act on it; None for a look.
+        The intent to act on it; None if it is only compared.
     override : bool
         Promote against the verdict.
     tried : tuple of str
-        The gates, by id, that are not those of the written policy; then the
-        verdict is nobody's to act on.
+        The gates, by id, that are not those of the written policy; the
+        verdict of these cannot be applied.
     attempt_frame : str
         Digest of the evaluation frame that this attempt is counted by: its
         own, or that of an earlier comparison which it repeats.
@@ -64,14 +69,14 @@ class Proposal:
     attempt_frame: str = ""
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the measures of all forecasts, or one line that says why there are none."""
+        """Return the measures of all forecasts, or one line with the reason why there are none."""
         if self.comparison is None:
             return pd.DataFrame({"comparison": [self.verdict.reason]})
         return self.comparison.to_frame()
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a summary says of it: skill, against which version, the change of RMSE as a fraction, and every p."""
+        """Part of a summary: skill, the version compared with, the change of RMSE as a fraction, and every p."""
         change = policy.against_champion(self.comparison) if self.comparison else math.nan
         against = self.champion.version if self.champion else None
         about = {"evidence_of_skill": self.verdict.skill, "against": against}
@@ -79,25 +84,50 @@ class Proposal:
 
     @property
     def certainty(self) -> str:
-        """How sure the comparison is: days, gains with their intervals, p, and the gain that these days could have shown."""
+        """Uncertainty of the comparison: days, and the gain over each rival with its interval and p."""
         if self.comparison is None:
-            return "Not at all: nothing was compared."
-        found = self.comparison
-        told = [f"{len(found.frame.days)} days, {found.first_day} to {found.last_day}"]
+            return "Unknown: nothing was compared."
+        found, gains = self.comparison, []
         for test_result in (test_result for test_result in found.bootstraps if test_result.forecast == found.challenger):
             rival = str(found.rival(test_result.spec.versus))
             if not math.isfinite(test_result.gain):
-                told.append(f"over {rival} no gain could be tested: {test_result.why or 'it makes no errors'}")
+                gains.append(f"over {rival} not tested ({test_result.why or 'it makes no errors'})")
                 continue
-            interval = f"95 % interval: {percent(test_result.low)} to {percent(test_result.high)}; p = {digits(test_result.p)}"
-            told.append(
-                f"the gain over {rival} is {percent(test_result.gain)} of its RMSE ({interval}), and {test_result.detects('it')}"
-            )
-        return f"{'; '.join(told)}."
+            interval = f"95 % interval {percent(test_result.low)} to {percent(test_result.high)}; p = {digits(test_result.p)}"
+            gains.append(f"over {rival} {percent(test_result.gain)} ({interval})")
+        days = f"{len(found.frame.days)} days, {found.first_day} to {found.last_day}"
+        return f"{days}. Gain in RMSE, positive is better: {', '.join(gains)}."
+
+    @property
+    def differences(self) -> Table:
+        """Training of both versions: estimator, features and days, and each setting that differs."""
+        facts = self.comparison.frame.facts if self.comparison else {}
+        told = {
+            column(v.version): _trained(facts[v.version]) for v in (self.challenger, self.champion) if v and v.version in facts
+        }
+        rows = {name: {who: known.get(name, "-") for who, known in told.items()} for known in told.values() for name in known}
+        kept = {name: row for name, row in rows.items() if name in _ALWAYS or len(set(row.values())) > 1}
+        same = len(rows) - len(kept)
+        note = [f"{same} more settings are the same in both"] if same and len(told) > 1 else []
+        frame = pd.DataFrame.from_dict(kept, orient="index", columns=list(told)).rename_axis(columns="trained with")
+        return Table(frame, notes=note)
+
+    @property
+    def full(self) -> "FullComparison":
+        """Link to the record of ``compare`` on the same evaluation frame, or the command that makes it."""
+        there, digest = None, self.comparison.frame.digest if self.comparison else ""
+        record = current_record()
+        if record and digest:
+            near = sorted(record.parent.glob("*-compare-*.ipynb"), reverse=True)[:_NEWEST]
+            there = next((path.with_suffix(".html").name for path in near if digest in path.read_text(encoding="utf-8")), None)
+        champion = f" -p champion {self.champion.version}" if self.champion else ""
+        command = f"fx run compare -p symbol {self.symbol} -p version {self.challenger.version}{champion}"
+        return FullComparison(page=there, command=command if digest else "")
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
-        table = self.to_frame()
-        return {"text/plain": table.to_string(), "text/html": Table(table)._repr_html_(), COMPARISON_MIME: self.to_json()}
+        table, terms = self.to_frame(), self.comparison.terms() if self.comparison else {}
+        shown = Table(table, terms=terms)._repr_html_()
+        return {"text/plain": table.to_string(), "text/html": shown, COMPARISON_MIME: self.to_json()}
 
     def to_json(self) -> dict[str, Any]:
         """Return measures, tests, gates, verdict and policy, as JSON can hold them."""
@@ -109,3 +139,37 @@ class Proposal:
         told = self.comparison.to_json() if self.comparison else {}
         family = {"family": asdict(self.verdict.family)} if self.verdict.family else {}
         return {**told, **family, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullComparison:
+    """Where the full comparison is: a page beside this record, or a command.
+
+    Attributes
+    ----------
+    page : str or None
+        Name of the page.
+    command : str
+        "" if nothing was compared.
+    """
+
+    page: str | None
+    command: str
+
+    def _repr_html_(self) -> str:
+        if self.page:
+            return f"<p>{link(self.page, 'The full comparison on the same days')}: more measures, tests and figures.</p>"
+        return f"<p>The full comparison: <code>{html.escape(self.command)}</code></p>" if self.command else ""
+
+
+def _trained(facts: dict[str, Any]) -> dict[str, str]:
+    """Return what is known of a version's training, by name, for people."""
+    features, config = facts.get("feature_names", []), facts.get("config", {})
+    digest = hashlib.sha256("\n".join(features).encode()).hexdigest()[:8]
+    windows = {f"{name} days": f"{window['first_day']} to {window['last_day']}" for name, window in facts["windows"].items()}
+    return {
+        "estimator": f"{facts.get('model_type') or 'unknown'} {facts.get('architecture') or ''}".strip(),
+        "features": f"{len(features)}, set {digest}" if features else "unknown",
+        **{name: days for name, days in windows.items() if name in _ALWAYS},
+        **{str(name).replace("_", " "): str(value) for name, value in config.items() if name != "hidden_layer_sizes"},
+    }

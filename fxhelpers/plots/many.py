@@ -1,45 +1,43 @@
-"""Figures of many symbols at once."""
+"""Figures of many symbols at once, and of the versions in Production over time."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from fxhelpers.ledger import NO_SKILL
-from fxhelpers.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, axes, finish, panels
+from fxhelpers.ledger import AGAINST, NO_SKILL, ProductionPeriod, labels
+from fxhelpers.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, axes, dates, day, finish, nothing
 from fxhelpers.portfolio import Portfolio
 
-_COLOURS = {"promoted": GREEN, "promote": GREEN, "keep": BLUE, "inconclusive": SKY, "completed": BLUE}
+_COLORS = {"promoted": GREEN, "promote": GREEN, "keep": BLUE, "inconclusive": SKY, "completed": BLUE}
 _MANY = 40
 
 
 def portfolio(found: Portfolio) -> list[Axes]:
-    """Draw how many symbols came to what, and each challenger's gain over its rival."""
+    """Draw the number of symbols by outcome, and each challenger's gain over its rival."""
     runs = found.runs
     gains = -runs["rmse_change"].dropna().sort_values() if "rmse_change" in runs else None
+    drawn = [_counts(found)]
     if gains is None or gains.empty:
-        return [_counts(found, axes(None, 0.8 + 0.4 * len(found.counts)))]
-    left, right = panels(1, 2, 3.6)
-    _counts(found, left)
+        return drawn
+    ax = axes(None, 2.2 + 0.14 * min(len(gains), _MANY))
     promoted = runs.loc[gains.index, "result"].eq("promoted") | runs.loc[gains.index, "verdict"].eq("promote")
     marked = found.marks[gains.index].ne("")
     places = np.arange(len(gains))
-    right.axvline(0, color=GREY, linewidth=0.8)
+    ax.axvline(0, color=GREY, linewidth=0.8)
     kinds = [(promoted & ~marked, GREEN, "o", "promote"), (promoted & marked, ORANGE, "D", f"promote, {NO_SKILL}")]
-    for rows, colour, marker, label in (*kinds, (~promoted, BLUE, "x", "do not")):
+    for rows, color, marker, label in (*kinds, (~promoted, BLUE, "x", "not promoted")):
         if rows.any():
-            right.plot(gains[rows], places[rows], marker, color=colour, markersize=5, label=label)
+            ax.plot(gains[rows], places[rows], marker, color=color, markersize=5, label=label)
     if len(gains) <= _MANY:
-        right.set_yticks(places, list(gains.index), fontsize=7)
-        right.margins(y=0.1)
+        ax.set_yticks(places, list(gains.index))
+        ax.margins(y=0.1)
     else:
-        right.set_ylabel(f"{len(gains)} symbols, best first")
-    right.xaxis.set_major_formatter(PercentFormatter(1))
-    right.xaxis.set_major_locator(MaxNLocator(5))
-    right.set_xlabel("RMSE below that of the champion, or of zero where there is none; right is better")
-    right.xaxis.label.set_fontsize(8)
-    right.set_title("Gain")
-    right.legend(frameon=False, fontsize=8)
-    return [left, finish(right)]
+        ax.set_ylabel(f"{len(gains)} symbols, best first")
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set_xlabel("RMSE below the champion's, or that of zero without one")
+    ax.set_title("Gain in RMSE: right is better")
+    return [*drawn, finish(ax)]
 
 
 def family(found: Portfolio, ax: Axes | None = None) -> Axes | None:
@@ -60,20 +58,52 @@ def family(found: Portfolio, ax: Axes | None = None) -> Axes | None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("rank")
     ax.set_ylabel("p, adjusted for attempts (log scale)")
-    ax.set_title("Who survives the adjustment for all symbols")
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    ax.set_title("p of each symbol, adjusted for all symbols")
     return finish(ax)
 
 
-def _counts(found: Portfolio, ax: Axes) -> Axes:
+def _counts(found: Portfolio) -> Axes:
     counts = found.counts.iloc[::-1]
-    bars = ax.barh([str(what) for what in counts.index], counts, color=[_COLOURS.get(str(what), ORANGE) for what in counts.index])
+    ax = axes(None, 1.2 + 0.4 * max(1, len(counts)))
+    names = [str(what).replace(", ", ",\n") for what in counts.index]
+    bars = ax.barh(names, counts, color=[_COLORS.get(str(what), ORANGE) for what in counts.index])
     ax.bar_label(bars, padding=3)
     ax.margins(x=0.15)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("symbols")
     if counts.empty:
-        ax.text(0.5, 0.5, "No batch was run yet", ha="center", va="center", transform=ax.transAxes)
+        nothing(ax, "No batch yet")
         ax.set_axis_off()
-    ax.set_title("What they came to")
+    ax.set_title("Symbols by outcome")
+    return finish(ax)
+
+
+def production_periods(history: list[ProductionPeriod], now: str, ax: Axes | None = None) -> Axes:
+    """Draw the production periods of each version; ``now`` (ISO 8601) ends the present one."""
+    known = labels(version for version in (period.identity() for period in history) if version)
+    versions = list(known)
+    ax = axes(ax, 1.6 + 0.4 * max(1, len(versions)))
+    named: set[str] = set()
+    for period in history:
+        version = period.identity()
+        if version is None:
+            continue
+        first, last = day(period.since), day(period.until or now)
+        row, label, color, hatch = versions.index(version), "by decision", BLUE, None
+        if AGAINST in period.mark:
+            label, color, hatch = AGAINST, ORANGE, "//"
+        elif period.mark:
+            label, color, hatch = "no evidence of skill, or not compared", SKY, ".."
+        elif not period.decision:
+            label, color = "without a decision", GREY
+        new = None if label in named else label
+        ax.barh(row, last - first, left=first, height=0.5, color=color, hatch=hatch, edgecolor="white", label=new)
+        ax.plot(first, row, "|", color="black", markersize=14)
+        named.add(label)
+    if not versions:
+        nothing(ax, "No version was ever in Production")
+    ax.set_yticks(range(len(versions)), list(known.values()))
+    dates(ax)
+    ax.set_xlabel("UTC")
+    ax.set_title("Versions in Production")
     return finish(ax)

@@ -1,4 +1,4 @@
-"""What a reader has to know first: whether the forecasts show any skill, and what speaks against the days themselves."""
+"""Concerns that the verdict states first: missing skill, old days and drifted features."""
 
 import math
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def weaknesses(comparison: Comparison, policy: PromotionParams, attempt: int) ->
     policy : PromotionParams
         Its tests against a baseline; without any, the bootstrap at 5 %.
     attempt : int
-        The how-manieth distinct attempt for the symbol this is.
+        Attempt number for the symbol, 1-based.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def _not_better(comparison: Comparison, policy: PromotionParams, attempt: int, v
 
 
 def circumstances(comparison: Comparison, policy: PromotionParams, today: date | None) -> Iterator[str]:
-    """Yield what speaks against the days that were compared: they are old, or features drifted more than by chance.
+    """Yield concerns about the compared days: they are old, or features drifted more than by chance.
 
     Parameters
     ----------
@@ -102,8 +102,8 @@ def circumstances(comparison: Comparison, policy: PromotionParams, today: date |
     age = (today - date.fromisoformat(comparison.last_day)).days if today else 0
     allowed = policy.evaluation.max_stale_days
     if age > _LONG_AGO and (allowed is None or age <= allowed):  # beyond that the gate says it
-        yield f"the days compared end long ago, on {comparison.last_day}"
+        yield f"the compared days end long ago, on {comparison.last_day}"
     drift = comparison.frame.drift
     moved, chance = int((drift["psi"] > drift["threshold"]).sum()), _BY_CHANCE * len(drift)
     if moved > binom.ppf(_SURELY, len(drift), _BY_CHANCE):
-        yield f"{moved} of {len(drift)} features drifted since the training, by chance {chance:.0f} would"
+        yield f"{moved} of {len(drift)} features drifted since training ({chance:.0f} expected by chance)"

@@ -16,7 +16,6 @@ from fxhelpers.policy._verdict import GateResult, Result
 from fxhelpers.policy._wording import claimed, compared, digits, named, percent
 from fxhelpers.results import shown_as
 
-_OTHERS_FIRST = "the other symbols are compared first"
 _NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
 
 
@@ -24,17 +23,15 @@ def built_in(comparison: Comparison, policy: PromotionParams, today: date | None
     """Yield the gates that every policy has."""
     frame, days = comparison.frame, len(comparison.frame.days)
     yield _varied(comparison)
-    rule, bound = "stored forecasts of real days come out again", "all of them"
+    rule, bound = "stored forecasts are reproduced", "all of them"
     silent = [version for version, (again, stored) in frame.replayed.items() if again < stored / 2 or not again]
     if silent:
         who = " and ".join(f"version {version}" for version in silent)
-        message = (
-            f"of {who} too few forecasts could be repeated, or none were stored: nobody can tell whether prices were restated"
-        )
+        message = f"too few stored forecasts of {who} could be reproduced to see whether prices were restated"
         yield _bound(math.nan, passed=False, warns=True, id="replay", rule=rule, shown="-", bound=bound, message=message)
     elif frame.replayed:
         count = min(again for again, _ in frame.replayed.values())
-        yield _bound(count, passed=True, id="replay", rule=rule, shown=f"{count} or more each", bound=bound, message="they do")
+        yield _bound(count, passed=True, id="replay", rule=rule, shown=f"{count} or more each", bound=bound, message="they are")
     unsure = [v for v, facts in frame.facts.items() if not facts.get("seen", {}).get("recorded", True)]
     if unsure:
         message = "; ".join(f"the last training day of version {v} is {frame.facts[v]['seen']['basis']}" for v in unsure)
@@ -43,15 +40,15 @@ def built_in(comparison: Comparison, policy: PromotionParams, today: date | None
             math.nan, passed=False, warns=True, id="seen", rule=rule, shown="-", bound="of every version", message=message
         )
     least = policy.evaluation.min_days
-    message = f"only {days} days are left that no compared version has seen, at least {least} are needed"
+    message = f"only {days} days are unseen by every compared version (required: at least {least})"
     rule = "days that no compared version has seen"
     yield _bound(days, passed=days >= least, id="days", rule=rule, shown=f"{days}", bound=f"at least {least}", message=message)
     if policy.evaluation.max_stale_days is not None:
         yield _stale(comparison, policy.evaluation.max_stale_days, today)
     if comparison.champion is None and policy.on_no_champion == "block":
-        message = "there is no champion to compare with, and on_no_champion is block: the first one is set by hand or by override"
+        message = "there is no champion to compare with, and on_no_champion is block: set the first one by hand or by override"
         rule = "a champion to compare with"
-        yield _bound(math.nan, passed=False, id="champion", rule=rule, shown="none", bound="there is one", message=message)
+        yield _bound(math.nan, passed=False, id="champion", rule=rule, shown="none", bound="one", message=message)
     if comparison.champion is not None and policy.policy == "non_inferiority":
         yield _fresher(comparison)
 
@@ -61,10 +58,10 @@ def _varied(comparison: Comparison) -> GateResult:
     distinct = int(forecast.nunique()) if np.ptp(forecast) > _NOTHING * np.abs(forecast).max() else 1
     theirs = comparison.frame.days[champion] if champion is not None else None
     same = theirs is not None and bool(np.allclose(forecast, theirs, rtol=_NOTHING, atol=_NOTHING**2))
-    message = f"it forecasts what the champion, {champion}, forecasts, on every day"
+    message = f"its forecasts equal those of the champion, {champion}, on every day"
     if distinct == 1:
-        message = f"it forecasts the same, {forecast.iloc[0] + 0.0:.4%}, on every day"
-    rule = "forecasts that vary, and differ from the champion's"
+        message = f"it forecasts the same value, {forecast.iloc[0] + 0.0:.4%}, on every day"
+    rule = "forecasts vary" + ("" if champion is None else " and differ from the champion's")
     shown = "the champion's" if same else f"{distinct} different"
     bound = "at least 2 different"
     return _bound(
@@ -75,25 +72,25 @@ def _varied(comparison: Comparison) -> GateResult:
 def _stale(comparison: Comparison, allowed: int, today: date | None) -> GateResult:
     rule, bound = "age of the last day compared", f"at most {allowed} days"
     if today is None:
-        message = "today's date was not given"
+        message = "stale was not evaluated: today's date was not given"
         return GateResult(id="stale", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message)
     age = (today - date.fromisoformat(comparison.last_day)).days
-    message = f"the prices end {age} days ago, on {comparison.last_day}; at most {allowed} are allowed"
+    message = f"the prices end {age} days ago, on {comparison.last_day} (required: {bound})"
     return _bound(age, passed=age <= allowed, id="stale", rule=rule, shown=f"{age} days", bound=bound, message=message)
 
 
 def _fresher(comparison: Comparison) -> GateResult:
     facts, frame = comparison.frame.facts, comparison.frame
     told = [facts.get(version or 0, {}).get("seen", {}).get("last_day") for version in (frame.challenger, frame.champion)]
-    rule, bound = "under non_inferiority only a fresher model replaces the champion", "trained to a later day"
+    rule, bound = "trained on later days than the champion (policy non_inferiority)", "a later day"
     if None in told:
-        message = "it is not known until when the two were trained"
+        message = "fresher was not evaluated: the last training days are not known"
         return GateResult(
             id="fresher", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message
         )
     ours, theirs = (date.fromisoformat(str(day)) for day in told)
     later = (ours - theirs).days
-    message = f"it has seen days up to {ours}, the champion up to {theirs}: it is not fresher"
+    message = f"it is not fresher: it has seen days up to {ours}, the champion up to {theirs}"
     return _bound(later, passed=later > 0, id="fresher", rule=rule, shown=f"{later:+d} days", bound=bound, message=message)
 
 
@@ -103,29 +100,28 @@ def _bound(value: float, *, passed: bool, warns: bool = False, **words: Any) -> 
 
 
 def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, attempt: int, family: Family | None) -> GateResult:
-    """Hold p of a test against the level that is left to this attempt, and, in a family, against its rate of false promotions."""
+    """Compare p of a test with the level left to this attempt and, in a family, with its rate of false promotions."""
     level = spent(float(gate.alpha or 0), policy, attempt)
     test_result = comparison.test_result(str(gate.test), gate.versus, margin=gate.margin)
     rival = named(comparison, gate.versus)
     rule = f"{str(gate.test).replace('_', ' ')}: {claimed(gate, rival)}"
     if test_result is not None and test_result.family > 1:
         rule += f"; p is adjusted for {test_result.family} challengers"
-    bound = f"p below {level:.3g}" + (
-        f", which is {gate.alpha:g} / (k (k + 1)), attempt k = {attempt}" if level != gate.alpha else ""
-    )
+    required, bound = f"p < {level:.3g}", f"p < {level:.3g}"
+    if level != gate.alpha:
+        bound += f" ({gate.alpha:g}/(k(k+1)), attempt {attempt})"
     if family is not None:
-        bound += f", and at most {family.fdr:g} after adjustment for attempts and {len(family.p) or family.symbols} symbols"
-    why = "the test was not made" if test_result is None else test_result.why
-    if not why and test_result is not None and not math.isfinite(test_result.p):
-        why = "the test gave no p"
-    if not why and test_result is not None and family is not None and not family.p and test_result.p < level:
-        adjusted = digits(for_attempt(test_result.p, policy, attempt))
-        why = f"{_OTHERS_FIRST} (p = {digits(test_result.p)}, {adjusted} at attempt {attempt})"
-    if not why and test_result is not None and _may_lie_below(test_result, level):
-        why = f"p may lie below {level:.2g}, which {test_result.resamples:,} resamples are too few to show"
+        rate = f", and at most {family.fdr:g} after adjustment for attempts and {len(family.p) or family.symbols} symbols"
+        required, bound = required + rate, bound + rate
+    adjusted = for_attempt(test_result.p, policy, attempt) if test_result is not None else math.nan
+    why = _open(test_result, level)
+    waits = not why and test_result is not None and family is not None and not family.p and test_result.p < level
+    if waits and test_result is not None:
+        why = f"the other symbols are compared first (p = {digits(test_result.p)}, {digits(adjusted)} at attempt {attempt})"
     if why or test_result is None:
         message = f"{gate.id} was not evaluated: {why}"
-        return _severe(gate, rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message)
+        words: dict[str, Any] = {"rule": rule, "shown": "-", "bound": bound, "said": message, "waits": waits}
+        return _severe(gate, value=math.nan, result="not evaluated", **words)
     claim = "it does not forecast signs significantly better than chance"
     if gate.margin:
         claim = f"it may be worse than {rival} by more than {gate.margin:.3%}"
@@ -135,13 +131,24 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     if family is not None and family.p:
         value = family.adjusted_of(comparison.frame.symbol)
         passed = passed and value <= family.fdr
-        shown = f"{shown}, adjusted {digits(for_attempt(test_result.p, policy, attempt))}, in the family {digits(value)}"
-    message = f"{claim} ({shown}; asked: {bound})"
+        shown = f"{shown}, {digits(adjusted)} adjusted for attempts, {digits(value)} for symbols"
+    message = f"{claim} ({shown}; required: {required})"
     return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, message=message)
 
 
+def _open(test_result: TestResult | None, level: float) -> str:
+    """Return why a test has no answer at this level; "" if it has one."""
+    if test_result is None or test_result.why:
+        return test_result.why if test_result else "the test was not made"
+    if not math.isfinite(test_result.p):
+        return "the test gave no p"
+    if _may_lie_below(test_result, level):
+        return f"{test_result.resamples:,} resamples are too few to tell whether p is below {level:.2g}"
+    return ""
+
+
 def _may_lie_below(test_result: TestResult, level: float) -> bool:
-    """Tell whether so few resamples exceeded, of too few for this level, that nobody knows on which side of it p lies."""
+    """Return whether the resamples are too few to tell on which side of this level p lies."""
     drawn = test_result.resamples and not test_result.tail
     return (
         bool(drawn)
@@ -151,7 +158,7 @@ def _may_lie_below(test_result: TestResult, level: float) -> bool:
 
 
 def bounded(comparison: Comparison, gate: GateParams) -> GateResult:
-    """Hold a measure, or its change against a rival, against its bound."""
+    """Compare a measure, or its change against a rival, with its bound."""
     return _held(comparison, gate) if gate.versus is None else _changed(comparison, gate)
 
 
@@ -165,7 +172,7 @@ def _held(comparison: Comparison, gate: GateParams) -> GateResult:
     if not math.isfinite(value):
         message = f"{gate.id} was not evaluated: it has no {known.label}"
         return _severe(gate, result="not evaluated", message=message, **told)
-    message = f"its {known.label} is {known.form.format(value)} (asked: {bound})"
+    message = f"its {known.label} is {known.form.format(value)} (required: {bound})"
     return _severe(gate, result=_result(passed=low <= value <= high), message=message, **told)
 
 
@@ -181,11 +188,11 @@ def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
     )
     told = {"rule": f"gain in {known.label} over {rival}{where}", "value": change, "bound": bound}
     if not math.isfinite(change):
-        message = f"{gate.id} was not evaluated: there is no {known.label} to hold it against, or it is 0 or was not measured"
+        message = f"{gate.id} was not evaluated: {rival} has no {known.label}, or it is 0 or was not measured"
         return _severe(gate, result="not evaluated", shown="-", message=message, **told)
     regression = change if known.better == "lower" else -change
     passed = regression <= (-gate.min_improvement if gate.min_improvement is not None else float(gate.max_regression or 0))
-    message = f"{compared(change, known, rival)}{where} (asked: {bound})"
+    message = f"{compared(change, known, rival)}{where} (required: {bound})"
     shown = percent(-regression)
     return _severe(gate, result=_result(passed=passed), shown=shown, message=message, **told)
 
@@ -208,7 +215,7 @@ def _worst_change(comparison: Comparison, gate: GateParams) -> tuple[float, str]
     if table.empty or not (table[rival] > 0).all():
         return math.nan, ", in each third of the days by volatility"
     changes = table[comparison.challenger] / table[rival] - 1
-    return float(changes.max()), f" on the {changes.idxmax()} third of the days"
+    return float(changes.max()), f", {changes.idxmax()} third of the days by volatility"
 
 
 def relative_change(comparison: Comparison, metric: str, rival: str) -> float:
@@ -222,16 +229,11 @@ def _value(comparison: Comparison, metric: str, row: str) -> float:
     return float(table[metric].get(row, math.nan)) if metric in table else math.nan
 
 
-def waits(gate: GateResult) -> bool:
-    """Tell whether a gate would have passed, and only waits for the other symbols of its family."""
-    return gate.result == "not evaluated" and _OTHERS_FIRST in gate.message
-
-
 def for_attempt(p: float, policy: PromotionParams, attempt: int) -> float:
-    """Return p as the k-th attempt has it: p k (k + 1), which asks the same of it as :func:`spent` does."""
+    """Return p adjusted for the attempt number k: p k (k + 1), the counterpart of :func:`spent`."""
     return min(1.0, p * attempt * (attempt + 1)) if policy.attempts == "spend" else p
 
 
 def spent(alpha: float, policy: PromotionParams, attempt: int) -> float:
-    """Return what is left of a level for the k-th attempt: alpha / (k (k + 1)), which sums to alpha over all attempts."""
+    """Return the level of attempt number k: alpha / (k (k + 1)), which sums to alpha over all attempts."""
     return alpha / (attempt * (attempt + 1)) if policy.attempts == "spend" else alpha

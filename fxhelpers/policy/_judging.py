@@ -12,7 +12,7 @@ from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy._caveats import circumstances, weaknesses
 from fxhelpers.policy._family import Family
-from fxhelpers.policy._gates import bounded, built_in, for_attempt, relative_change, spent, tested, waits
+from fxhelpers.policy._gates import bounded, built_in, for_attempt, relative_change, spent, tested
 from fxhelpers.policy._verdict import GateResult, Verdict
 from fxhelpers.policy._wording import compared, digits, joined, named
 
@@ -77,8 +77,8 @@ def judge(
         The ``promotion`` section of ``params.yaml``; by default the one of a
         file that says nothing.
     attempt : int
-        The how-manieth distinct attempt for the symbol this is: every one
-        spends a part of what a test may err.
+        Attempt number for the symbol, 1-based: every attempt spends a part of
+        the error rate.
     today : date, optional
         Needed where the policy has ``max_stale_days``, and to say that the
         days compared end long ago.
@@ -110,7 +110,7 @@ def judge(
         if test_result is not None and not test_result.why and math.isfinite(test_result.p)
     ]
     p = max(made) if len(made) == len(deciding) else math.nan
-    alone = all(gate.result == "pass" or not gate.decides or waits(gate) for gate in gates)
+    alone = all(gate.result == "pass" or not gate.decides or gate.waits for gate in gates)
     adjusted = for_attempt(p, policy, attempt) if math.isfinite(p) else math.nan
     verdict = replace(verdict, p=p, p_attempt=adjusted)
     if family is None:

@@ -1,4 +1,4 @@
-"""What the gates and the policy as a whole say, for people and for the ledger."""
+"""Results of the gates and the verdict, for people and for the ledger."""
 
 import html
 import math
@@ -16,34 +16,46 @@ from fxhelpers.tables import Table, badge, paragraphs
 Result = Literal["pass", "fail", "warn", "not evaluated"]
 Outcome = Literal["promote", "keep", "inconclusive"]
 
-_LONGEST_REASON = 1200
+_LONGEST_REASON, _LONGEST_SENTENCE = 1200, 300
 _COLOURS = {"promote": "#00604d", "keep": "#37474f", "inconclusive": "#7a4f00"}
 _MARKS = {"pass": "✓\u00a0pass", "fail": "✗\u00a0fail", "warn": "⚠\u00a0warn", "not evaluated": "? not evaluated"}
+_TERMS = {
+    "gain in": "gain: how far an error lies below the rival's, in per cent of it; positive is better",
+    "p <": "p: probability of a difference at least this large if the two forecasts were equally good",
+    "attempt ": "attempt k: k-th distinct comparison for this symbol; the levels 0.05/(k(k+1)) sum to 0.05 over all attempts",
+    "bootstrap": "stationary bootstrap: resamples blocks of days, which keeps the dependence between days",
+    "by volatility": "regimes: thirds of the days by the volatility of the 20 returns before each",
+    "R²": "R² against zero: share of the squared returns that the forecasts explain; 0 for forecasting zero",
+}
+"""By what a table of gates may hold: a definition."""
 _GATE_COLOURS = dict(zip(_MARKS.values(), ("#00604d", "#9c1c1c", "#7a4f00", "#37474f"), strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """What one gate said.
+    """Result of one gate.
 
     Attributes
     ----------
     id : str
         Short name.
     rule : str
-        In words.
+        For people.
     value : float
-        What was measured: a number of days, a measure, a change as a
-        fraction, or p; NaN where it could not be measured.
+        Measured: a number of days, a measure, a change as a fraction, or p;
+        NaN if it could not be measured.
     shown : str
-        The value as people read it.
+        The value for people.
     bound : str
-        What it is held against.
+        What is required of the value.
     result : {"pass", "fail", "warn", "not evaluated"}
     said : str
-        What was found, as a part of a sentence about the challenger.
+        Finding, as a part of a sentence about the challenger.
     decides : bool
         False for a gate that only warns.
+    waits : bool
+        Whether the gate would pass, and waits only for the other symbols of
+        its family.
     """
 
     id: str
@@ -54,16 +66,17 @@ class GateResult:
     result: Result
     message: str
     decides: bool = True
+    waits: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a ledger keeps of it: id, value (None where there is none), bound and result."""
+        """Return the ledger's part: id, value (None if there is none), bound and result."""
         value = self.value if math.isfinite(self.value) else None
         return {"id": self.id, "value": value, "bound": self.bound, "result": self.result}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the policy says of a challenger.
+    """Verdict of the policy on a challenger.
 
     Attributes
     ----------
@@ -87,8 +100,7 @@ class Verdict:
         Whether the forecasts are significantly better than no model at all;
         None where nothing was compared.
     attempt : int
-        The how-manieth distinct attempt for the symbol this is; 0 where that
-        was not counted.
+        Attempt number for the symbol, 1-based; 0 if it was not counted.
     p : float
         The largest p of the tests that decide, as they gave it; NaN where none
         decides, or one was not made.
@@ -120,44 +132,46 @@ class Verdict:
 
     @property
     def reason(self) -> str:
-        """All of it in a few sentences."""
-        text = f"{self.headline}: {'; '.join(self.because)}." if self.because else f"{self.headline}."
-        if self.beside:
-            text += f" Also: {'; '.join(self.beside)}."
-        text = " ".join(filter(None, (text, self.note, self.deciding)))
+        """The verdict in a few sentences; what decided it comes first, in about 300 characters."""
+        text, named = self.headline, 0
+        for found in self.because:
+            if named and len(text) + len(found) > _LONGEST_SENTENCE:
+                text += f"; and {', '.join(self._against()[named:])} (see the gates)"
+                break
+            text, named = f"{text}{'; ' if named else ': '}{found}", named + 1
+        also = f"Also: {'; '.join(self.beside)}." if self.beside else ""
+        text = " ".join(filter(None, (f"{text}.", self.note, also)))
         return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
+
+    def _against(self) -> list[str]:
+        """Return the gates, by id, that ``because`` is about, in its order."""
+        failed = [gate.id for gate in self.gates if gate.result == "fail"]
+        return failed + [gate.id for gate in self.gates if gate.result == "not evaluated" and gate.decides]
 
     @property
     def mark(self) -> str:
-        """What to say with a verdict to promote: that there is no evidence of skill, or that nothing was compared."""
+        """Label of a verdict to promote: no evidence of skill, or not compared; "" without one."""
         if self.outcome != "promote" or self.skill:
             return ""
         return NO_SKILL if self.gates else NOT_COMPARED
 
     @property
-    def deciding(self) -> str:
-        """Which gates decide, and which only warn, in a sentence; "" where nothing was compared."""
-        names = {decides: ", ".join(gate.id for gate in self.gates if gate.decides is decides) for decides in (True, False)}
-        warning = f"; {names[False]} only warn{'s' if ',' not in names[False] else ''}" if names[False] else ""
-        return f"The gates that decide: {names[True]}{warning}." if names[True] else ""
-
-    @property
     def adjustments(self) -> str:
-        """What became of p, in a sentence; "" where it is nobody's but this symbol's."""
+        """How p was adjusted for the family, in a sentence; "" without a family."""
         if self.family is None:
             return ""
-        told = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt {self.attempt}, p k (k + 1)"
+        told = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt k = {self.attempt} (p k (k + 1))"
         if self.p_entered > self.p_attempt:
-            told += ", and entered as 1, since the policy refuses this challenger by itself"
+            told += ", entered as 1 because the policy refuses this challenger by itself"
         if not self.family.p:
             return f"{told}; adjusted for the family once all of its {self.family.symbols} symbols are compared."
         return (
-            f"{told}, {digits(self.p_family)} adjusted for {len(self.family.p)} symbols by Benjamini and Hochberg; at most "
-            f"{self.family.fdr:g} is asked, so that no more than this share of the promotions is expected to be false."
+            f"{told}, {digits(self.p_family)} adjusted for {len(self.family.p)} symbols (Benjamini and Hochberg). Required: at "
+            f"most {self.family.fdr:g}, the share of promotions that may be expected to be false."
         )
 
     def p_values(self) -> dict[str, float | None]:
-        """Return every p, None where there is none."""
+        """Return every p; None if it is missing."""
         values = {"p": self.p, "p_attempt": self.p_attempt, "p_entered": self.p_entered, "p_family": self.p_family}
         return {key: value if math.isfinite(value) else None for key, value in values.items()}
 
@@ -168,18 +182,23 @@ class Verdict:
         points = "".join(f"<li>{html.escape(message)}</li>" for message in self.because)
         beside = "".join(f"<li>{html.escape(message)}</li>" for message in self.beside)
         text = f"<p><b>{html.escape(self.headline)}{':' if points else '.'}</b></p>" + (f"<ul>{points}</ul>" if points else "")
-        text += f"<p>Also:</p><ul>{beside}</ul>" if beside else ""
-        text += paragraphs(filter(None, (self.note, self.deciding)))
-        text = in_card(f"<div style='font-size:110%; max-width:60em'>{text}</div>") + paragraphs(filter(None, [self.adjustments]))
+        text += paragraphs(filter(None, [self.note])) + (f"<p>Also:</p><ul>{beside}</ul>" if beside else "")
+        text = in_card(f"{outcome}<div style='max-width:60em'>{text}</div>")
         gates = self.to_frame()
         gates["result"] = [badge(mark, _GATE_COLOURS[mark]) for mark in gates["result"]]
-        return outcome + text + (Table(gates, ("result",))._repr_html_() if self.gates else "")
+        table = Table(gates, ("result",), notes=self._terms())._repr_html_() if self.gates else ""
+        return text + table + paragraphs(filter(None, [self.adjustments]))
+
+    def _terms(self) -> list[str]:
+        """Return what the words in the table of gates mean, of those that are in it."""
+        shown = " ".join(f"{gate.rule} {gate.bound}" for gate in self.gates)
+        return [meaning for word, meaning in _TERMS.items() if word in shown]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a gate, those that decide first."""
-        columns = ["gate", "rule", "value", "bound", "decides", "result"]
+        """Return one row per gate, those that decide first."""
+        columns = ["gate", "result", "value", "required", "rule", "decides"]
         rows = [
-            [g.id, g.rule, g.shown, g.bound, "yes" if g.decides else "only warns", _MARKS[g.result]]
+            [g.id, _MARKS[g.result], g.shown, g.bound, g.rule, "yes" if g.decides else "only warns"]
             for g in sorted(self.gates, key=lambda gate: not gate.decides)
         ]
         return pd.DataFrame(rows, columns=columns).set_index("gate").rename_axis(index=None, columns="gate")
