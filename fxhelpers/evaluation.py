@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.bundles import Bundle
+from fxhelpers.comparison import over_zero
 from fxhelpers.errors import NotComparableError
 from fxhelpers.features import build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, r2, rmse
@@ -39,6 +40,11 @@ class Evaluation:
     metrics: dict[str, Any]
     predictions: pd.DataFrame
     same_prices: bool
+
+    @property
+    def answer(self) -> dict[str, str]:
+        """Result and answer for the summary: whether the model is better than forecasting zero on the test days."""
+        return over_zero(self.predictions["Actual"], self.predictions["Predicted"], "test")
 
     def to_frame(self) -> pd.DataFrame:
         """Return model and baselines side by side, for people."""

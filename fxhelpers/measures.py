@@ -73,7 +73,7 @@ MEANINGS = {
     "hit_rate_up": "share of the rising days that were forecast to rise",
     "hit_rate_down": "share of the falling days that were forecast to fall",
     "information_coefficient": "rank correlation of forecast and return; 0 without a relation",
-    "mincer_zarnowitz_slope": "slope of the regression of return on forecast; 1 if a forecast of 1 % means 1 %; imprecise if forecasts hardly vary",
+    "mincer_zarnowitz_slope": "slope of the regression of return on forecast; 1 is ideal; imprecise if forecasts hardly vary",
     "strategy_return": "long or short by the sign of the forecast, after costs",
     "sharpe": "annual return of the sign strategy over its volatility, after costs",
     "max_drawdown": "largest loss from a previous high, after costs",

@@ -1,20 +1,22 @@
-"""What came of a batch: one row a symbol, held against the records themselves."""
+"""Outcome of a batch: one row per symbol, checked against the records themselves."""
 
 import json
 import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
 from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import UTC_SLACK, dated, latest_first, sha256
-from fxhelpers.params import load_params
+from fxhelpers.params import current_record, load_params
 from fxhelpers.policy import Family
 from fxhelpers.records import PORTFOLIO, promotion_label
 from fxhelpers.results import Keyed, rows_html, shown, shown_as
-from fxhelpers.tables import Table
+from fxhelpers.tables import Table, link
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +36,13 @@ _COLUMNS = (
 )
 """Of what the notebooks' summaries say, what a row shows where it is there."""
 
-_LONG = 100
-_NONE_YET = "No batch was run yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and this notebook after it."
+_LONG, _MOST_NAMES = 100, 10
+_NONE_YET = "No batch yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and then this notebook."
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Portfolio(Keyed):
-    """A batch and how each of its runs ended.
+    """A batch and the outcome of each run.
 
     Attributes
     ----------
@@ -49,11 +51,11 @@ class Portfolio(Keyed):
     about : dict
         Who began it and when, notebook, parameters and symbols.
     runs : DataFrame
-        One row a symbol: status, what the notebook's summary said, seconds,
+        One row per symbol: status, values of the notebook's summary, seconds,
         error, the record's name and SHA-256, and whether the record still has
         it.
     family : Family or None
-        Where the symbols were decided about together.
+        If the symbols were decided about together.
     """
 
     batch: str
@@ -63,23 +65,24 @@ class Portfolio(Keyed):
 
     @property
     def counts(self) -> pd.Series:
-        """How many symbols came to which verdict, or else to which status, and with which mark."""
+        """Number of symbols by verdict, result or status, and by label."""
         came, marks = self._came_to, self.marks.where(self.runs["error"].isna(), "")
         return came.where(marks.eq(""), came + ", " + marks).value_counts()
 
     @property
     def _came_to(self) -> pd.Series:
-        """Verdict or status of each symbol."""
+        """Verdict, or else result or status, of each symbol."""
         told = self.runs["status"].where(self.runs["error"].notna(), "completed")
-        if "verdict" in self.runs:
-            told = told.where(self.runs["error"].notna(), self.runs["verdict"])
+        for key in ("result", "verdict"):
+            if key in self.runs:
+                told = told.where(self.runs["error"].notna() | self.runs[key].isna(), self.runs[key])
         if "result" in self.runs:
             told = told.mask(self.runs["error"].isna() & (self.runs["result"] == "promoted"), "promoted")
         return told
 
     @property
     def marks(self) -> pd.Series:
-        """What to say with the promotion of each symbol, as that there is no evidence of skill; "" where nothing is."""
+        """Label of each promotion, such as no evidence of skill; "" without one."""
         return pd.Series(
             [promotion_label({str(k): v for k, v in row.items()}) for row in self.runs.to_dict("records")],
             self.runs.index,
@@ -87,16 +90,34 @@ class Portfolio(Keyed):
         )
 
     @property
+    def untested(self) -> list[str]:
+        """Symbols whose promotion no test decided: there was no champion, and the forecasts show no skill."""
+        runs = self.runs.reindex(columns=[*self.runs.columns.union(["champion_before", "p"])])
+        return [str(symbol) for symbol in runs.index[runs["champion_before"].isna() & runs["p"].isna() & self.marks.ne("")]]
+
+    @property
+    def answer(self) -> str:
+        """Outcome of the batch in a few sentences, for the card of a report."""
+        if not self.batch:
+            return _NONE_YET
+        counted = ", ".join(f"{count} {what}" for what, count in self.counts.items())
+        told = f"{self.about['notebook']} of {len(self.runs)} symbols: {counted}."
+        if self.untested:
+            names = ", ".join(self.untested[:_MOST_NAMES]) + (", …" if len(self.untested) > _MOST_NAMES else "")
+            told += f" {len(self.untested)} first champions were tested by nothing: no champion, no proof of skill ({names})."
+        return told
+
+    @property
     def seconds(self) -> float:
-        """From the beginning to the last outcome."""
+        """Seconds from the start to the last outcome."""
         return float(self.about["seconds"])
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a symbol."""
+        """Return one row per symbol."""
         return self.runs
 
     def summary(self) -> dict[str, Any]:
-        """Return what the batch came to, in single values."""
+        """Return the outcome of the batch in single values."""
         failed = self.runs["error"].notna()
         told: dict[str, Any] = {
             "runs": len(self.runs),
@@ -110,7 +131,8 @@ class Portfolio(Keyed):
                 "tested_together": len(self.family.p),
                 "tested_by_none": len(self.runs) - len(self.family.p),
             }
-        return {**told, "seconds": round(self.seconds, 1), "records_intact": bool(self.runs.loc[~failed, "intact"].all())}
+        intact = bool(self.runs.loc[~failed, "intact"].all())
+        return {"answer": self.answer, **told, "seconds": round(self.seconds, 1), "records_intact": intact}
 
     def _repr_html_(self) -> str:
         about = self.about
@@ -122,16 +144,16 @@ class Portfolio(Keyed):
             "begun": f"{about['time']} by {about['actor']}",
             **({"registry": about["registry"]} if about.get("registry") else {}),
             "ran": f"on {about['cluster'] or 'this machine'}, {shown(self.seconds)} s",
-            "came to": ", ".join(f"{count} {what}" for what, count in self.counts.items()),
+            "outcome": self.answer,
             **({"notes": "; ".join(about["notes"])} if about.get("notes") else {}),
         }
-        return rows_html(rows) + _whole_table(self.table())
+        return rows_html(rows, card=("outcome",)) + _whole_table(self.table())
 
     def table(self) -> pd.DataFrame:
-        """Return one row a symbol for people: gains in per cent, errors cut short, no column without anything."""
+        """Return one row per symbol for people: gains in per cent, errors cut short, no empty column."""
         runs = self.runs.dropna(axis=1, how="all")
         table = pd.DataFrame(index=runs.index)
-        for column in ("status", "version", "verdict", "result", "stage"):
+        for column in ("status", "result", "verdict", "version", "stage"):
             if column in runs and not (column == "status" and runs[column].eq("completed").all()):
                 table[column] = runs[column].map(_whole)
         if self.marks.any():
@@ -150,29 +172,41 @@ class Portfolio(Keyed):
 
     @property
     def records(self) -> "Records":
-        """Each run's record, its SHA-256 as the batch has it, and whether the file still has it."""
+        """Each run's record, its SHA-256 in the batch, and whether the file still has it."""
         found = self.runs.loc[self.runs["record"].notna(), ["record", "sha256", "intact"]]
-        return Records(found.assign(intact=found["intact"].map({True: "yes", False: "CHANGED OR GONE"})))
+        intact = found["intact"].map({True: "yes", False: "CHANGED OR GONE"})
+        return Records(found.assign(intact=intact)[["record", "intact", "sha256"]], load_params().paths.records)
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The records of a batch, shown whole: pandas would leave out rows and cut digests.
+    """The records of a batch, all of them and with links.
 
     Attributes
     ----------
     frame : DataFrame
-        One row a symbol: record, sha256, intact.
+        One row per symbol: record, intact, sha256.
+    folder : Path
+        Of the records.
     """
 
     frame: pd.DataFrame
+    folder: Path
 
     def _repr_html_(self) -> str:
-        return _whole_table(self.frame)
+        links = [self._link(str(record)) for record in self.frame["record"]]
+        return _whole_table(self.frame.assign(record=links), ("record",))
+
+    def _link(self, record: str) -> str:
+        """Return a link to the report of a record, or to the record without one, from here."""
+        page = (self.folder / record).with_suffix(".html")
+        base = (current_record() or Path.cwd() / "here").parent
+        there = os.path.relpath(page if page.is_file() else self.folder / record, base)
+        return link(quote(Path(there).as_posix()), Path(record).stem)
 
 
 def read_portfolio(batch: str = "") -> Portfolio:
-    """Read what a batch wrote down, and hold it against the records.
+    """Read the journal of a batch, and compare it with the records.
 
     Parameters
     ----------
@@ -182,7 +216,7 @@ def read_portfolio(batch: str = "") -> Portfolio:
     Returns
     -------
     Portfolio
-        Without runs where no batch was run yet.
+        Without runs if there is no batch yet.
 
     Raises
     ------
@@ -215,7 +249,7 @@ def read_portfolio(batch: str = "") -> Portfolio:
 
 
 def _latest(folder: Path) -> str:
-    """Return the id of the batch that was begun last."""
+    """Return the id of the latest batch."""
     choice = latest_first(dated(path, path.name.partition("-")[0], slack=UTC_SLACK) for path in folder.glob("*.jsonl"))
     for warning in choice.warnings:
         logger.warning(warning)
@@ -252,12 +286,12 @@ def _row(records: Path, line: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _whole_table(table: pd.DataFrame) -> str:
-    return Table(table.rename_axis(index=None, columns="symbol"))._repr_html_()
+def _whole_table(table: pd.DataFrame, written: tuple[str, ...] = ()) -> str:
+    return Table(table.rename_axis(index=None, columns="symbol"), written)._repr_html_()
 
 
 def _whole(value: object) -> str:
-    """Return a number without the fraction that pandas gives it, or a word."""
+    """Return a whole number, or a word."""
     if pd.isna(value):  # type: ignore[call-overload]
         return "-"
     return f"{value:.0f}" if isinstance(value, float) else str(value)

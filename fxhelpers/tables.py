@@ -33,7 +33,7 @@ class Table:
     terms : dict
         Definitions of labels of rows or columns, shown as tooltips.
     notes : list of str
-        Lines below the table.
+        Definitions below the table, closed until the reader opens them.
     """
 
     frame: "pd.DataFrame"
@@ -65,7 +65,8 @@ class Table:
         if not lines:
             lines = [f"<tr><td colspan='{len(corner) + len(columns)}' style='text-align:left'>none</td></tr>"]
         stacked = " class='stack'" if len(corner) + len(columns) > _MOST_COLUMNS else ""
-        notes = f"<p style='font-size:90%; max-width:60em'>{'<br>'.join(map(html.escape, self.notes))}</p>" if self.notes else ""
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        notes = f"<details style='font-size:90%'><summary>Terms</summary><ul>{notes}</ul></details>" if notes else ""
         return f"<table{stacked}><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{notes}"
 
     def _label(self, label: object) -> str:
@@ -74,19 +75,21 @@ class Table:
         return f'<abbr title="{html.escape(term)}">{text}</abbr>' if term else text
 
 
-def table(frame: "pd.DataFrame") -> Table:
-    """Return a frame as a notebook shows it well: numbers at the right, text at the left.
+def table(frame: "pd.DataFrame", terms: Mapping[str, str] | None = None) -> Table:
+    """Return a frame for a notebook: numbers at the right, text at the left.
 
     Parameters
     ----------
     frame : DataFrame
         Of any kind.
+    terms : dict, optional
+        Definitions of labels of rows or columns, shown as tooltips.
 
     Returns
     -------
     Table
     """
-    return Table(frame)
+    return Table(frame, terms=terms or {})
 
 
 def badge(word: str, colour: str) -> str:

@@ -16,6 +16,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
+from fxhelpers.comparison import over_zero
 from fxhelpers.errors import ParamsError, PriceDataError
 from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, TARGET, build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, rmse
@@ -48,6 +49,14 @@ class TrainedModel:
     metadata: dict[str, Any]
     candidates: pd.DataFrame
     validation: pd.DataFrame
+
+    @property
+    def answer(self) -> dict[str, str]:
+        """Result and answer for the summary: whether the model is better than forecasting zero on the validation days."""
+        told = over_zero(self.validation["target"], self.validation["forecast"], "validation")
+        if len(self.candidates) > 1:
+            told["answer"] += f" The best of {len(self.candidates)} candidates was chosen on these days, so this is optimistic."
+        return told
 
     def candidates_frame(self) -> pd.DataFrame:
         """Return the combinations tried, the kept one first, for people."""

@@ -10,7 +10,15 @@ from scipy.stats import norm
 
 from fxhelpers import metrics
 from fxhelpers.comparison._frame import MEAN, TARGET, ZERO, EvaluationFrame, column
-from fxhelpers.comparison._tests import INTERVAL, TestResult, resampled_paths, squared_errors, untestable
+from fxhelpers.comparison._tests import (
+    INTERVAL,
+    TestResult,
+    TestSpec,
+    bootstrap_test,
+    resampled_paths,
+    squared_errors,
+    untestable,
+)
 from fxhelpers.measures import MEANINGS, MEASURES
 from fxhelpers.results import shown_as
 
@@ -242,7 +250,8 @@ class Comparison:
                 }
             )
         columns = ["test", "of", "against", "gain", "p", "95 % interval", "detectable", "resamples"]
-        return pd.DataFrame(rows, columns=columns).set_index("test").rename_axis(index=None, columns="test")
+        table = pd.DataFrame(rows, columns=columns).set_index("test").rename_axis(index=None, columns="test")
+        return table if self.frame.others else table.drop(columns="of")
 
     def terms(self) -> dict[str, str]:
         """Return definitions of the labels in these tables, for tooltips."""
@@ -310,6 +319,33 @@ class Comparison:
             if any(found.get(key) is not None for found in self.registered.values())
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="metric")
+
+
+def over_zero(target: pd.Series, forecast: pd.Series, days: str) -> dict[str, str]:
+    """Compare forecasts with zero on the same days, for the card of a report.
+
+    Parameters
+    ----------
+    target, forecast : Series of shape (n_days,)
+        Next-day returns and forecasts of them, as fractions, on one index.
+    days : str
+        What the days are, such as ``validation``.
+
+    Returns
+    -------
+    dict
+        ``result``: better than zero, worse than zero or inconclusive, by the
+        95 % interval of the gain; ``answer``: a sentence with the numbers.
+    """
+    spec = TestSpec(test="stationary_bootstrap", versus="zero_return")
+    (found,) = bootstrap_test(target, target * 0.0, forecast.to_frame("forecast"), spec)
+    error = f"RMSE {metrics.rmse(target, forecast):.3%} on {len(target)} {days} days"
+    if not math.isfinite(found.low):
+        return {"result": "inconclusive", "answer": f"Not tested: {found.why or 'there is no interval'}. {error}."}
+    result = "better than zero" if found.low > 0 else "worse than zero" if found.high < 0 else "inconclusive"
+    words = {"inconclusive": "Not shown: zero gain is within the interval"}.get(result, f"{result.capitalize()} return")
+    gain = f"gain over forecasting zero {found.gain:+.2%} (95 % interval {found.low:+.2%} to {found.high:+.2%})"
+    return {"result": result, "answer": f"{words}. {error}, {gain}."}
 
 
 def _drawn(test_result: TestResult) -> str:

@@ -102,15 +102,12 @@ class Proposal:
     def differences(self) -> Table:
         """Training of both versions: estimator, features and days, and each setting that differs."""
         facts = self.comparison.frame.facts if self.comparison else {}
-        told = {
-            column(v.version): _trained(facts[v.version]) for v in (self.challenger, self.champion) if v and v.version in facts
-        }
+        both = [v.version for v in (self.challenger, self.champion) if v and v.version in facts]
+        told = {column(number): _trained(facts[number]) for number in both}
         rows = {name: {who: known.get(name, "-") for who, known in told.items()} for known in told.values() for name in known}
         kept = {name: row for name, row in rows.items() if name in _ALWAYS or len(set(row.values())) > 1}
-        same = len(rows) - len(kept)
-        note = [f"{same} more settings are the same in both"] if same and len(told) > 1 else []
-        frame = pd.DataFrame.from_dict(kept, orient="index", columns=list(told)).rename_axis(columns="trained with")
-        return Table(frame, notes=note)
+        more = f" ({len(rows) - len(kept)} more settings are the same)" if len(told) > 1 else ""
+        return Table(pd.DataFrame.from_dict(kept, orient="index", columns=list(told)).rename_axis(columns=f"setting{more}"))
 
     @property
     def full(self) -> "FullComparison":

@@ -26,7 +26,7 @@ def evidence(comparison: Comparison | None) -> list[Axes]:
 
 def loss_difference(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Draw the cumulative squared error that the challenger saved, in the band of chance."""
-    ax = axes(ax, 3.3)
+    ax = axes(ax, 2.9)
     first, *others = comparison.rivals()
     saved = comparison.loss_difference(first) * _SQUARED
     band = "95 % band of equally good forecasts"
@@ -64,7 +64,7 @@ def gains(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Draw the gain in RMSE over each rival with its interval, and the gain that these days can detect."""
     table = comparison.gains()
     table = table[table["gain"].notna()].iloc[::-1].reset_index(drop=True)
-    ax = axes(ax, 3.3 if len(table) <= 3 else 1.8 + 0.4 * len(table))  # noqa: PLR2004 (champion, zero, mean)
+    ax = axes(ax, 2.9 if len(table) <= 3 else 1.8 + 0.4 * len(table))  # noqa: PLR2004 (champion, zero, mean)
     places, shown = np.arange(len(table)), table["detectable"].notna()
     ax.hlines(places, table["low"], table["high"], color=BLUE, linewidth=2.5, label="95 % interval")
     ax.plot(table["gain"], places, "o", color=ORANGE, markersize=8, label="gain")
@@ -88,7 +88,7 @@ def gains(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 def calibration(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Draw returns against the challenger's forecasts, with the line of Mincer and Zarnowitz."""
-    ax = _scatter(comparison.target, comparison.forecast, f"Forecast and return: {comparison.challenger}", axes(ax, 3.5))
+    ax = _scatter(comparison.target, comparison.forecast, f"Forecast and return: {comparison.challenger}", axes(ax, 3.1))
     slope, intercept = mincer_zarnowitz(comparison.target, comparison.forecast)
     if np.isfinite(slope):
         ends = np.array([comparison.forecast.min(), comparison.forecast.max()])
@@ -169,7 +169,7 @@ def windows(comparison: Comparison, ax: Axes | None = None) -> Axes:
     """Draw the days on which each version was trained and chosen, those left out, and those compared."""
     frame = comparison.frame
     versions = [v for v in (*reversed(frame.others), frame.champion, frame.challenger) if v is not None]
-    ax = axes(ax, 3.5 if len(versions) <= 2 else 2.0 + 0.4 * len(versions))  # noqa: PLR2004 (challenger and champion)
+    ax = axes(ax, 3.1 if len(versions) <= 2 else 2.0 + 0.4 * len(versions))  # noqa: PLR2004 (challenger and champion)
     begin, end = day(comparison.first_day), day(comparison.last_day)
     named: set[str] = set()
 

@@ -41,7 +41,7 @@ def built_in(comparison: Comparison, policy: PromotionParams, today: date | None
         )
     least = policy.evaluation.min_days
     message = f"only {days} days are unseen by every compared version (required: at least {least})"
-    rule = "days that no compared version has seen"
+    rule = "days unseen by every version"
     yield _bound(days, passed=days >= least, id="days", rule=rule, shown=f"{days}", bound=f"at least {least}", message=message)
     if policy.evaluation.max_stale_days is not None:
         yield _stale(comparison, policy.evaluation.max_stale_days, today)
@@ -61,7 +61,7 @@ def _varied(comparison: Comparison) -> GateResult:
     message = f"its forecasts equal those of the champion, {champion}, on every day"
     if distinct == 1:
         message = f"it forecasts the same value, {forecast.iloc[0] + 0.0:.4%}, on every day"
-    rule = "forecasts vary" + ("" if champion is None else " and differ from the champion's")
+    rule = "forecasts vary" + ("" if champion is None else ", unlike the champion's")
     shown = "the champion's" if same else f"{distinct} different"
     bound = "at least 2 different"
     return _bound(
@@ -104,7 +104,7 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     level = spent(float(gate.alpha or 0), policy, attempt)
     test_result = comparison.test_result(str(gate.test), gate.versus, margin=gate.margin)
     rival = named(comparison, gate.versus)
-    rule = f"{str(gate.test).replace('_', ' ')}: {claimed(gate, rival)}"
+    rule = f"{claimed(gate, comparison.rival(gate.versus) or 'chance')} ({str(gate.test).replace('_', ' ')})"
     if test_result is not None and test_result.family > 1:
         rule += f"; p is adjusted for {test_result.family} challengers"
     required, bound = f"p < {level:.3g}", f"p < {level:.3g}"
@@ -186,7 +186,11 @@ def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
         if gate.max_regression
         else "not worse"
     )
-    told = {"rule": f"gain in {known.label} over {rival}{where}", "value": change, "bound": bound}
+    told = {
+        "rule": f"gain in {known.label} over {comparison.rival(gate.versus) or rival}{where}",
+        "value": change,
+        "bound": bound,
+    }
     if not math.isfinite(change):
         message = f"{gate.id} was not evaluated: {rival} has no {known.label}, or it is 0 or was not measured"
         return _severe(gate, result="not evaluated", shown="-", message=message, **told)

@@ -186,6 +186,8 @@ class Verdict:
         text = in_card(f"{outcome}<div style='max-width:60em'>{text}</div>")
         gates = self.to_frame()
         gates["result"] = [badge(mark, _GATE_COLOURS[mark]) for mark in gates["result"]]
+        names = [f"{gate}{'' if decides == 'yes' else ' (warns)'}" for gate, decides in gates.pop("decides").items()]
+        gates = gates.set_axis(pd.Index(names)).rename_axis(columns="gate")
         table = Table(gates, ("result",), notes=self._terms())._repr_html_() if self.gates else ""
         return text + table + paragraphs(filter(None, [self.adjustments]))
 

@@ -15,7 +15,7 @@ def claimed(gate: GateParams, rival: str) -> str:
     """Return the hypothesis that a test supports."""
     if gate.test == "pesaran_timmermann":
         return "signs are forecast better than by chance"
-    return f"not worse than {rival} by {gate.margin:.3%}" if gate.margin else f"squared errors below those of {rival}"
+    return f"not worse than {rival} by {gate.margin:.3%}" if gate.margin else f"lower squared errors than {rival}"
 
 
 def compared(change: float, known: Measure, rival: str) -> str:

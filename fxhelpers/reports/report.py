@@ -1,4 +1,7 @@
-"""The report of a record: one page without code, for people who decide."""
+"""The report of a record: one page without code, for people who decide.
+
+A section whose heading has the tag ``fold`` is closed until the reader opens it.
+"""
 
 import ast
 import html
@@ -18,14 +21,15 @@ from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.files import UNREADABLE, sha256, write_atomic
 from fxhelpers.records import SUMMARY_MIME, is_running, is_unseen, promotion_label, read_summary, record_folders, report_path
-from fxhelpers.reports.pages import page_template
+from fxhelpers.reports.pages import answer_of, page_template
 from fxhelpers.results import CARD, shown
 
 logger = logging.getLogger(__name__)
 
 _TITLE = re.compile(r"^# (.+)\n?", re.MULTILINE)
-_HEADING = re.compile(r"<h2>(.*?)</h2>", re.DOTALL)
-_GLANCE = {"decided": "Decided", "reason": "Why", "how_sure": "How sure", "undo": "To undo it"}
+_SECTION = re.compile(r'(?=<div class="text[^"]*"><h2>)')
+_HEADING = re.compile(r'<div class="text(?P<fold> fold)?"><h2>(?P<name>.*?)</h2>', re.DOTALL)
+_COUNTED = ("failed", "promoted", "promote", "keep", "inconclusive")  # of a batch
 _COMMAND = re.compile(r"^```[a-z]*\n(?:[^`]*\n)?(?:fx|papermill) [^`]*```$", re.MULTILINE)
 _ONE_AT_A_TIME = Lock()  # an exporter keeps state while it works
 
@@ -49,7 +53,7 @@ def write_report(record: Path) -> Path:
 
 
 def make_report(record: Path) -> bool:
-    """Write a report where that can be done; where not, that is a warning: all that it says is in the record.
+    """Write a report; if that fails, log a warning, as the record holds all that the report says.
 
     Parameters
     ----------
@@ -70,7 +74,7 @@ def make_report(record: Path) -> bool:
 
 
 def write_missing_reports(folder: Path) -> int:
-    """Write the reports of records that have none, as those of earlier releases; what runs has its own written when it ends.
+    """Write the reports of finished records that have none, such as those of earlier releases.
 
     Parameters
     ----------
@@ -115,7 +119,7 @@ def report_of(name: str, content: bytes) -> str:
     _leave_to_card(nb, summary)
     with _ONE_AT_A_TIME:
         body, _ = _exporter().from_notebook_node(nb)
-    body, contents = _with_anchors(body)
+    body, contents = _in_sections(body)
     return page_template("report.html.j2").render(
         version=version("fxhelpers"),
         name=name,
@@ -124,7 +128,7 @@ def report_of(name: str, content: bytes) -> str:
         symbol=told.get("symbol"),
         started=told["started"],
         badges=_badges(told, summary),
-        glance=_glance(told, summary),
+        glance=_glance(told, summary, nb.metadata["fxhelpers"]["notebook"]),
         contents=contents,
         body=body,
         provenance=_provenance(nb, told, summary),
@@ -190,25 +194,31 @@ def _take_title(nb: Any) -> str:  # noqa: ANN401
 
 
 def _leave_to_card(nb: Any, summary: dict[str, Any]) -> None:  # noqa: ANN401
-    """Take out of the outputs what the card and the provenance say."""
+    """Take out of the outputs what the card and the provenance say; a section that is left without output goes, too."""
     for output in (output for cell in nb.cells for output in cell.get("outputs", [])):
         data = output.get("data", {})
         if "text/html" in data and (summary.get("reason") or SUMMARY_MIME in data):
             data["text/html"] = CARD.sub("", data["text/html"])
 
 
-def _with_anchors(body: str) -> tuple[str, list[dict[str, str]]]:
-    """Give each section an id, and return the list of contents."""
+def _in_sections(body: str) -> tuple[str, list[dict[str, str]]]:
+    """Give each section an id, close those to fold, put what comes before the first one last, and list them all."""
     contents: list[dict[str, str]] = []
-
-    def anchored(heading: re.Match[str]) -> str:
-        contents.append({"id": f"section-{len(contents) + 1}", "name": html.unescape(re.sub("<.*?>", "", heading[1]))})
-        return f'<h2 id="{contents[-1]["id"]}">{heading[1]}</h2>'
-
-    body = _HEADING.sub(anchored, body)
-    body = re.sub("<th([^>]*)></th>", r"<td\1></td>", body)  # pandas heads the column of its index with nothing
+    first, *parts = _SECTION.split(re.sub("<th([^>]*)></th>", r"<td\1></td>", body))  # pandas heads its index with nothing
+    made = []
+    for part in parts:
+        heading = _HEADING.match(part)
+        name, there = (heading["name"], heading.end()) if heading else ("", 0)
+        contents.append({"id": f"section-{len(contents) + 1}", "name": html.unescape(re.sub("<.*?>", "", name))})
+        title, rest = f'<h2 id="{contents[-1]["id"]}">{name}</h2>', f'<div class="text">{part[there:]}'
+        folded = heading and heading["fold"] and 'class="error"' not in part
+        made.append(f"<details><summary>{title}</summary>{rest}</details>" if folded else f"{title}{rest}")
+    if 'class="error"' in first:
+        made.insert(0, first)
+    else:
+        made.append(f'<details><summary><h2 id="command">Purpose, command and registry</h2></summary>{first}</details>')
     more = [{"id": "provenance", "name": "Provenance"}, {"id": "verify", "name": "How to verify it"}]
-    return body, contents + more
+    return "".join(made), contents + more
 
 
 def _badges(told: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str]]:
@@ -223,27 +233,36 @@ def _badges(told: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str
         badges = [{**badge, "look": "doubt" if badge["look"].startswith("promote") else badge["look"]} for badge in badges]
         badges.append(_badge("doubt", mark))
     badges += [_badge("against", "against the verdict")] if summary.get("override") else []
-    return badges or [_badge("completed")]
+    counts = [
+        _badge(word, f"{summary[word]} {word}") for word in _COUNTED if isinstance(summary.get(word), int) and summary[word]
+    ]
+    return badges or counts or [_badge("completed")]
 
 
 def _badge(look: str, text: str | None = None) -> dict[str, str]:
     return {"text": (text or look).upper(), "look": look.split(maxsplit=1)[0]}
 
 
-def _glance(told: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:
-    """Return what a reader wants to know first."""
-    rows = {"It ended in an error": told["error"]} if told.get("error") else {}
+def _glance(told: dict[str, Any], summary: dict[str, Any], kind: str) -> dict[str, str]:
+    """Return the rows of the card at the top."""
+    decided = str(summary.get("decided") or "")
     if told.get("decisions") and not summary:
-        rows["Decided"] = (
-            f"Not known from here: the run had begun a decision, which may have moved the champion. {_ask(told)} tells."
-        )
-    rows |= {label: shown(summary[key]) for key, label in _GLANCE.items() if summary.get(key)}
+        decided = f"Unknown: the run began a decision, which may have moved the champion. See {_ask(told)}."
+    why, _, also = str(summary.get("reason") or "").partition(" Also: ")
     agreed = f", approved by {summary['approved_by']}" if summary.get("approved_by") else ""
     if is_unseen(summary):
-        agreed = " (the policy alone decided, and nobody is named who approved it)"
-    by = {"By": f"{told.get('actor', 'unknown')}{agreed}, on {told['started'][:10]} at {told['started'][11:16]} UTC"}
-    before = {key: rows.pop(key) for key in ("It ended in an error", "Decided", "Why") if key in rows}
-    return before | by | rows
+        agreed = " (no approver is named: the policy alone decided)"
+    rows = {
+        "Error": told.get("error"),
+        "TestResult": answer_of(kind, summary),
+        "Decided": decided,
+        "Why": why,
+        "Also": f"{also[0].upper()}{also[1:]}" if also else "",
+        "How sure": summary.get("how_sure"),
+        "By": f"{told.get('actor', 'unknown')}{agreed}, on {told['started'][:10]} at {told['started'][11:16]} UTC",
+        "To undo it": summary.get("undo"),
+    }
+    return {name: shown(value) for name, value in rows.items() if value}
 
 
 def _ask(told: dict[str, Any]) -> str:
