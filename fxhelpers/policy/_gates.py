@@ -61,7 +61,7 @@ def _varied(comparison: Comparison) -> GateResult:
     message = f"its forecasts equal those of the champion, {champion}, on every day"
     if distinct == 1:
         message = f"it forecasts the same value, {forecast.iloc[0] + 0.0:.4%}, on every day"
-    rule = "forecasts vary" + ("" if champion is None else ", unlike the champion's")
+    rule = "forecasts vary" + ("" if champion is None else " and are not the champion's")
     shown = "the champion's" if same else f"{distinct} different"
     bound = "at least 2 different"
     return _bound(
@@ -186,11 +186,8 @@ def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
         if gate.max_regression
         else "not worse"
     )
-    told = {
-        "rule": f"gain in {known.label} over {comparison.rival(gate.versus) or rival}{where}",
-        "value": change,
-        "bound": bound,
-    }
+    rule = f"gain in {known.label} over {comparison.rival(gate.versus) or rival}{where}"
+    told = {"rule": rule, "value": change, "bound": bound}
     if not math.isfinite(change):
         message = f"{gate.id} was not evaluated: {rival} has no {known.label}, or it is 0 or was not measured"
         return _severe(gate, result="not evaluated", shown="-", message=message, **told)

@@ -1,14 +1,19 @@
-"""The gallery: one page of all records, who is in Production, and what the last verification found.
+"""The gallery: one page of all records, the versions in Production, and the findings of the last verification.
 
-The page is its own store. Each record and each model is one line of JSON in
-it, so that adding one reads no other record; whatever was lost is found again
-by :func:`rebuild_gallery`.
+The page is written once. Its data lie beside it, one line of JSON per record
+or model, and a later line replaces earlier ones about the same. A run appends
+its line, so that adding a record reads and rewrites no other. A browser shows
+the page without a server: the data are a page too, in a frame, which hands its
+text over. Its last line may be torn; the page leaves it out.
+
+:func:`rebuild_gallery` makes all of it anew.
 """
 
 import base64
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -20,44 +25,36 @@ from filelock import FileLock
 from fxhelpers.files import UNREADABLE, can_write, write_atomic
 from fxhelpers.ledger import Decision, Identity, Ledger, ProductionPeriod, same
 from fxhelpers.processes import utc_now
-from fxhelpers.records import is_running, is_unseen, promotion_label, read_summary, record_folders, record_name, report_path
-from fxhelpers.reports.pages import page_template
+from fxhelpers.records import left_records, record_folders, record_name, report_path
+from fxhelpers.reports.pages import card_of, page_template
 
 logger = logging.getLogger(__name__)
 
-PAGE = "index.html"
-"""Name of the gallery in the folder of records."""
+PAGE, DATA = "index.html", "index.data.html"
+"""Names of the gallery and of its data in the folder of records."""
 
 _LOCK, _LOCK_SECONDS = ".index.lock", 60
-_LONGEST = 240  # characters of a reason
-_TOLD = ("verdict", "result", "version", "override")
 _MOST_PERIODS = 50
-_BLOCKS = ("records", "models")
-_NAME = re.compile(r'\{"(?:name|model)":"((?:[^"\\]|\\.)*)"')
-_Lines = dict[str, dict[str, str]]  # of each block: lines of JSON by what they are about
+_OURS = b'<p class="kicker">fxhelpers</p>'
+_START = '<script type="application/json" id="data">\n'
+"""What stands before the first line; a browser ends the element where the file ends."""
+_NAME = re.compile(r'\{"(name|model)":"((?:[^"\\]|\\.)*)"')
+_Lines = dict[tuple[str, str], str]  # lines of JSON by ("name", record) or ("model", registered model)
 
 
 def add_record(record: Path) -> None:
-    """Put a finished record into its gallery; a gallery that is not there yet gets all records.
+    """Add a finished record to its gallery; a gallery that does not exist yet gets all records.
 
     Parameters
     ----------
     record : Path
         An executed notebook, ``RECORDS/AAPL/….ipynb``.
     """
-    folder = record.parent.parent
-
-    def add(held: _Lines) -> None:
-        if held["records"]:
-            held["records"][_key(record_name(record))] = _line(_card(record))
-        else:
-            held["records"] = _all_cards(folder)
-
-    _change(folder, add)
+    _append(record.parent.parent, lambda _: _line(card_of(record)))
 
 
 def add_decision(folder: Path, decision: Decision) -> None:
-    """Put a decision into the gallery: who is champion by it, and since when.
+    """Add a decision to the gallery: the champion by it, and since when.
 
     Parameters
     ----------
@@ -67,10 +64,9 @@ def add_decision(folder: Path, decision: Decision) -> None:
         With its outcome.
     """
 
-    def add(held: _Lines) -> None:
-        told = _told(held["models"].get(_key(decision.model_name), "{},"))
+    def changed(told: dict[str, Any]) -> str:
         if decision.outcome is None or told.get("decided", "") > decision.time:
-            return  # a later one is known already
+            return ""  # a later one is known already
         told |= {"symbol": decision.symbol, "decided": decision.time, "asof": utc_now()}
         to, bundle = decision.to_version, decision.bundles.get(str(decision.to_version))
         if not decision.moved_at and (told.get("champion"), told.get("bundle") or bundle) != (to, bundle):
@@ -81,25 +77,24 @@ def add_decision(folder: Path, decision: Decision) -> None:
             production_periods.append([decision.to_version, decision.moved_at, None, _marked(decision)])
             told |= {"champion": decision.to_version, "since": decision.moved_at, "record": decision.record}
             told["reigns"] = production_periods[-_MOST_PERIODS:]
-        held["models"][_key(decision.model_name)] = _line({"model": decision.model_name, **told})
+        return _line({"model": decision.model_name, **told})
 
-    _change(folder, add)
+    _append(folder, changed, model=decision.model_name)
 
 
 def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_are: bool = False) -> None:
-    """Put what is known of some models into the gallery: who is champion, who was, what a verification found.
+    """Add what is known of some models to the gallery: champion, production periods, findings of a verification.
 
-    Who may only read the records leaves their gallery as it is.
+    The gallery of a user who may only read the records stays as it is.
 
     Parameters
     ----------
     folder : Path
         Of the records.
     models : iterable of mapping
-        ``model`` names the registered model; what a mapping does not say
-        stays as it was.
+        ``model`` names the registered model; a missing key keeps its value.
     all_there_are : bool
-        Others, about which no registry ever decided, leave the gallery.
+        Remove all other models about which no registry ever decided.
     """
     models = list(models)
     if not can_write(folder / _LOCK):
@@ -107,26 +102,29 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_
 
     def note(held: _Lines) -> None:
         if all_there_are:
-            there = {_key(told["model"]) for told in models}
-            held["models"] = {k: line for k, line in held["models"].items() if k in there or _told(line).get("decided")}
+            there = {_key("model", told["model"]) for told in models}
+            for key in [key for key in held if key[0] == "model" and key not in there]:
+                if not json.loads(held[key]).get("decided"):
+                    del held[key]
         for told in models:
-            before = _told(held["models"].get(_key(told["model"]), "{},"))
-            older = before.get("decided", "") > (told.get("decided") or "")  # decided since it was looked at
+            key = _key("model", told["model"])
+            before = json.loads(held.get(key, "{}"))
+            older = before.get("decided", "") > (told.get("decided") or "")  # decided after it was read
             whole = {**told, **before, "verified": told.get("verified")} if older else {**before, **told}
-            held["models"][_key(told["model"])] = _line({"model": told["model"], **whole})
+            held[key] = _line({"model": told["model"], **whole})
 
-    _change(folder, note)
+    _rewrite(folder, note)
 
 
 def standing(ledger: Ledger, champion: Identity | None) -> dict[str, Any]:
-    """Return what the gallery tells of a model: who is in Production, and who was.
+    """Return a model's line for the gallery: the version in Production, and those before it.
 
     Parameters
     ----------
     ledger : Ledger
         Of the registered model.
     champion : Identity or None
-        Version that is in Production, as the registry has it.
+        Version in Production, according to the registry.
 
     Returns
     -------
@@ -153,7 +151,7 @@ def _marked(moved: Decision | ProductionPeriod) -> str:
 
 
 def rebuild_gallery(folder: Path) -> Path:
-    """Read all records again, and write the gallery anew; of models it keeps what can be read.
+    """Read all records again, and write page and data anew; of models it keeps what can be read.
 
     Parameters
     ----------
@@ -165,132 +163,150 @@ def rebuild_gallery(folder: Path) -> Path:
     Path
         The page.
     """
-    _change(folder, lambda held: held.update(records=_all_cards(folder)), heal=True)
+    _rewrite(folder, lambda held: _take_all(folder, held))
     return folder / PAGE
 
 
-def _change(folder: Path, change: Callable[[_Lines], None], *, heal: bool = False) -> None:
-    """Change what the page holds, and write it.
+def end_records(folder: Path) -> list[Path]:
+    """Close the records whose process is gone as interrupted, each with its report and its line in the gallery.
 
-    All of it can be made again, so a page that cannot be read or written is a
-    warning and ends no run.
+    Parameters
+    ----------
+    folder : Path
+        Of the records. Only those marked as running are read.
+
+    Returns
+    -------
+    list of Path
+        The records.
     """
-    page = folder / PAGE
+    with left_records(folder) as left:
+        for record in left:
+            from fxhelpers.reports.report import make_report  # takes a second to import
+
+            if not report_path(record).exists():
+                make_report(record)
+            add_record(record)
+    return left
+
+
+def _append(folder: Path, line: Callable[[dict[str, Any]], str], *, model: str = "") -> None:
+    """Append a line, made from the last one of a model, if any; a new gallery gets all records first."""
+
+    def append() -> None:
+        if not (folder / DATA).exists():
+            _write(folder, lambda held: _take_all(folder, held))
+        _write_page(folder / PAGE)
+        with (folder / DATA).open("a+b") as file:
+            file.seek(0 if model else -1, os.SEEK_SET if model else os.SEEK_END)
+            data = file.read()
+            added = line(_last(data, model) if model else {})
+            if added:  # after a torn line on a new one
+                file.write(("" if data.endswith(b"\n") else "\n").encode() + f"{added}\n".encode())
+
+    _locked(folder, append)
+
+
+def _last(data: bytes, model: str) -> dict[str, Any]:
+    """Return the last whole line about a model; empty without one."""
+    start, end = f'\n{{"model":{json.dumps(model)},'.replace("<", "\\u003c").encode(), len(data)
+    while (end := data.rfind(start, 0, end)) >= 0:
+        try:
+            return dict(json.loads(data[end + 1 :].split(b"\n", 1)[0]))
+        except ValueError:
+            continue
+    return {}
+
+
+def _rewrite(folder: Path, change: Callable[[_Lines], None]) -> None:
+    """Change the lines, and write page and data anew, one line per record and model."""
+    _locked(folder, lambda: _write(folder, change))
+
+
+def _locked(folder: Path, work: Callable[[], None]) -> None:
+    """Work on the gallery alone; what cannot be read or written is a warning, since all of it can be made anew."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK, timeout=_LOCK_SECONDS):
-            held = _read(page, heal=heal)
-            change(held)
-            write_atomic(page, _page(held).encode())
+            work()
     except UNREADABLE as error:
-        logger.warning("the gallery %s cannot be brought up to date: %s (fx records makes it anew)", page, error)
+        logger.warning("the gallery %s cannot be updated: %s (fx records makes it anew)", folder / PAGE, error)
 
 
-def _read(page: Path, *, heal: bool) -> _Lines:
-    """Return what the page holds; nothing where there is none, or none of ours; ``heal`` leaves out what is damaged."""
-    text = page.read_text(encoding="utf-8", errors="replace") if page.exists() else ""
-    if text and _marks(_BLOCKS[0])[0] not in text:
-        msg = "it is a page of somebody else's; move it away"
+def _write(folder: Path, change: Callable[[_Lines], None]) -> None:
+    held = _read(folder)
+    change(held)
+    _write_page(folder / PAGE)
+    lines = "".join(f"{line}\n" for line in held.values())
+    write_atomic(folder / DATA, f"{_data_page()}{lines}".encode())
+
+
+def _write_page(page: Path) -> None:
+    """Write the page, if it is not this one already; :class:`ValueError` if it is not a gallery."""
+    there = page.read_bytes() if page.exists() else _OURS
+    if _OURS not in there:
+        msg = "it is not a gallery of fxhelpers; move it away"
         raise ValueError(msg)
-    lines = {block: _between(text, *_marks(block)).splitlines() for block in _BLOCKS}
-    if heal:
-        lines = {block: [line for line in found if _is_whole(line)] for block, found in lines.items()}
-    damaged = [line for found in lines.values() for line in found if not (_NAME.match(line) and line.endswith("},"))]
-    if damaged:
-        msg = f"a line of it is damaged: {damaged[0][:60]}"
-        raise ValueError(msg)
-    return {block: {_NAME.match(line)[1]: line for line in found} for block, found in lines.items()}  # type: ignore[index]
+    if there != _page():
+        write_atomic(page, _page())
 
 
-def _key(name: str) -> str:
-    """Return a name as it stands in a line."""
-    return json.dumps(name)[1:-1].replace("<", "\\u003c")
+def _read(folder: Path) -> _Lines:
+    """Return the whole lines of the data, or of a page of an earlier release, which held them itself."""
+    source = next((path for path in (folder / DATA, folder / PAGE) if path.is_file()), None)
+    held: _Lines = {}
+    for line in source.read_text(encoding="utf-8", errors="replace").splitlines() if source else []:
+        named, whole = _NAME.match(line), line.removesuffix(",")
+        if named and _is_json(whole):
+            held[named[1], named[2]] = whole
+    return held
 
 
-def _told(line: str) -> dict[str, Any]:
-    return dict(json.loads(line.removesuffix(",")))
-
-
-def _is_whole(line: str) -> bool:
+def _is_json(line: str) -> bool:
     try:
-        return bool(_NAME.match(line) and _told(line))
-    except UNREADABLE:
+        return bool(json.loads(line))
+    except ValueError:
         return False
 
 
-def _between(text: str, start: str, end: str) -> str:
-    return text.partition(start)[2].partition(end)[0]
-
-
-def _marks(block: str) -> tuple[str, str]:
-    """Return what stands before and after a block's lines; each line ends with a comma, so the list ends with null."""
-    return f'<script type="application/json" id="{block}">[\n', "null]</script>"
-
-
-def _page(held: _Lines) -> str:
-    """Return the page around its lines."""
-    text = _frame()
-    for block in _BLOCKS:
-        start, end = _marks(block)
-        lines = "".join(f"{line}\n" for line in held[block].values())
-        text = text.replace(f"{start}{end}", f"{start}{lines}{end}", 1)
-    return text
+def _take_all(folder: Path, held: _Lines) -> None:
+    """Replace the lines of all records."""
+    for key in [key for key in held if key[0] == "name"]:
+        del held[key]
+    for record in (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb"))):
+        try:
+            held[_key("name", record_name(record))] = _line(card_of(record))
+        except UNREADABLE as error:
+            logger.warning("%s is left out of the gallery, it cannot be read: %s", record, error)
 
 
 @cache
-def _frame() -> str:
-    """Return the page without any line; its script is the only one that a browser runs, by its digest."""
-    script = page_template("gallery.js").render()
+def _page() -> bytes:
+    """Return the page; its script is the only one that a browser runs, by its digest."""
+    return _with_script("gallery.html.j2", page_template("gallery.js").render(data=DATA)).encode()
+
+
+@cache
+def _data_page() -> str:
+    """Return what comes before the data: a page that hands its text to the gallery around it, and to no other."""
+    script = (
+        'addEventListener("DOMContentLoaded", () => parent.postMessage(document.getElementById("data").textContent, '
+        'location.protocol === "file:" ? "*" : location.origin));'
+    )
+    return _with_script("gallery.data.html.j2", script)
+
+
+def _with_script(template: str, script: str) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    blocks = "\n".join("".join(_marks(block)) for block in _BLOCKS)
-    return page_template("gallery.html.j2").render(script=script, digest=digest, blocks=blocks)
+    return page_template(template).render(script=script, digest=digest, data=DATA, page=PAGE)
+
+
+def _key(kind: str, name: str) -> tuple[str, str]:
+    """Return what a line is about, with the name as it stands in the line."""
+    return kind, json.dumps(name)[1:-1].replace("<", "\\u003c")
 
 
 def _line(told: Mapping[str, Any]) -> str:
-    """Return one line of JSON that begins with its name, holds no end of a script, and leaves out what is not known."""
-    text = json.dumps(
-        {key: value for key, value in told.items() if value not in (None, "", False)}, separators=(",", ":"), allow_nan=False
-    )
-    return text.replace("<", "\\u003c") + ","
-
-
-def _all_cards(folder: Path) -> dict[str, str]:
-    cards: dict[str, str] = {}
-    for record in (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb"))):
-        try:
-            cards[_key(record_name(record))] = _line(_card(record))
-        except UNREADABLE as error:
-            logger.warning("%s is left out of the gallery, it cannot be read: %s", record, error)
-    return cards
-
-
-def _card(record: Path) -> dict[str, Any]:
-    """Return what the gallery tells of a record."""
-    nb = json.loads(record.read_bytes())
-    about = nb["metadata"]["fxhelpers"]
-    told, summary = about["record"], read_summary(nb) or {}
-    text = str(told.get("error") or summary.get("reason") or summary.get("decided") or "")
-    if told.get("decisions") and not summary:
-        text = f"It had begun a decision (fx history). {text}"
-    return {
-        "name": record_name(record),
-        "symbol": told.get("symbol"),
-        "kind": about["notebook"],
-        "status": "interrupted" if told["status"] == "running" and not is_running(record, told) else told["status"],
-        "started": told["started"][:19],
-        "actor": told.get("actor"),
-        "mark": promotion_label(summary),
-        "unseen": is_unseen(summary),
-        **{key: str(summary[key]) for key in _TOLD if summary.get(key)},
-        "report": report_path(record).exists(),
-        "text": _cut(text),
-    }
-
-
-def _cut(text: str) -> str:
-    """Return the beginning of a long reason, and of what it also says: that days are old, or features drifted."""
-    if len(text) <= _LONGEST:
-        return text
-    first, also, rest = text.partition(" Also: ")
-    parts = [f"{part[: most - 1]}…" if len(part) > most else part for part, most in ((first, _LONGEST), (rest, _LONGEST // 2))]
-    return also.join(parts)
+    """Return one line of JSON that begins with its name, cannot end a script, and leaves out what is not known."""
+    known = {key: value for key, value in told.items() if value not in (None, "", False)}
+    return json.dumps(known, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -1,10 +1,17 @@
-"""What the report of a record and the gallery share: templates, and the answer of a notebook in a sentence."""
+"""What the report of a record and the gallery share: templates, and a record in a few words."""
 
+import json
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, Template
+
+from fxhelpers.records import is_running, is_unseen, promotion_label, read_summary, record_name, report_path
+
+_LONGEST = 240  # characters of a reason
+_TOLD = ("verdict", "result", "version", "override")
 
 
 @cache
@@ -41,3 +48,36 @@ def answer_of(kind: str, summary: Mapping[str, Any]) -> str:
         versions = [f"version {version}" for version in summary.get("in_production") or [] if version]
         return f"In Production: {', '.join(versions) or 'no version'} ({summary.get('at')})."
     return ""
+
+
+def card_of(record: Path) -> dict[str, Any]:
+    """Return what the gallery shows of a record; :class:`ValueError`, :class:`KeyError`, … if it is not one."""
+    nb = json.loads(record.read_bytes())
+    about = nb["metadata"]["fxhelpers"]
+    told, summary = about["record"], read_summary(nb) or {}
+    kind = about["notebook"]
+    text = str(told.get("error") or summary.get("reason") or answer_of(kind, summary) or summary.get("decided") or "")
+    if told.get("decisions") and not summary:
+        text = f"It had begun a decision (fx history). {text}"
+    return {
+        "name": record_name(record),
+        "symbol": told.get("symbol"),
+        "kind": kind,
+        "status": "interrupted" if told["status"] == "running" and not is_running(record, told) else told["status"],
+        "started": told["started"][:19],
+        "actor": told.get("actor"),
+        "mark": promotion_label(summary),
+        "unseen": is_unseen(summary),
+        **{key: str(summary[key]) for key in _TOLD if summary.get(key)},
+        "report": report_path(record).exists(),
+        "text": _cut(text),
+    }
+
+
+def _cut(text: str) -> str:
+    """Return the beginning of a long reason, and of what it also says."""
+    if len(text) <= _LONGEST:
+        return text
+    first, also, rest = text.partition(" Also: ")
+    parts = [f"{part[: most - 1]}…" if len(part) > most else part for part, most in ((first, _LONGEST), (rest, _LONGEST // 2))]
+    return also.join(parts)

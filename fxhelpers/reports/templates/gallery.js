@@ -1,10 +1,12 @@
 "use strict";
 const STEP = 100;
 const byId = (id) => document.getElementById(id);
-const read = (id) => JSON.parse(byId(id).textContent).filter(Boolean);
-const records = read("records").sort((a, b) => (a.started < b.started ? 1 : a.started > b.started ? -1 : a.name < b.name ? 1 : -1));
-const models = read("models").sort((a, b) => (a.symbol < b.symbol ? -1 : 1));
-const reported = new Set(records.filter((record) => record.report).map((record) => record.name));
+let records = [];
+let models = [];
+let reported = new Set();
+let starts = [];
+let first = NaN;
+let last = NaN;
 const page = (name) => (reported.has(name) ? name.replace(/ipynb$/, "html") : name);
 const form = byId("filters");
 const shown = { models: 10, records: STEP };
@@ -38,10 +40,6 @@ function svg(tag, attributes) {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   return made;
 }
-
-const starts = models.flatMap((model) => (model.reigns || []).map((reign) => Date.parse(reign[1])));
-const first = Math.min(...starts);
-const last = Math.max(...models.map((model) => Date.parse(model.asof || 0)), first + 1000);
 
 const weak = (mark) => ["no evidence of skill", "not compared"].includes(mark);
 
@@ -159,13 +157,32 @@ function options(select, values) {
   select.append(...[...new Set(values)].sort().map((value) => make("option", { value }, value)));
 }
 
-options(form.elements.kind, records.map((record) => record.kind));
-options(form.elements.outcome, records.flatMap(outcomes));
-const symbols = [...models, ...records.filter((record) => record.status === "completed")].map((of) => of.symbol);
-byId("symbols").append(...[...new Set(symbols.filter(Boolean))].sort().map((value) => make("option", { value })));
-for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
-  if (form.elements[name]) form.elements[name].value = value;
+function take(text) {
+  const lines = new Map(); // the last line about a record or a model counts
+  for (const line of text.split("\n")) {
+    try {
+      const told = JSON.parse(line);
+      lines.set(told.name || `model ${told.model}`, told);
+    } catch {} // empty, or torn
+  }
+  records = [...lines.values()].filter((told) => told.name);
+  records.sort((a, b) => (a.started < b.started ? 1 : a.started > b.started ? -1 : a.name < b.name ? 1 : -1));
+  models = [...lines.values()].filter((told) => told.model).sort((a, b) => (a.symbol < b.symbol ? -1 : 1));
+  reported = new Set(records.filter((record) => record.report).map((record) => record.name));
+  starts = models.flatMap((model) => (model.reigns || []).map((reign) => Date.parse(reign[1])));
+  first = Math.min(...starts);
+  last = Math.max(...models.map((model) => Date.parse(model.asof || 0)), first + 1000);
+  options(form.elements.kind, records.map((record) => record.kind));
+  options(form.elements.outcome, records.flatMap(outcomes));
+  const symbols = [...models, ...records.filter((record) => record.status === "completed")].map((of) => of.symbol);
+  byId("symbols").append(...[...new Set(symbols.filter(Boolean))].sort().map((value) => make("option", { value })));
+  for (const [name, value] of new URLSearchParams(location.hash.slice(1))) {
+    if (form.elements[name]) form.elements[name].value = value;
+  }
+  showVerified();
+  show();
 }
+
 const anew = () => {
   Object.assign(shown, { models: 10, records: STEP });
   show();
@@ -175,5 +192,6 @@ form.addEventListener("submit", (event) => event.preventDefault());
 form.addEventListener("reset", () => setTimeout(anew));
 byId("more-records").addEventListener("click", () => { shown.records += STEP; show(); });
 byId("more-models").addEventListener("click", () => { shown.models += STEP; show(); });
-showVerified();
-show();
+const data = make("iframe", { src: "{{ data }}", hidden: true, title: "data" });
+addEventListener("message", (event) => event.source === data.contentWindow && take(event.data));
+document.body.append(data);
