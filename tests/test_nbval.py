@@ -15,6 +15,7 @@ from fxhelpers.records import Summary
 
 ORDER = ("train", "evaluate", "compare", "promote", "rollback", "retain", "history", "portfolio", "index")
 
+NONE_YET = "No batch yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and then this notebook."
 SUMMARIES: dict[str, dict[str, Any]] = {
     "retain": {
         "symbol": "AAPL",
@@ -26,7 +27,7 @@ SUMMARIES: dict[str, dict[str, Any]] = {
         "outcome_sha256": None,
     },
     "history": {"symbol": "AAPL", "at": "now", "in_production": [], "decisions": 1, "attempts": 0, "doubts": []},
-    "portfolio": {"batch": "", "of": None, "runs": 0, "failed": 0, "seconds": 0.0, "records_intact": True},
+    "portfolio": {"batch": "", "of": None, "answer": NONE_YET, "runs": 0, "failed": 0, "seconds": 0.0, "records_intact": True},
 }
 """What a project says of itself after its first registration."""
 

@@ -14,6 +14,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from fxhelpers.runs.running import run_notebook
 
 WIDTHS = (400, 800, 1400)
+SIDEWAYS = """[...document.querySelectorAll('.output')].filter(box => box.checkVisibility({contentVisibilityAuto: true})
+  && box.scrollWidth > box.clientWidth + 1).map(box => box.innerText.slice(0, 200))"""
+"""What a reader would have to push sideways."""
+TWO_SCREENS = 2_300
+"""Pixels of a promotion's report, 940 px wide."""
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +67,20 @@ def test_reports_at_three_widths(project: Project, registered: Callable[..., int
         for record in records:
             page.goto(record.with_suffix(".html").as_uri())
             accessible(page)
+            assert page.evaluate(SIDEWAYS) == []
             for image in page.locator("img").all():
                 assert image.evaluate("image => image.naturalWidth") > 0
     page.goto(records[2].with_suffix(".html").as_uri())
-    code = page.get_by_text("registry.promote(proposal)")
+    page.set_viewport_size({"width": 940, "height": 1_000})
+    assert page.evaluate("document.documentElement.scrollHeight") <= TWO_SCREENS
+    code = page.get_by_text("registry.propose(")
     assert not code.is_visible()
     page.get_by_label("Show the code").check()
     assert code.is_visible()
+    page.get_by_text("Contents", exact=True).click()
     page.get_by_role("link", name="How to verify it").click()
     assert page.url.endswith("#verify")
+    assert page.get_by_text("sha256sum").is_visible()  # its section opened
     assert page.locator(".badge").first.text_content() == "REFUSED"
 
 
@@ -80,14 +90,15 @@ def test_the_gallery_filters_ten_thousand_records(project: Project, registered: 
     run("promote", apply=True)
     run("compare", symbol="IBM")  # fails
     gallery = project.folder / "outputs" / "records" / "index.html"
-    start, rest = gallery.read_text().split('id="records">[\n')
-    card = json.loads(rest.splitlines()[0].removesuffix(","))
+    data = gallery.with_name("index.data.html")
+    card = next(json.loads(line) for line in data.read_text().splitlines() if line.startswith('{"name"'))
     dated = {n: f"20{n % 20:02d}-01-02T03:04:05" for n in range(9_998)}
     many = [{**card, "name": f"T{n % 500}/{n}.ipynb", "symbol": f"T{n % 500}", "started": day} for n, day in dated.items()]
-    gallery.write_text(f'{start}id="records">[\n' + "".join(f"{json.dumps(line)},\n" for line in many) + rest)
+    data.write_text(data.read_text() + "".join(f"{json.dumps(line)}\n" for line in many) + '{"name":"T1/torn.ipynb","sym')
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(gallery.as_uri())
+        page.get_by_text("records, newest first").wait_for()
         accessible(page)
     assert page.locator("#count").text_content() == "10,000 of 10,000 records, newest first"
     assert page.locator("#list tbody tr").count() == 100
@@ -98,10 +109,12 @@ def test_the_gallery_filters_ten_thousand_records(project: Project, registered: 
     assert page.locator("#production tbody tr").count() == 1
     assert "symbol=AAP" in page.url
     page.reload()  # the address keeps what was chosen
+    page.get_by_text("records, newest first").wait_for()
     assert page.locator("#count").text_content() == "1 of 10,000 records, newest first"
     page.locator("#list a").first.click()
-    assert page.locator("h1").text_content() == "Promote: shall the challenger serve?"
+    assert page.locator("h1").text_content() == "Promote: should the challenger serve?"
     page.go_back()
+    page.get_by_text("records, newest first").wait_for()
     page.get_by_role("button", name="Show all").click()
     page.get_by_label("Verdict or result").select_option("failed")
     assert page.locator("#count").text_content() == "1 of 10,000 records, newest first"
@@ -128,7 +141,7 @@ def test_jupyterlab_runs_promote_and_shows_a_verdict(project: Project, registere
         page.get_by_role("heading", name="Start: what is here").wait_for(timeout=60_000)
         assert not page.get_by_text("Jupyter news").is_visible()
         page.get_by_role("link", name="promote", exact=True).click()
-        page.get_by_role("heading", name="Promote: shall the challenger serve?").wait_for()
+        page.get_by_role("heading", name="Promote: should the challenger serve?").wait_for()
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -136,7 +149,7 @@ def test_jupyterlab_runs_promote_and_shows_a_verdict(project: Project, registere
         summary = page.locator(".jp-OutputArea-output", has_text="champion after").last
         summary.wait_for(timeout=60_000, state="attached")
         assert "only shown" in str(summary.text_content())
-        figure = page.locator(".jp-RenderedImage img")
+        figure = page.locator(".jp-RenderedImage img").first
         figure.scroll_into_view_if_needed()
         assert figure.evaluate("image => image.naturalWidth / image.width") >= 2  # sharp on any screen
         page.close()

@@ -138,7 +138,7 @@ def test_the_users_own_command_runs_as_it_stands_on_a_terminal(
     assert (code, shown.strip()) == (0, ""), message
     (record,) = project.records()
     assert f"The record is {record}\n" in message
-    new = {f"AAPL/{record.name}", f"AAPL/{record.stem}.html", "index.html", ".index.lock"}
+    new = {f"AAPL/{record.name}", f"AAPL/{record.stem}.html", "index.html", "index.data.html", ".index.lock"}
     assert files(project.folder) - before - {"outputs/records/.folder"} == {f"outputs/records/{name}" for name in new}
     assert nbformat.read(record, as_version=4).metadata.papermill.output_path is None
 

@@ -36,8 +36,6 @@ PAGE, DATA = "index.html", "index.data.html"
 _LOCK, _LOCK_SECONDS = ".index.lock", 60
 _MOST_PERIODS = 50
 _OURS = b'<p class="kicker">fxhelpers</p>'
-_START = '<script type="application/json" id="data">\n'
-"""What stands before the first line; a browser ends the element where the file ends."""
 _NAME = re.compile(r'\{"(name|model)":"((?:[^"\\]|\\.)*)"')
 _Lines = dict[tuple[str, str], str]  # lines of JSON by ("name", record) or ("model", registered model)
 
@@ -238,13 +236,13 @@ def _write(folder: Path, change: Callable[[_Lines], None]) -> None:
     change(held)
     _write_page(folder / PAGE)
     lines = "".join(f"{line}\n" for line in held.values())
-    write_atomic(folder / DATA, f"{_data_page()}{lines}".encode())
+    write_atomic(folder / DATA, f"{_data_page()}\n{lines}".encode())
 
 
 def _write_page(page: Path) -> None:
     """Write the page, if it is not this one already; :class:`ValueError` if it is not a gallery."""
-    there = page.read_bytes() if page.exists() else _OURS
-    if _OURS not in there:
+    there = page.read_bytes() if page.exists() else b""
+    if there and _OURS not in there:
         msg = "it is not a gallery of fxhelpers; move it away"
         raise ValueError(msg)
     if there != _page():
@@ -288,7 +286,7 @@ def _page() -> bytes:
 
 @cache
 def _data_page() -> str:
-    """Return what comes before the data: a page that hands its text to the gallery around it, and to no other."""
+    """Return what comes before the data: a page that hands its text to the gallery around it; the browser closes its end."""
     script = (
         'addEventListener("DOMContentLoaded", () => parent.postMessage(document.getElementById("data").textContent, '
         'location.protocol === "file:" ? "*" : location.origin));'

@@ -107,7 +107,7 @@ function showRecords(wanted) {
         cell("", time(record.started)), cell("", make("strong", {}, record.symbol || "all")), cell("", ...both),
         cell("", ...badges(outcomes(record).length ? outcomes(record) : ["completed"], record.mark)),
         cell("Version", record.version ? String(record.version) : "-"),
-        cell("", record.text || ""), cell("By", record.actor || "", record.unseen ? ", approved by nobody" : ""));
+        cell("", record.text || ""), cell("By", record.actor || "", record.unseen ? ", no approver" : ""));
       row.cells[0].className = "time";
       row.cells[5].className = "why";
       return row;
@@ -135,11 +135,11 @@ function showVerified() {
   const times = done.map((model) => model.verified.time).sort();
   const box = byId("verified");
   const missing = models.length - done.length;
-  if (!models.length) box.append("No decision is known here yet.");
+  if (!models.length) box.append("No decisions yet.");
   else if (!done.length) box.append("Not verified yet. Type: ", make("code", {}, "fx verify"));
   else {
     const said = problems.length ? `${problems.length} problem${problems.length > 1 ? "s" : ""} found` : "No problem found";
-    const without = missing ? `; ${missing} of ${models.length} were not looked at` : "";
+    const without = missing ? `; ${missing} of ${models.length} were not verified` : "";
     box.append(make("strong", {}, `${said} by fx verify`), ` (the last time at ${time(times.at(-1))} UTC${without}).`);
     if (problems.length) {
       const rest = problems.length > 20 ? [`${problems.length - 20} more: fx verify`] : [];
@@ -149,7 +149,7 @@ function showVerified() {
   }
   const asked = [...new Set(models.map((model) => time(model.asof)))].sort();
   const between = asked.length > 1 ? `between ${asked[0]} and ${asked.at(-1)}` : `at ${asked[0]}`;
-  byId("asof").textContent = models.length ? `As the registry said ${between} UTC; fx records asks it again.` : "";
+  byId("asof").textContent = models.length ? `State of the registry ${between} UTC; fx records updates it.` : "";
   if (starts.length) byId("span").textContent = `Timeline, ${time(new Date(first).toISOString())} to ${time(new Date(last).toISOString())}`;
 }
 
