@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|-|")
 _SHORT, _SHORT_HEAD = 26, 14
 """Characters of a cell, and of a head, that is kept on one line."""
-_MOST_COLUMNS = 5
-"""With more, a report stacks the cells of a row on a narrow screen."""
+_MOST_COLUMNS, _MOST_OF_TEXT = 5, 2
+"""A report stacks the cells of a row on a narrow screen if there are more, or as many and more of them are text."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -64,7 +64,8 @@ class Table:
             lines.append(f"<tr>{''.join(cells)}</tr>")
         if not lines:
             lines = [f"<tr><td colspan='{len(corner) + len(columns)}' style='text-align:left'>none</td></tr>"]
-        stacked = " class='stack'" if len(corner) + len(columns) > _MOST_COLUMNS else ""
+        wide = len(corner) + len(columns) + (sides.count("left") > _MOST_OF_TEXT) > _MOST_COLUMNS
+        stacked = " class='stack'" if wide else ""
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         notes = f"<details style='font-size:90%'><summary>Terms</summary><ul>{notes}</ul></details>" if notes else ""
         return f"<table{stacked}><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{notes}"
@@ -114,6 +115,6 @@ def _text(value: object) -> str:
 
 def _cell(kind: str, content: str, side: str, of: str = "") -> str:
     most = _SHORT if kind == "td" else _SHORT_HEAD
-    kept = "; white-space:nowrap" if len(re.sub(r"<[^>]*>", "", content)) <= most else ""
+    kept = "; white-space:nowrap" if len(re.sub(r"<[^>]*>", "", content)) <= most else "; overflow-wrap:anywhere"
     head = f' data-of="{html.escape(of)}"' if of else ""
     return f"<{kind} style='text-align:{side}; vertical-align:top{kept}'{head}>{content}</{kind}>"

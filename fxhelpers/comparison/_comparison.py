@@ -343,7 +343,7 @@ def over_zero(target: pd.Series, forecast: pd.Series, days: str) -> dict[str, st
     if not math.isfinite(found.low):
         return {"result": "inconclusive", "answer": f"Not tested: {found.why or 'there is no interval'}. {error}."}
     result = "better than zero" if found.low > 0 else "worse than zero" if found.high < 0 else "inconclusive"
-    words = {"inconclusive": "Not shown: zero gain is within the interval"}.get(result, f"{result.capitalize()} return")
+    words = {"inconclusive": "Not shown: the interval contains zero"}.get(result, f"{result.capitalize()} return")
     gain = f"gain over forecasting zero {found.gain:+.2%} (95 % interval {found.low:+.2%} to {found.high:+.2%})"
     return {"result": result, "answer": f"{words}. {error}, {gain}."}
 
