@@ -72,13 +72,13 @@ class Portfolio(Keyed):
     @property
     def _came_to(self) -> pd.Series:
         """Verdict, or else result or status, of each symbol."""
-        told = self.runs["status"].where(self.runs["error"].notna(), "completed")
+        values = self.runs["status"].where(self.runs["error"].notna(), "completed")
         for key in ("result", "verdict"):
             if key in self.runs:
-                told = told.where(self.runs["error"].notna() | self.runs[key].isna(), self.runs[key])
+                values = values.where(self.runs["error"].notna() | self.runs[key].isna(), self.runs[key])
         if "result" in self.runs:
-            told = told.mask(self.runs["error"].isna() & (self.runs["result"] == "promoted"), "promoted")
-        return told
+            values = values.mask(self.runs["error"].isna() & (self.runs["result"] == "promoted"), "promoted")
+        return values
 
     @property
     def marks(self) -> pd.Series:
@@ -101,11 +101,11 @@ class Portfolio(Keyed):
         if not self.batch:
             return _NONE_YET
         counted = ", ".join(f"{count} {what}" for what, count in self.counts.items())
-        told = f"{self.about['notebook']} of {len(self.runs)} symbols: {counted}."
+        text = f"{self.about['notebook']} of {len(self.runs)} symbols: {counted}."
         if self.untested:
             names = ", ".join(self.untested[:_MOST_NAMES]) + (", …" if len(self.untested) > _MOST_NAMES else "")
-            told += f" {len(self.untested)} first champions were tested by nothing: no champion, no proof of skill ({names})."
-        return told
+            text += f" {len(self.untested)} first champions were tested by nothing: no champion, no proof of skill ({names})."
+        return text
 
     @property
     def seconds(self) -> float:
@@ -119,20 +119,20 @@ class Portfolio(Keyed):
     def summary(self) -> dict[str, Any]:
         """Return the outcome of the batch in single values."""
         failed = self.runs["error"].notna()
-        told: dict[str, Any] = {
+        values: dict[str, Any] = {
             "runs": len(self.runs),
             "failed": int(failed.sum()),
             **{str(k): int(v) for k, v in self._came_to.value_counts().items()},
             **{str(k).replace(" ", "_"): int(v) for k, v in self.marks[self.marks.ne("")].value_counts().items()},
         }
         if self.family:
-            told |= {
+            values |= {
                 "fdr": self.family.fdr,
                 "tested_together": len(self.family.p),
                 "tested_by_none": len(self.runs) - len(self.family.p),
             }
         intact = bool(self.runs.loc[~failed, "intact"].all())
-        return {"answer": self.answer, **told, "seconds": round(self.seconds, 1), "records_intact": intact}
+        return {"answer": self.answer, **values, "seconds": round(self.seconds, 1), "records_intact": intact}
 
     def _repr_html_(self) -> str:
         about = self.about

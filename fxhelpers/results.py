@@ -1,4 +1,4 @@
-"""What an operation did is what it returns: frozen dataclasses that are also mappings, and read well in a notebook."""
+"""Results of operations: frozen dataclasses that are also mappings, and their values for people."""
 
 import html
 import math
@@ -33,16 +33,16 @@ class Keyed(Mapping[str, Any]):
 
 
 CARD = re.compile(r"<!--card-->.*?<!--/card-->", re.DOTALL)
-"""What a report leaves out of a notebook's output, since the card at its top says it."""
+"""Part of a notebook's output that a report leaves out, because the card at its top says it."""
 
 
 def in_card(text: str) -> str:
-    """Mark HTML as what the card of a report says too."""
+    """Mark HTML that the card of a report repeats."""
     return f"<!--card-->{text}<!--/card-->"
 
 
 def shown(value: object) -> str:
-    """Return a value as people read it: - for None, yes and no, six digits, none for an empty list."""
+    """Return a value for people: - for None, yes or no, six digits, none for an empty list."""
     if value is None:
         return "-"
     if value == []:
@@ -53,22 +53,22 @@ def shown(value: object) -> str:
 
 
 def shown_as(value: float | None, form: str) -> str:
-    """Return a number in a format such as ``{:.1%}``; - where there is none, or it is not finite."""
+    """Return a number in a format such as ``{:.1%}``; - if it is missing or not finite."""
     return form.format(value) if value is not None and math.isfinite(value) else "-"
 
 
 def rows_html(rows: Mapping[str, object], card: tuple[str, ...] = ()) -> str:
-    """Return names and values as an HTML table, left-aligned and whole, without what has no value; ``card`` has some of them."""
+    """Return names and values as an HTML table, without empty ones; the rows in ``card`` are marked for the card."""
     given = {key: value for key, value in rows.items() if has_value(value)}
     lines = {key: f"<tr><th>{html.escape(key)}</th><td>{html.escape(shown(value))}</td></tr>" for key, value in given.items()}
     return left_aligned(f"<table>{''.join(in_card(line) if key in card else line for key, line in lines.items())}</table>")
 
 
 def has_value(value: object) -> bool:
-    """Tell whether there is anything to show: no and 0 are values, and so is an empty list."""
+    """Return whether a value can be shown: False, 0 and an empty list can."""
     return value is not None and value != "" and value == value  # noqa: PLR0124 (NaN)
 
 
 def left_aligned(table: str) -> str:
-    """Return an HTML table whose cells begin at the left and at the top: for text, not for numbers."""
+    """Return an HTML table with all cells aligned left and top, for text."""
     return re.sub(r"<(t[hd])\b", r"<\1 style='text-align:left; vertical-align:top'", table)

@@ -53,10 +53,10 @@ class TrainedModel:
     @property
     def answer(self) -> dict[str, str]:
         """Result and answer for the summary: whether the model is better than forecasting zero on the validation days."""
-        told = over_zero(self.validation["target"], self.validation["forecast"], "validation")
+        found = over_zero(self.validation["target"], self.validation["forecast"], "validation")
         if len(self.candidates) > 1:
-            told["answer"] += f" The best of {len(self.candidates)} candidates was chosen on these days, so this is optimistic."
-        return told
+            found["answer"] += f" The best of {len(self.candidates)} candidates was chosen on these days, so this is optimistic."
+        return found
 
     def candidates_frame(self) -> pd.DataFrame:
         """Return the combinations tried, the kept one first, for people."""

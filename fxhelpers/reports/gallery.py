@@ -62,20 +62,22 @@ def add_decision(folder: Path, decision: Decision) -> None:
         With its outcome.
     """
 
-    def changed(told: dict[str, Any]) -> str:
-        if decision.outcome is None or told.get("decided", "") > decision.time:
+    def changed(facts: dict[str, Any]) -> str:
+        if decision.outcome is None or facts.get("decided", "") > decision.time:
             return ""  # a later one is known already
-        told |= {"symbol": decision.symbol, "decided": decision.time, "asof": utc_now()}
+        facts |= {"symbol": decision.symbol, "decided": decision.time, "asof": utc_now()}
         to, bundle = decision.to_version, decision.bundles.get(str(decision.to_version))
-        if not decision.moved_at and (told.get("champion"), told.get("bundle") or bundle) != (to, bundle):
-            told |= {"champion": to, "since": None, "record": None}
-        told["bundle"] = bundle
+        if not decision.moved_at and (facts.get("champion"), facts.get("bundle") or bundle) != (to, bundle):
+            facts |= {"champion": to, "since": None, "record": None}
+        facts["bundle"] = bundle
         if decision.moved_at:
-            production_periods = [[*period[:2], period[2] or decision.moved_at, *period[3:]] for period in told.get("reigns", [])]
+            production_periods = [
+                [*period[:2], period[2] or decision.moved_at, *period[3:]] for period in facts.get("reigns", [])
+            ]
             production_periods.append([decision.to_version, decision.moved_at, None, _marked(decision)])
-            told |= {"champion": decision.to_version, "since": decision.moved_at, "record": decision.record}
-            told["reigns"] = production_periods[-_MOST_PERIODS:]
-        return _line({"model": decision.model_name, **told})
+            facts |= {"champion": decision.to_version, "since": decision.moved_at, "record": decision.record}
+            facts["reigns"] = production_periods[-_MOST_PERIODS:]
+        return _line({"model": decision.model_name, **facts})
 
     _append(folder, changed, model=decision.model_name)
 
@@ -100,16 +102,16 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_
 
     def note(held: _Lines) -> None:
         if all_there_are:
-            there = {_key("model", told["model"]) for told in models}
+            there = {_key("model", facts["model"]) for facts in models}
             for key in [key for key in held if key[0] == "model" and key not in there]:
                 if not json.loads(held[key]).get("decided"):
                     del held[key]
-        for told in models:
-            key = _key("model", told["model"])
+        for facts in models:
+            key = _key("model", facts["model"])
             before = json.loads(held.get(key, "{}"))
-            older = before.get("decided", "") > (told.get("decided") or "")  # decided after it was read
-            whole = {**told, **before, "verified": told.get("verified")} if older else {**before, **told}
-            held[key] = _line({"model": told["model"], **whole})
+            older = before.get("decided", "") > (facts.get("decided") or "")  # decided after it was read
+            whole = {**facts, **before, "verified": facts.get("verified")} if older else {**before, **facts}
+            held[key] = _line({"model": facts["model"], **whole})
 
     _rewrite(folder, note)
 
@@ -304,7 +306,7 @@ def _key(kind: str, name: str) -> tuple[str, str]:
     return kind, json.dumps(name)[1:-1].replace("<", "\\u003c")
 
 
-def _line(told: Mapping[str, Any]) -> str:
+def _line(facts: Mapping[str, Any]) -> str:
     """Return one line of JSON that begins with its name, cannot end a script, and leaves out what is not known."""
-    known = {key: value for key, value in told.items() if value not in (None, "", False)}
+    known = {key: value for key, value in facts.items() if value not in (None, "", False)}
     return json.dumps(known, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

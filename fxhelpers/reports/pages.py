@@ -42,8 +42,8 @@ def answer_of(kind: str, summary: Mapping[str, Any]) -> str:
         return f"RMSE {summary.get('rmse')}: {ratio:.4f} times that of forecasting zero."
     if kind == "retain":
         counts = {verb: len(summary.get(verb) or []) for verb in ("archive", "prune")}
-        told = [f"{count} {'' if applied else 'to '}{verb}{'d' * bool(applied)}" for verb, count in counts.items() if count]
-        return f"Versions: {', '.join(told)}." if told else "No version is due."
+        facts = [f"{count} {'' if applied else 'to '}{verb}{'d' * bool(applied)}" for verb, count in counts.items() if count]
+        return f"Versions: {', '.join(facts)}." if facts else "No version is due."
     if kind == "history":
         versions = [f"version {version}" for version in summary.get("in_production") or [] if version]
         return f"In Production: {', '.join(versions) or 'no version'} ({summary.get('at')})."
@@ -54,18 +54,18 @@ def card_of(record: Path) -> dict[str, Any]:
     """Return what the gallery shows of a record; :class:`ValueError`, :class:`KeyError`, … if it is not one."""
     nb = json.loads(record.read_bytes())
     about = nb["metadata"]["fxhelpers"]
-    told, summary = about["record"], read_summary(nb) or {}
+    facts, summary = about["record"], read_summary(nb) or {}
     kind = about["notebook"]
-    text = str(told.get("error") or summary.get("reason") or answer_of(kind, summary) or summary.get("decided") or "")
-    if told.get("decisions") and not summary:
+    text = str(facts.get("error") or summary.get("reason") or answer_of(kind, summary) or summary.get("decided") or "")
+    if facts.get("decisions") and not summary:
         text = f"It had begun a decision (fx history). {text}"
     return {
         "name": record_name(record),
-        "symbol": told.get("symbol"),
+        "symbol": facts.get("symbol"),
         "kind": kind,
-        "status": "interrupted" if told["status"] == "running" and not is_running(record, told) else told["status"],
-        "started": told["started"][:19],
-        "actor": told.get("actor"),
+        "status": "interrupted" if facts["status"] == "running" and not is_running(record, facts) else facts["status"],
+        "started": facts["started"][:19],
+        "actor": facts.get("actor"),
         "mark": promotion_label(summary),
         "unseen": is_unseen(summary),
         **{key: str(summary[key]) for key in _TOLD if summary.get(key)},

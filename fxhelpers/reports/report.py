@@ -114,7 +114,7 @@ def report_of(name: str, content: bytes) -> str:
         HTML. The same bytes give the same page.
     """
     nb = nbformat.reads(content.decode(), as_version=4)
-    told, summary = nb.metadata["fxhelpers"]["record"], read_summary(nb) or {}
+    facts, summary = nb.metadata["fxhelpers"]["record"], read_summary(nb) or {}
     title = _take_title(nb)
     _leave_to_card(nb, summary)
     with _ONE_AT_A_TIME:
@@ -125,15 +125,15 @@ def report_of(name: str, content: bytes) -> str:
         name=name,
         title=title or name,
         kind=nb.metadata["fxhelpers"]["notebook"],
-        symbol=told.get("symbol"),
-        started=told["started"],
-        badges=_badges(told, summary),
-        glance=_glance(told, summary, nb.metadata["fxhelpers"]["notebook"]),
+        symbol=facts.get("symbol"),
+        started=facts["started"],
+        badges=_badges(facts, summary),
+        glance=_glance(facts, summary, nb.metadata["fxhelpers"]["notebook"]),
         contents=contents,
         body=body,
-        provenance=_provenance(nb, told, summary),
+        provenance=_provenance(nb, facts, summary),
         sha256=sha256(content),
-        decides=bool(told.get("decisions")),
+        decides=bool(facts.get("decisions")),
     )
 
 
@@ -156,8 +156,8 @@ def command_of(nb: Any) -> str:  # noqa: ANN401 (nbformat's nodes have no types)
     str
         Quoted for a shell.
     """
-    told, kind = nb.metadata["fxhelpers"]["record"], nb.metadata["fxhelpers"]["notebook"]
-    source = told.get("source") or f"{kind}.ipynb"
+    facts, kind = nb.metadata["fxhelpers"]["record"], nb.metadata["fxhelpers"]["notebook"]
+    source = facts.get("source") or f"{kind}.ipynb"
     words = ["fx", "run", kind if source == f"{kind}.ipynb" else source]
     defaults = _defaults(nb)
     given = dict(nb.metadata.get("papermill", {}).get("parameters", {}))
@@ -221,11 +221,11 @@ def _in_sections(body: str) -> tuple[str, list[dict[str, str]]]:
     return "".join(made), contents + more
 
 
-def _badges(told: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str]]:
+def _badges(facts: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str]]:
     """Return what came of the run, the most important first."""
     result, verdict = (str(summary.get(key) or "").strip() for key in ("result", "verdict"))
-    if told["status"] != "completed":
-        return [_badge(told["status"])]
+    if facts["status"] != "completed":
+        return [_badge(facts["status"])]
     badges = [_badge(result)] if result else []
     badges += [_badge(verdict, f"verdict: {verdict}" if result else verdict)] if verdict else []
     mark = promotion_label(summary)
@@ -243,58 +243,58 @@ def _badge(look: str, text: str | None = None) -> dict[str, str]:
     return {"text": (text or look).upper(), "look": look.split(maxsplit=1)[0]}
 
 
-def _glance(told: dict[str, Any], summary: dict[str, Any], kind: str) -> dict[str, str]:
+def _glance(facts: dict[str, Any], summary: dict[str, Any], kind: str) -> dict[str, str]:
     """Return the rows of the card at the top."""
     decided = str(summary.get("decided") or "")
-    if told.get("decisions") and not summary:
-        decided = f"Unknown: the run began a decision, which may have moved the champion. See {_ask(told)}."
+    if facts.get("decisions") and not summary:
+        decided = f"Unknown: the run began a decision, which may have moved the champion. See {_ask(facts)}."
     why, _, also = str(summary.get("reason") or "").partition(" Also: ")
     agreed = f", approved by {summary['approved_by']}" if summary.get("approved_by") else ""
     if is_unseen(summary):
         agreed = " (no approver is named: the policy alone decided)"
     rows = {
-        "Error": told.get("error"),
+        "Error": facts.get("error"),
         "TestResult": answer_of(kind, summary),
         "Decided": decided,
         "Why": why,
         "Also": f"{also[0].upper()}{also[1:]}" if also else "",
         "How sure": summary.get("how_sure"),
-        "By": f"{told.get('actor', 'unknown')}{agreed}, on {told['started'][:10]} at {told['started'][11:16]} UTC",
+        "By": f"{facts.get('actor', 'unknown')}{agreed}, on {facts['started'][:10]} at {facts['started'][11:16]} UTC",
         "To undo it": summary.get("undo"),
     }
     return {name: shown(value) for name, value in rows.items() if value}
 
 
-def _ask(told: dict[str, Any]) -> str:
-    return f"fx history {told['symbol']}" if told.get("symbol") else "fx verify"
+def _ask(facts: dict[str, Any]) -> str:
+    return f"fx history {facts['symbol']}" if facts.get("symbol") else "fx verify"
 
 
-def _provenance(nb: Any, told: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:  # noqa: ANN401
+def _provenance(nb: Any, facts: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:  # noqa: ANN401
     """Return what the record was made from, in the order to show it; what it does not say is left out."""
-    git, run = told.get("git"), nb.metadata.get("papermill", {})
+    git, run = facts.get("git"), nb.metadata.get("papermill", {})
     commit = f"{git['commit']}{', with changes that are not committed' if git['dirty'] else ''}" if git else None
     rows = {
-        "record": told["name"],
+        "record": facts["name"],
         "decision": summary.get("decision"),
         "its outcome's SHA-256": summary.get("outcome_sha256"),
-        "batch": told.get("batch"),
-        "run by": told.get("actor"),
-        "started": told["started"],
-        "ended": told.get("ended"),
-        "status": told["status"],
+        "batch": facts.get("batch"),
+        "run by": facts.get("actor"),
+        "started": facts["started"],
+        "ended": facts.get("ended"),
+        "status": facts["status"],
         "parameters given": json.dumps(run["parameters"], default=str) if run.get("parameters") else None,
-        "notebook": _with_digest(told, "source", "source_sha256"),
-        "params.yaml": told.get("params_sha256"),
-        "requirements.lock": told.get("lock_sha256"),
-        "inputs": told.get("inputs_sha256"),
+        "notebook": _with_digest(facts, "source", "source_sha256"),
+        "params.yaml": facts.get("params_sha256"),
+        "requirements.lock": facts.get("lock_sha256"),
+        "inputs": facts.get("inputs_sha256"),
         "git commit": commit,
-        "registry": told.get("registry"),
-        "kernel": told.get("kernel"),
-        "Python": told.get("python"),
-        "packages": ", ".join(f"{name} {number}" for name, number in told.get("packages", {}).items()) or None,
+        "registry": facts.get("registry"),
+        "kernel": facts.get("kernel"),
+        "Python": facts.get("python"),
+        "packages": ", ".join(f"{name} {number}" for name, number in facts.get("packages", {}).items()) or None,
     }
     return {name: str(value) for name, value in rows.items() if value}
 
 
-def _with_digest(told: dict[str, Any], name: str, digest: str) -> str | None:
-    return f"{told[name]}, SHA-256 {told[digest]}" if told.get(name) else None
+def _with_digest(facts: dict[str, Any], name: str, digest: str) -> str | None:
+    return f"{facts[name]}, SHA-256 {facts[digest]}" if facts.get(name) else None
