@@ -19,13 +19,13 @@ from synthetic import write_prices
 
 from fxhelpers import ModelRegistry, load_params, plots, read_portfolio
 from fxhelpers.batch import Batch, read_symbols, run_family
-from fxhelpers.batch._one import RunOutcome
+from fxhelpers.batch._run import RunOutcome
 from fxhelpers.batch._symbols import RunInputs
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.files import sha256
+from fxhelpers.kernels.stopping import stop_batch
 from fxhelpers.records import read_summary
-from fxhelpers.runs.running import run_notebook
-from fxhelpers.runs.stopping import stop_batch
+from fxhelpers.runs import run_notebook
 
 FX = str(Path(sys.executable).with_name("fx"))
 SYMBOLS = ("AAPL", "IBM", "MSFT")
@@ -151,8 +151,8 @@ def test_all_are_those_that_have_what_the_notebook_reads(project: Project, regis
         (["register", "--symbols", "AAPL", "--require-promotion"], "--require-promotion is for a single symbol"),
         (["register", "--symbols", "AAPL", "--fdr", "0.1"], "--fdr is for promote"),
         (["promote", "--symbols", "AAPL", "--fdr", "1.5"], "fdr above 0 and at most 0.5"),
-        (["promote", "--symbols", "AAPL", "--fdr", "0.1", "-p", "version", "1"], "-p version cannot be given beside it"),
-        (["promote", "--symbols", "AAPL", "--fdr", "0.1", "-p", "override", "true"], "-p override cannot be given beside it"),
+        (["promote", "--symbols", "AAPL", "--fdr", "0.1", "-p", "version", "1"], "remove -p version"),
+        (["promote", "--symbols", "AAPL", "--fdr", "0.1", "-p", "override", "true"], "remove -p override"),
         (["register", "--symbols", "AAPL", "-p", "nonsense", "1"], "unknown parameter 'nonsense'"),
         (["register", "--symbols", "AAPL", "-p", "description", "password=hunter2hunter2"], "looks like a secret"),
         (["register", "--symbols", "AAPL", "--cluster", "tcp://127.0.0.1:1"], "is a file of this machine"),
@@ -419,4 +419,4 @@ def test_a_batch_shows_gains_with_one_sign_and_marks_promotions_without_skill(pr
     assert labels[1:] == ["promote", "promote, no evidence of skill", "not promoted"]
     assert sorted(float(x) for line in drawn.get_lines()[1:] for x in line.get_xdata()) == [-0.00298, 0.001, 0.01, 0.02]  # type: ignore[arg-type, union-attr]
     mine = RunOutcome(symbol="IBM", status="completed", summary=summaries["IBM"], seconds=1.0)
-    assert mine.told.endswith("promote, promoted, no evidence of skill")
+    assert mine.message.endswith("promote, promoted, no evidence of skill")

@@ -13,7 +13,7 @@ from test_reports import lines
 from fxhelpers import ModelRegistry
 from fxhelpers.decisions import DECISION_TAG
 from fxhelpers.registry.ledgers import fetch
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 
 NO_TAGS = """
 CREATE TRIGGER no_{when} BEFORE {when} ON model_version_tags WHEN NEW.key IN ('fx.record', 'fx.decision')

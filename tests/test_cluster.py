@@ -189,7 +189,7 @@ def test_a_worker_of_another_project_says_so(project: Project, cluster: Cluster,
     batch = Batch(ROOT / "notebooks" / "register.ipynb", load_params(), jobs=1, cluster=cluster.address)
     (outcome,) = batch.run({"AAPL": {}}, lambda _: None)
     assert outcome.status == "refused"
-    assert "is another one than where the batch was started" in str(outcome.error)
+    assert "differs from where the batch was started" in str(outcome.error)
 
 
 def test_a_cluster_that_is_not_there_is_one_line(project: Project) -> None:

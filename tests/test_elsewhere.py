@@ -20,7 +20,7 @@ from fxhelpers import ModelRegistry
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.records import read_summary
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 
 TOOLS = ("jupyter-scheduler==2.12.0", "croniter==1.4.1", "pytz==2024.2", "jupytext==1.19.6", "mdit-py-plugins==0.7.0")
 OURS = "fxhelpers.runs.scheduled.RecordExecutionManager"
@@ -194,7 +194,7 @@ def test_in_jupyter_scheduler_a_notebook_works_as_under_papermill(
         assert mistyped["status_message"].startswith("unknown parameter 'symbl' (did you mean 'symbol'?); this notebook takes")
         assert list((project.folder / "outputs").glob("records/*/*.ipynb")) == []
         wrong = job(uri, "notebooks/promote.ipynb", symbol="IBM", apply="maybe")
-        assert "parameter apply has to be bool, found str 'maybe'" in wrong["status_message"]
+        assert "parameter apply must be bool, found str 'maybe'" in wrong["status_message"]
         told = job(uri, "notebooks/register.ipynb", symbol='"IBM"', stage="Staging", tags="{note: by a job}")
         assert (told["status"], told["status_message"]) == ("COMPLETED", None)
         failed = job(uri, "notebooks/compare.ipynb", symbol="MSFT")

@@ -21,7 +21,7 @@ from fxhelpers import ModelRegistry
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.processes import actor
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ def test_the_record_is_the_path_that_the_kernel_was_told(notebook: Path, project
     ("arguments", "message"),
     [
         (["-p", "symbl", "IBM"], "unknown parameter 'symbl' (did you mean 'symbol'?); this notebook takes symbol, count"),
-        (["-p", "symbol", "007"], "parameter symbol has to be str, found int 7; with papermill: -r symbol 007."),
-        (["-p", "apply", "true"], "parameter apply has to be bool, found str 'true'; with papermill: -p apply True"),
-        (["-p", "count", "2.5"], "parameter count has to be int, found float 2.5"),
+        (["-p", "symbol", "007"], "parameter symbol must be str, found int 7; with papermill: -r symbol 007."),
+        (["-p", "apply", "true"], "parameter apply must be bool, found str 'true'; with papermill: -p apply True"),
+        (["-p", "count", "2.5"], "parameter count must be int, found float 2.5"),
         (["-p", "symbol", "../../etc"], "'../../etc' is not a ticker"),
     ],
 )

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import ROOT, Project
 
-from fxhelpers.runs.running import RunResult, run_notebook
+from fxhelpers.runs import RunResult, run_notebook
 
 PROBE = """\
 import gc, json, logging, multiprocessing, os, pickle, signal, sys, time
@@ -110,7 +110,7 @@ def test_both_ways_give_the_same_outputs_to_the_last_pixel(project: Project, reg
 SCRIPT = """\
 import sys
 from pathlib import Path
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 print("this script runs", flush=True)
 result = run_notebook(Path(sys.argv[1]), {}, preloaded=True)
 print(result.status, flush=True)

@@ -18,8 +18,8 @@ from papermill.iorw import load_notebook_node
 
 from fxhelpers import ModelRegistry, errors
 from fxhelpers.records import read_summary
+from fxhelpers.runs import run_notebook
 from fxhelpers.runs.parameters import notebook_parameters
-from fxhelpers.runs.running import run_notebook
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

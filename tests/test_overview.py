@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from fxhelpers import ModelRegistry
 from fxhelpers.errors import ParamsError, RegistryError
 from fxhelpers.registry import RegistryClient, storage
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 
 
 def links(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import ROOT, Project, jupyterlab
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 
 WIDTHS = (400, 800, 1400)
 SIDEWAYS = """[...document.querySelectorAll('.output')].filter(box => box.checkVisibility({contentVisibilityAuto: true})

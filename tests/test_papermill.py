@@ -29,9 +29,9 @@ from fxhelpers.errors import RunRefusedError
 from fxhelpers.files import sha256
 from fxhelpers.params import load_params
 from fxhelpers.runs import parameters as checking
-from fxhelpers.runs.parameters import PAPERMILL as KNOWN
-from fxhelpers.runs.parameters import TYPED, read_command_line
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
+from fxhelpers.runs.source import COMMAND_LINE, read_command_line
+from fxhelpers.runs.source import PAPERMILL as KNOWN
 
 PARAMETERS = 'symbol: str = "AAPL"  # ticker\ncount: int = 1\napply: bool = False\nextra: dict = {}\ndays: list = []'
 
@@ -97,7 +97,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     def run(*arguments: str, code: int = 1) -> str:
         line = ["probe.ipynb", "out.ipynb", *arguments]
         monkeypatch.setattr(sys, "argv", ["/usr/bin/papermill", *line])
-        monkeypatch.setattr(checking, "TYPED", read_command_line())
+        monkeypatch.setattr(checking, "COMMAND_LINE", read_command_line())
         result = CliRunner().invoke(command, line)
         assert result.exit_code == code, result.output
         return result.output
@@ -106,7 +106,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 
 
 def test_what_we_know_of_papermills_command_line_is_what_it_takes() -> None:
-    """A new release of papermill may take more: then engine/commandline.py has to know."""
+    """A new release of papermill may take more: then runs/source.py must list it."""
 
     def options(of: object) -> set[tuple[object, ...]]:
         of = [p for p in of.get_params(command.make_context("papermill", ["a"])) if p.param_type_name == "option"]  # type: ignore[attr-defined]
@@ -195,7 +195,7 @@ def test_an_output_is_supplied_where_one_notebook_of_ours_is_named(
         read_command_line()
         assert sys.argv == [*program, *arguments, *(["-"] if supplied else [])]
     monkeypatch.setattr(sys, "argv", ["/usr/bin/fx", *arguments])
-    assert read_command_line() is TYPED is None
+    assert read_command_line() is COMMAND_LINE is None
     assert sys.argv == ["/usr/bin/fx", *arguments]
 
 
@@ -247,13 +247,13 @@ def test_advice_names_what_was_typed(probe: Path, in_this_process: Callable[...,
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("symbol: ON", "parameter symbol has two readings: 'ON' stands there, which papermill takes for True"),
-        ("symbol: NO", "'NO' stands there, which papermill takes for False"),
-        ("symbol: 007", "'007' stands there, which papermill takes for 7"),
-        ("count: 010", "parameter count has two readings: '010' stands there, which papermill takes for 8"),
-        ("count: 1:30", "'1:30' stands there, which papermill takes for 90"),
-        ("names: [NO, 3]", "parameter names has two readings: ['NO', 3] stands there, which papermill takes for [False, 3]"),
-        ("symbol: 7203", "parameter symbol has to be str, found int 7203; put it in quotes"),
+        ("symbol: ON", "parameter symbol is ambiguous: 'ON' is True to papermill"),
+        ("symbol: NO", "'NO' is False to papermill"),
+        ("symbol: 007", "'007' is 7 to papermill"),
+        ("count: 010", "parameter count is ambiguous: '010' is 8 to papermill"),
+        ("count: 1:30", "'1:30' is 90 to papermill"),
+        ("names: [NO, 3]", "parameter names is ambiguous: ['NO', 3] is [False, 3] to papermill"),
+        ("symbol: 7203", "parameter symbol must be str, found int 7203; put it in quotes"),
     ],
 )
 @pytest.mark.parametrize("by", ["-y", "-f", "-b"])

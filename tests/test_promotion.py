@@ -22,7 +22,7 @@ from fxhelpers.errors import (
 from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 from fxhelpers.scoring import _inputs as inputs
 
 Register = Callable[..., int]

@@ -25,7 +25,7 @@ from fxhelpers.records import SUMMARY_MIME, mark_running
 from fxhelpers.registry.ledgers import fetch
 from fxhelpers.reports import add_decision, add_record, note_models, rebuild_gallery, standing
 from fxhelpers.reports.report import report_of, write_missing_reports
-from fxhelpers.runs.running import RunResult, run_notebook
+from fxhelpers.runs import RunResult, run_notebook
 
 
 def run(name: str, **parameters: object) -> RunResult:

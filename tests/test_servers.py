@@ -31,7 +31,7 @@ from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, V
 from fxhelpers.records import SUMMARY_MIME, read_summary
 from fxhelpers.registry import load_version
 from fxhelpers.registry.storage import registered_models
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 
 STEPS = ("train", "evaluate", "register", "compare", "promote", "rollback", "retain", "history")
 FAULTS = ("drop", "lose", "mute", "gone", "twice", "page", "torn", "empty", "503", "nothing", "nobody")

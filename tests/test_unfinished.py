@@ -25,7 +25,7 @@ from fxhelpers.files import sha256
 from fxhelpers.processes import process_identity
 from fxhelpers.records import LEFT, mark_running
 from fxhelpers.reports import end_records
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 
 PARAMETERS = 'symbol: str = "AAPL"  # ticker\nseconds: float = 0.0'
 
@@ -106,7 +106,7 @@ def test_what_a_process_was_started_to_ignore_it_ignores(probe: Path, project: P
 @pytest.mark.usefixtures("thorough")
 def test_a_thread_that_nobody_waited_for_ends_its_record_at_the_interpreters_exit(probe: Path, project: Project) -> None:
     code = (
-        "import threading, sys, time; from pathlib import Path; from fxhelpers.runs.running import run_notebook\n"
+        "import threading, sys, time; from pathlib import Path; from fxhelpers.runs import run_notebook\n"
         "run = lambda: run_notebook(Path('probe.ipynb'), {'seconds': 60})\n"
         "threading.Thread(target=run, daemon=True).start()\n"
         "while not list(Path('outputs').glob('records/AAPL/*')): time.sleep(0.05)\n"

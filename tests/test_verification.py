@@ -28,7 +28,7 @@ from fxhelpers.errors import NoChampionError, VersionNotFoundError
 from fxhelpers.ledger import Entry, entry_name
 from fxhelpers.processes import process_identity
 from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 
 FX = str(Path(sys.executable).with_name("fx"))
 

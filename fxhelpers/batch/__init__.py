@@ -1,7 +1,7 @@
-"""One notebook over many symbols, on this machine's cores or on a cluster, with one record of all of it."""
+"""One notebook for many symbols, on this machine or on a Dask cluster, with one record of the batch."""
 
-from fxhelpers.batch._one import Display
-from fxhelpers.batch._running import Batch, keep_portfolio, run_family
+from fxhelpers.batch._batch import Batch, keep_portfolio, run_family
+from fxhelpers.batch._run import display
 from fxhelpers.batch._symbols import read_symbols
 
-__all__ = ["Batch", "Display", "keep_portfolio", "read_symbols", "run_family"]
+__all__ = ["Batch", "display", "keep_portfolio", "read_symbols", "run_family"]

@@ -1,4 +1,4 @@
-"""The symbols of a batch, and the inputs by which a run need not be repeated."""
+"""The symbols of a batch, and the inputs of its runs: with ``--resume``, none runs twice on the same inputs."""
 
 import json
 from collections import Counter
@@ -18,74 +18,78 @@ from fxhelpers.records import read_summary
 if TYPE_CHECKING:
     from fxhelpers.registry import RegistryClient
 
+_SHOWN = 5
+
 
 def read_symbols(text: str, reads: list[str], params: Params, notes: list[str] | None = None) -> list[str]:
-    """Return the symbols that ``--symbols`` names, each once, in its order.
+    """Return the symbols of ``--symbols``, each once, in its order.
 
-    They are named as ``AAPL,MSFT``; as ``@file``, with symbols between commas,
-    blanks or lines, and comments after #; or as ``all``: those that have the
-    first of what the notebook reads, prices, a bundle, or versions in the
-    registry. ``notes`` gets what is to be known of them: which are listed
-    more than once, and which ``all`` leaves out, as their prices are too few.
+    The text is ``AAPL,MSFT``; or ``@file``, with symbols between commas,
+    blanks or lines, and comments after #; or ``all``: the symbols with the
+    first thing that the notebook reads, prices, a bundle, or versions in the
+    registry. ``notes`` gets a line for each symbol that is listed more than
+    once, or left out by ``all`` because it has too few prices.
     """
     notes = [] if notes is None else notes
-    where = "--symbols"
     if text == "all":
-        return _all(reads, params, notes)
+        return _all_symbols(reads, params, notes)
+    where = "--symbols"
     if text.startswith("@"):
         where = text.removeprefix("@")
         try:
-            text = Path(where).read_text(encoding="utf-8-sig")
+            lines = Path(where).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             msg = f"--symbols {text}: {where} cannot be read: {error}"
             raise ParamsError(msg) from error
-        text = "\n".join(line.partition("#")[0] for line in text.splitlines())
-    listed = Counter(text.replace(",", " ").split())
-    notes += [f"{symbol} is listed {count} times in {where}, and run once" for symbol, count in listed.items() if count > 1]
-    symbols = list(listed)
-    if not symbols:
-        msg = f"{where}: no symbol; AAPL,MSFT or @file or all is expected"
+        text = "\n".join(line.partition("#")[0] for line in lines)
+    counts = Counter(text.replace(",", " ").split())
+    if not counts:
+        msg = f"{where}: no symbol; expected AAPL,MSFT or @file or all"
         raise ParamsError(msg)
-    wrong = []
-    for symbol in symbols:
-        try:
-            check_symbol(symbol)
-        except ParamsError as error:
-            wrong.append(str(error))
-    if wrong:
-        msg = f"{where}: {'; '.join(wrong[:5])}{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}; nothing was run"  # noqa: PLR2004 (the first few)
+    notes += [f"{symbol} is listed {count} times in {where}, and run once" for symbol, count in counts.items() if count > 1]
+    problems = list(filter(None, map(_symbol_problem, counts)))
+    if problems:
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        msg = f"{where}: {'; '.join(problems[:_SHOWN])}{more}; nothing was run"
         raise ParamsError(msg)
-    return symbols
+    return list(counts)
 
 
-def _all(reads: list[str], params: Params, notes: list[str]) -> list[str]:
+def _symbol_problem(symbol: str) -> str:
+    try:
+        check_symbol(symbol)
+    except ParamsError as error:
+        return str(error)
+    return ""
+
+
+def _all_symbols(reads: list[str], params: Params, notes: list[str]) -> list[str]:
     first = reads[0] if reads else "versions"
     if first == "prices":
         from fxhelpers.prices import known_symbols
 
-        found = known_symbols(params.prices)
-        if found is None:
+        symbols, where = known_symbols(params.prices), f"prices.source: {params.prices.source}"
+        if symbols is None:
             msg = f"--symbols all: prices.source {params.prices.source} cannot list its symbols; name them, or give @file"
             raise ParamsError(msg)
-        where = f"prices.source: {params.prices.source}"
-        unfit = {symbol: why for symbol in found if (why := _unfit(symbol, params))}
-        notes += [f"--symbols all leaves out {symbol}: {why}" for symbol, why in unfit.items()]
-        found = [symbol for symbol in found if symbol not in unfit]
+        problems = {symbol: _price_problem(symbol, params) for symbol in symbols}
+        notes += [f"--symbols all leaves out {symbol}: {problem}" for symbol, problem in problems.items() if problem]
+        symbols = [symbol for symbol in symbols if not problems[symbol]]
     elif first == "bundle":
-        found, where = bundled_symbols(params.paths), str(params.paths.models)
+        symbols, where = bundled_symbols(params.paths), str(params.paths.models)
     else:
         from fxhelpers.registry import RegistryClient
         from fxhelpers.registry.storage import registered_symbols
 
-        found, where = registered_symbols(RegistryClient(params)), params.mlflow.tracking_uri
-    if not found:
+        symbols, where = registered_symbols(RegistryClient(params)), params.mlflow.tracking_uri
+    if not symbols:
         msg = "; ".join([f"--symbols all: there is none in {where}", *notes])
         raise ParamsError(msg)
-    return found
+    return symbols
 
 
-def _unfit(symbol: str, params: Params) -> str:
-    """Return why a symbol's prices are of no use to any notebook; "" where they are, or are broken, which its run has to say."""
+def _price_problem(symbol: str, params: Params) -> str:
+    """Return why no notebook can use a symbol's prices; "" if one can, and for broken prices, which its run reports."""
     from fxhelpers.prices import load_prices
 
     try:
@@ -98,7 +102,7 @@ def _unfit(symbol: str, params: Params) -> str:
 
 
 class RunInputs:
-    """What the runs of a notebook, of a kind such as ``promote``, start from: itself, all settings, and what it reads."""
+    """What the runs of a notebook start from: the notebook, all settings, and the files and versions that it reads."""
 
     def __init__(self, params: Params, notebook: Path, kind: str, reads: list[str]) -> None:
         self._params, self._kind, self._reads = params, kind, reads
@@ -110,24 +114,24 @@ class RunInputs:
         }
 
     def digest(self, symbol: str, parameters: Mapping[str, Any]) -> str:
-        """Return the SHA-256 over all that a run of a symbol starts from: the same inputs, the same digest.
+        """Return the SHA-256 of all that a run of a symbol starts from.
 
-        Which version is champion, and how many attempts there were, is among
-        them for a look, but not where the run itself is to change that.
+        The champion and the number of attempts are part of it for a preview,
+        but not for a run that itself changes them.
         """
         models = Path(parameters["model_path"]).parent if parameters.get("model_path") else self._params.paths.models
         state = {kind: self._state(kind, symbol, models) for kind in self._reads}
         if "versions" in state and not parameters.get("apply"):
-            state["decided"] = self._decided(symbol)
+            state["decided"] = self._decided(model_name(symbol))
         facts = {**self._settings, "symbol": symbol, "parameters": dict(parameters), **state}
         return sha256(json.dumps(facts, sort_keys=True, default=str).encode())
 
-    def finished_run(self, symbol: str, digest: str) -> tuple[Path, dict[str, Any]] | None:
-        """Return the completed record of the same inputs and its summary; None where there is none.
+    def finished_run(self, symbol: str, digest: str) -> Path | None:
+        """Return the completed record of the same inputs, or None.
 
-        A record of decisions counts only if each is sealed with the record as
-        it is now, and, where the notebook decides about versions, if nothing
-        was decided since.
+        A record of decisions counts only if each is sealed with the record's
+        present bytes and, for a notebook that decides about versions, if
+        nothing was decided since.
         """
         for path in sorted((self._params.paths.records / symbol).glob(f"*-{self._kind}-*.ipynb"), reverse=True):
             try:
@@ -135,14 +139,13 @@ class RunInputs:
                 if digest.encode() not in content:
                     continue
                 nb = json.loads(content)
-                told = nb["metadata"]["fxhelpers"]["record"]
-                summary = read_summary(nb)
-            except UNREADABLE:  # no record of anything
+                record, summary = nb["metadata"]["fxhelpers"]["record"], read_summary(nb)
+            except UNREADABLE:  # not a record
                 continue
-            if told.get("inputs_sha256") != digest or told.get("status") != "completed" or summary is None:
+            if record.get("inputs_sha256") != digest or record.get("status") != "completed" or summary is None:
                 continue
-            if all(self._is_sealed(name, run_id, sha256(content)) for name, run_id in told.get("decisions", [])):
-                return path, summary
+            if all(self._is_sealed(name, run_id, sha256(content)) for name, run_id in record.get("decisions", [])):
+                return path
         return None
 
     @cached_property
@@ -159,17 +162,16 @@ class RunInputs:
             return False
         return any(d.seal.facts.get("sha256") == digest for d in ledger.decisions if d.run_id == run_id and d.seal)
 
-    def _decided(self, symbol: str) -> object:
+    def _decided(self, name: str) -> object:
         from fxhelpers.registry.ledgers import read_ledger
 
-        name = model_name(symbol)
         champion = self._registry.champion_identity(name)
         serves = [champion.number, champion.bundle] if champion else None
         return [serves, read_ledger(self._registry, name).attempts]
 
     def _state(self, kind: str, symbol: str, models: Path) -> object:
         if kind == "prices":
-            return [self._params.prices.model_dump(mode="json", exclude={"folder"}), self._price_data(symbol)]
+            return [self._params.prices.model_dump(mode="json", exclude={"folder"}), self._prices_version(symbol)]
         if kind == "versions":
             from fxhelpers.registry import BUNDLE_DIGEST
 
@@ -181,8 +183,8 @@ class RunInputs:
             files = evaluation_files(folders["results"], symbol)
         return sorted([path.name, sha256(path.read_bytes())] for path in files)
 
-    def _price_data(self, symbol: str) -> str:
-        """Return what tells these prices from others: the file's digest, or, where nobody can know before asking, the day."""
+    def _prices_version(self, symbol: str) -> str:
+        """Return the digest of the prices' file or the version of the sample; for a source on the network, the day."""
         prices = self._params.prices
         if prices.source == "csv":
             path = prices.folder / f"{symbol}.csv"

@@ -11,7 +11,7 @@ from fxhelpers.cli._show import print_frame, shown_path
 from fxhelpers.errors import FxError
 
 if TYPE_CHECKING:
-    from fxhelpers.runs.running import RunResult
+    from fxhelpers.runs import RunResult
 
 _MODELS = {
     "original": "ForesightX's own settings",
@@ -65,7 +65,7 @@ def demo(symbol: str) -> None:
 
 
 def _run(symbol: str, model: str, path: Path) -> "RunResult":
-    from fxhelpers.runs.running import run_notebook
+    from fxhelpers.runs import run_notebook
 
     more: dict[str, dict[str, object]] = {"train": {"model": model}, "promote": {"apply": True}}
     result = run_notebook(path, {"symbol": symbol, **more.get(path.stem, {})})

@@ -16,7 +16,7 @@ from fxhelpers.cli._show import LINES, shown_path
 from fxhelpers.results import shown
 
 if TYPE_CHECKING:
-    from fxhelpers.runs.running import RunResult
+    from fxhelpers.runs import RunResult
 
 REFUSED = 3
 """Exit status of ``fx run --require-promotion`` if the version is not promoted."""
@@ -110,12 +110,12 @@ def _run_batch(
             start_preloading()  # while this process imports, too
         from rich.console import Console
 
-        from fxhelpers.batch import Batch, Display, keep_portfolio, read_symbols, run_family
+        from fxhelpers.batch import Batch, display, keep_portfolio, read_symbols, run_family
         from fxhelpers.params import load_params
-        from fxhelpers.runs.parameters import given_once
+        from fxhelpers.runs.parameters import unique_parameters
 
     params = load_params()
-    parameters = given_once(pairs, params.folder)
+    parameters = unique_parameters(pairs, params.folder)
     jobs = options["jobs"] or 2 * (os.cpu_count() or 1)
     words = {"cluster": options["cluster"], "resume": options["resume"], "preloaded": not options["no_preload"]}
     batch = Batch(find_notebook(notebook), params, jobs=jobs, **words)
@@ -125,17 +125,17 @@ def _run_batch(
         msg = "-p symbol: --symbols names the symbols already"
         raise click.UsageError(msg)
     parameters = batch.begin(chosen, parameters, fdr=fdr, notes=notes)
-    with Display(Console(stderr=True), quiet=quiet) as display:
+    with display(Console(stderr=True), quiet=quiet) as begin:
         if fdr is None:
-            outcomes = batch.run(dict.fromkeys(chosen, parameters), display.phase(batch.kind, len(chosen)))
+            outcomes = batch.run(dict.fromkeys(chosen, parameters), begin(batch.kind, len(chosen)))
         else:
-            outcomes = run_family(batch, chosen, parameters, fdr, lambda phase: display.phase(phase, len(chosen)))
+            outcomes = run_family(batch, chosen, parameters, fdr, lambda phase: begin(phase, len(chosen)))
     for note in notes:
         click.echo(f"Note: {note}", err=True)
     failed = [outcome for outcome in outcomes if outcome.error]
     click.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs of {batch.kind} completed")
     for outcome in failed[:LINES]:
-        click.echo(f"{outcome.symbol:>18}  {outcome.told}")
+        click.echo(f"{outcome.symbol:>18}  {outcome.message}")
     if batch.stopped:
         again = shlex.join(["fx", *sys.argv[1:], *([] if options["resume"] else ["--resume"])])
         msg = f"stopped; runs that had started are recorded. To continue: {again} ({shown_path(batch.journal)})"
@@ -168,10 +168,12 @@ def quick_imports() -> Iterator[None]:
 def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dict[str, Any]:
     """Run a notebook, print its summary and return it; a run that failed is an error."""
     with quick_imports():
-        from fxhelpers.runs.parameters import given_once
-        from fxhelpers.runs.running import run_notebook
+        from fxhelpers.runs import run_notebook
+        from fxhelpers.runs.parameters import unique_parameters
 
-    result = run_notebook(find_notebook(notebook), given_once(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty())
+    result = run_notebook(
+        find_notebook(notebook), unique_parameters(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty()
+    )
     _print_result(result)
     if result.error:
         raise click.ClickException(result.error)

@@ -46,6 +46,3 @@ import_module("sqlalchemy.orm").configure_mappers()
 import_module("pandas").set_option("display.max_columns", 20)  # imported outside of a kernel, it takes a notebook for a terminal
 gc.freeze()  # what was imported stays; a kernel that does not walk it does not copy its pages either
 gc.enable()
-
-PRELOADED_BY = os.getpid()
-"""The forkserver."""

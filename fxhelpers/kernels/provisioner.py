@@ -1,9 +1,9 @@
-"""The provisioner: jupyter_client asks it for a kernel, it asks the forkserver."""
+"""A Jupyter kernel provisioner that forks kernels from the forkserver."""
 
-import asyncio
 import os
 import pickle
 import sys
+from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -15,43 +15,38 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from fxhelpers.errors import RunRefusedError
-from fxhelpers.kernels._forked import SERVER, ForkedKernel, start_preloading
-
-PROVISIONER = "fxhelpers-preloaded"
-"""Name under which Jupyter finds it."""
+from fxhelpers.kernels import SERVER, ForkedKernel, start_preloading
 
 
 class _Process:
-    """A forked kernel with the methods of :class:`subprocess.Popen` that jupyter_client uses."""
+    """A forked kernel, with the part of :class:`subprocess.Popen` that jupyter_client uses."""
 
     stdin = stdout = stderr = None
 
     def __init__(self, kernel: ForkedKernel) -> None:
-        # Not multiprocessing.Process: that one would import the runner's __main__ again in every kernel, and is refused
-        # in the daemonic processes that Dask's workers are.
-        # So its forkserver is spoken to as it does itself; nothing documented starts a process there without that.
+        # Not a Process of get_context("forkserver"): it imports the runner's __main__ again in every kernel, refuses to start
+        # in daemonic processes such as Dask's workers, and shares one server with the program. So this uses the forkserver's
+        # own protocol, which multiprocessing does not document.
         start_preloading()
-        self._answers, self._lifeline = SERVER.connect_to_new_process([])
+        self._status, self._lifeline = SERVER.connect_to_new_process([])
         self.returncode: int | None = None
         try:
             with os.fdopen(os.dup(self._lifeline), "wb") as pipe:
                 pipe.write(pickle.dumps({}) + pickle.dumps(kernel))
-            self.pid = forkserver.read_signed(self._answers)
+            self.pid = forkserver.read_signed(self._status)
         except BaseException:
             self._close(1)
             raise
 
     def poll(self) -> int | None:
         """Return the exit status; None while it runs."""
-        if self.returncode is None and wait([self._answers], 0):
-            self.wait()
-        return self.returncode
+        return self.wait(0)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end, and return the exit status."""
-        if self.returncode is None and wait([self._answers], timeout):
+        """Wait for the end, and return the exit status; None after a timeout."""
+        if self.returncode is None and wait([self._status], timeout):
             try:
-                self._close(forkserver.read_signed(self._answers))
+                self._close(forkserver.read_signed(self._status))
             except (EOFError, OSError):  # the forkserver is gone, and its kernels with it
                 self._close(255)
         return self.returncode
@@ -59,59 +54,43 @@ class _Process:
     def send_signal(self, signum: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, signum)
-
-    def kill(self) -> None:
-        """Kill it."""
-        self.send_signal(9)
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self.send_signal(15)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def _close(self, returncode: int) -> None:
         self.returncode = returncode
-        os.close(self._answers)
+        os.close(self._status)
         os.close(self._lifeline)
 
 
 class PreloadedProvisioner(LocalProvisioner):
-    """Forks kernels from a process that has imported everything."""
+    """Forks kernels from a process that has imported the libraries."""
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:  # noqa: ANN401 (jupyter_client's signature)
-        """Fork a kernel; the command has to be that of an IPython kernel of this Python."""
+        """Fork a kernel; the command must be that of an IPython kernel of this Python."""
         process = _Process(_kernel(cmd, kwargs["env"], kwargs.get("cwd")))
-        self.process = process  # type: ignore[assignment]  # which does what is asked of a Popen
-        self.pid = self.pgid = process.pid  # it leads a session of its own, as others do
+        self.process = process  # type: ignore[assignment]  # which has the methods of a Popen
+        self.pid = self.pgid = process.pid  # it leads a session of its own, as ordinary kernels do
         return self.connection_info
-
-    async def wait(self) -> int | None:
-        """Wait for the end without looking ten times a second: a batch would lose those moments."""
-        if self.process:
-            code: int | None = await asyncio.to_thread(self.process.wait)
-            self.process = None
-            return code
-        return 0
 
 
 class PreloadedKernelManager(AsyncKernelManager):
-    """Starts preloaded kernels, whatever the kernel's specification says about provisioners."""
+    """Starts preloaded kernels, whatever provisioner the kernel specification names."""
 
     @property
     def kernel_spec(self) -> KernelSpec | None:
         """The specification, with our provisioner."""
         spec = super().kernel_spec
         if spec is not None:
-            spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": PROVISIONER, "config": {}}}
+            spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": "fxhelpers-preloaded", "config": {}}}
         return spec
 
 
 def _kernel(cmd: list[str], env: dict[str, str], cwd: str | None) -> ForkedKernel:
-    ours = os.path.realpath(cmd[0]) == os.path.realpath(sys.executable) and "ipykernel_launcher" in cmd
-    if not ours:
+    if os.path.realpath(cmd[0]) != os.path.realpath(sys.executable) or "ipykernel_launcher" not in cmd:
         msg = (
             f"the kernel {' '.join(cmd[:3])!r} is not IPython on {sys.executable}, so it cannot be preloaded; "
-            "run with --no-preload, or mend the kernel's specification (jupyter kernelspec list)"
+            "run with --no-preload, or fix the kernel specification (jupyter kernelspec list)"
         )
         raise RunRefusedError(msg)
     return ForkedKernel(argv=cmd[cmd.index("ipykernel_launcher") :], env=dict(env), cwd=str(cwd or Path.cwd()))

@@ -1,44 +1,43 @@
-"""jupyter-scheduler: its jobs run our notebooks by our engine, so each is checked, and keeps its record, as under papermill.
+"""jupyter-scheduler runs our notebooks by our engine: parameters are checked, and each job keeps its record.
 
-docs/schedule.md says how a server is told to use it.
+``docs/schedule.md`` describes the setup of the server.
 """
 
 import ast
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from jupyter_scheduler.executors import DefaultExecutionManager
 
 from fxhelpers.errors import FxError
 from fxhelpers.params import find_params_file
-from fxhelpers.runs.running import run_notebook
+from fxhelpers.runs import run_notebook
 from fxhelpers.runs.source import MARK
 
 
 class JobFailedError(FxError, RuntimeError):
-    """A job's notebook did not come to its end; its record says how far it came."""
+    """A job's notebook did not complete; its record shows how far it got."""
 
 
 class RecordExecutionManager(DefaultExecutionManager):  # type: ignore[misc]  # jupyter-scheduler is an extra
-    """Runs jobs of our notebooks and keeps each as a record; others run as jupyter-scheduler's own manager runs them."""
+    """Runs jobs of our notebooks with a record; passes others on to jupyter-scheduler's own manager."""
 
     def execute(self) -> None:
-        """Run the job; what its process raises is what the list of jobs shows.
+        """Run the job; jupyter-scheduler shows the exception of a failed one.
 
-        The settings are those of the server's folder, since jupyter-scheduler
-        copies the notebook elsewhere and does not tell where it was.
+        The settings are those of the server's folder: jupyter-scheduler copies
+        the notebook elsewhere and does not say where it was.
         """
         path = Path(self.staging_paths["input"])
         if MARK not in nbformat.read(path, as_version=4).metadata:
             super().execute()
             return
         file = find_params_file(Path(self.root_dir))
+        parameters = {name: _unquoted(text) for name, text in (self.model.parameters or {}).items()}
         try:
-            result = run_notebook(path, _values(self.model.parameters or {}), params_file=file, cwd=file.parent)
-        except (KeyboardInterrupt, SystemExit) as error:  # by a signal; jupyter-scheduler would call such a job in progress
-            msg = f"the job was ended from outside ({error or type(error).__name__}); its record says how far it came"
+            result = run_notebook(path, parameters, params_file=file, cwd=file.parent)
+        except (KeyboardInterrupt, SystemExit) as error:  # by a signal; jupyter-scheduler would show the job as in progress
+            msg = f"the job was ended from outside ({error or type(error).__name__}); its record shows how far it got"
             raise JobFailedError(msg) from error
         self.create_output_files(self.model, nbformat.read(result.record, as_version=4))
         if result.error:
@@ -46,12 +45,8 @@ class RecordExecutionManager(DefaultExecutionManager):  # type: ignore[misc]  # 
             raise JobFailedError(msg)
 
 
-def _values(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """Return the parameters of a job, all text; what stands in quotes, as jupyter-scheduler's own manager needs it, without."""
-    return {name: _unquoted(text) for name, text in parameters.items()}
-
-
 def _unquoted(text: str) -> str:
+    """Return text without the quotes that jupyter-scheduler's own manager needs."""
     if text[:1] not in {"'", '"'}:
         return text
     try:
