@@ -3,10 +3,12 @@
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -264,6 +266,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
             kwargs["resources"] = {"metadata": {"path": str(kernel_cwd)}}
         if preloaded:
             kwargs["kernel_manager_class"] = PreloadedKernelManager
+        threading.Thread(target=import_module, args=("fxhelpers.reports.report",)).start()  # 0.5 s, while the kernel starts
         nb_man.client = _Client(
             nb_man,
             timeout=execution_timeout,
