@@ -95,7 +95,7 @@ def test_kernels_of_a_batch_are_processes_of_their_own_and_the_records_tell_of_i
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no symbol; AAPL,MSFT or @file or all"),
+        ("", "no symbol; expected AAPL,MSFT or @file or all"),
         (" , ", "no symbol"),
         ("AAPL,../x", "'../x' is not a ticker"),
         ("@nowhere", "nowhere cannot be read"),
