@@ -1,51 +1,38 @@
 """A notebook-driven model registry for stock-return models.
 
-What is listed in ``__all__`` is the public interface; each name is imported
-when it is first used, so that ``import fxhelpers`` costs nothing.
+``__all__`` is the public interface. Each name is imported when it is first
+used, so that ``import fxhelpers`` costs nothing.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from fxhelpers import errors, plots
-    from fxhelpers.bundles import write_bundle, write_evaluation
-    from fxhelpers.evaluation import evaluate_bundle
-    from fxhelpers.model_registry import ModelRegistry
-    from fxhelpers.params import load_params
-    from fxhelpers.portfolio import read_portfolio
-    from fxhelpers.prices import describe_prices, load_prices
-    from fxhelpers.processes import utc_now
-    from fxhelpers.records import summary
-    from fxhelpers.serving import Champions
-    from fxhelpers.tables import table
-    from fxhelpers.training import train_model
+if TYPE_CHECKING:  # the table below, for type checkers; a test holds the two equal
+    from fxhelpers import errors as errors
+    from fxhelpers import plots as plots
+    from fxhelpers.bundles import write_bundle as write_bundle
+    from fxhelpers.bundles import write_evaluation as write_evaluation
+    from fxhelpers.evaluation import evaluate_bundle as evaluate_bundle
+    from fxhelpers.model_registry import ModelRegistry as ModelRegistry
+    from fxhelpers.params import load_params as load_params
+    from fxhelpers.portfolio import read_portfolio as read_portfolio
+    from fxhelpers.prices import describe_prices as describe_prices
+    from fxhelpers.prices import load_prices as load_prices
+    from fxhelpers.processes import utc_now as utc_now
+    from fxhelpers.records import summary as summary
+    from fxhelpers.serving import Champions as Champions
+    from fxhelpers.tables import table as table
+    from fxhelpers.training import train_model as train_model
 
-__all__ = [
-    "Champions",
-    "ModelRegistry",
-    "describe_prices",
-    "errors",
-    "evaluate_bundle",
-    "load_params",
-    "load_prices",
-    "plots",
-    "read_portfolio",
-    "summary",
-    "table",
-    "train_model",
-    "utc_now",
-    "write_bundle",
-    "write_evaluation",
-]
-
-_HOMES = {
+_PUBLIC = {
     "Champions": "serving",
     "ModelRegistry": "model_registry",
     "describe_prices": "prices",
+    "errors": "",
     "evaluate_bundle": "evaluation",
     "load_params": "params",
     "load_prices": "prices",
+    "plots": "",
     "read_portfolio": "portfolio",
     "summary": "records",
     "table": "tables",
@@ -54,17 +41,23 @@ _HOMES = {
     "write_bundle": "bundles",
     "write_evaluation": "bundles",
 }
+"""Public names, and the module that defines each; "" for a module."""
+
+__all__ = list(_PUBLIC)
 
 
-def __getattr__(name: str) -> object:
-    if name in __all__:
+if not TYPE_CHECKING:  # so that type checkers report other names
+
+    def __getattr__(name: str) -> object:
+        if name not in _PUBLIC:
+            msg = f"module 'fxhelpers' has no attribute {name!r}; it has {', '.join(__all__)}"
+            raise AttributeError(msg)
         from fxhelpers.processes import gc_paused
 
         with gc_paused():
-            home = import_module(f"fxhelpers.{_HOMES.get(name, name)}")
-            return getattr(home, name) if name in _HOMES else home
-    msg = f"module 'fxhelpers' has no attribute {name!r}; it offers {', '.join(__all__)}"
-    raise AttributeError(msg)
+            if not _PUBLIC[name]:
+                return import_module(f"fxhelpers.{name}")
+            return getattr(import_module(f"fxhelpers.{_PUBLIC[name]}"), name)
 
 
 def __dir__() -> list[str]:

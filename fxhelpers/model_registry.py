@@ -1,4 +1,4 @@
-"""``ModelRegistry``: the whole workflow from Python, with the methods that its users know."""
+"""``ModelRegistry``: the whole workflow from Python."""
 
 import logging
 import re
@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fxhelpers.bundles import Bundle, load_bundle
-from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, StageError
+from fxhelpers.errors import ParamsError, StageError
 from fxhelpers.params import STAGES, Params, check_model_name, check_version, load_params, model_name
 from fxhelpers.processes import gc_paused
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from fxhelpers.audit.history import History
-    from fxhelpers.audit.overview import Overview
+    from fxhelpers.audit.history import History, Overview
     from fxhelpers.audit.verify import Verification
     from fxhelpers.decisions import Proposal, Registration, Retention
     from fxhelpers.ledger import Decision
@@ -31,28 +30,26 @@ logger = logging.getLogger(__name__)
 class ModelRegistry:
     """Register, list, compare and promote models.
 
-    An object can always be made and bundles can always be read. A method that
-    needs the registry raises :class:`~fxhelpers.errors.RegistryUnavailableError`
-    where MLflow is switched off, its token is missing or it does not answer,
-    :class:`~fxhelpers.errors.VersionNotFoundError` where it has no such model
-    or version, and :class:`~fxhelpers.errors.RegistryError` where it refuses.
+    Creating an object and reading bundles always work. Methods that need the
+    registry raise :class:`~fxhelpers.errors.RegistryUnavailableError` if
+    MLflow is disabled, its token is missing or it does not answer,
+    :class:`~fxhelpers.errors.VersionNotFoundError` for an unknown model or
+    version, and :class:`~fxhelpers.errors.RegistryError` if it refuses.
     Results are dataclasses whose fields are keys too: ``v["version"]``.
 
     Parameters
     ----------
     config_path : str or Path, optional
-        A ``params.yaml``; by default the nearest one (see
-        :func:`fxhelpers.load_params`).
+        A ``params.yaml``; by default the nearest one.
     """
 
     def __init__(self, config_path: str | Path | None = None) -> None:
         self.params: Params = load_params(config_path)
-        missing = self.params.registry_missing
-        if missing:
-            logger.warning(missing)
+        if self.params.registry_missing:
+            logger.warning(self.params.registry_missing)
 
     def load_model_info(self, model_path: str | Path | None = None, symbol: str | None = None) -> Bundle:
-        """Find and read a bundle, with its latest evaluation: the given one, or the latest of a symbol.
+        """Read a bundle with its latest evaluation: the given one, or the latest of a symbol.
 
         Parameters
         ----------
@@ -63,12 +60,9 @@ class ModelRegistry:
 
         Raises
         ------
-        BundleNotFoundError
-            No bundle, or one of its files is missing.
-        UntrustedBundleError
-            A file asks for more than a model needs; nothing was loaded.
-        BundleError
-            Truncated, contradictory, too big or of a newer format.
+        BundleNotFoundError, UntrustedBundleError, BundleError
+            A file is missing, holds more than a model, or is truncated,
+            contradictory, too big or of a newer format; nothing was loaded.
         """
         if model_path is None and symbol is None:
             symbol = self.params.default_symbol
@@ -84,23 +78,23 @@ class ModelRegistry:
         description: str | None = None,
         tags: dict[str, str] | None = None,
     ) -> "Registration":
-        """Store a bundle as a version; the same bundle again gives the version that exists.
+        """Store a bundle as a version; for a bundle that is registered already, return its version.
 
         Parameters
         ----------
         model_info : Bundle
-            As ``load_model_info`` returned it.
+            From ``load_model_info``.
         model_name : str, optional
             Registered model; by default ``MLP_Stock_Predictor_{SYMBOL}``.
         stage : str, optional
-            None, Staging, Production or Archived. By default
-            ``model_registry.default_stage``, or, for a version that exists,
-            the stage that it has. Another word warns, and no stage is set.
-            A version that is the champion stays it.
+            None, Staging, Production or Archived; for any other word a
+            warning is logged and no stage is set. By default
+            ``model_registry.default_stage`` or, for a version that exists,
+            its stage. The champion stays champion.
         description : str, optional
-            By default a sentence of facts.
+            By default a summary of the bundle.
         tags : dict, optional
-            More tags; names that begin with ``fx.`` are ours.
+            More tags; names that begin with ``fx.`` are reserved.
         """
         with gc_paused():
             from fxhelpers.decisions import register
@@ -110,69 +104,47 @@ class ModelRegistry:
         return register(self.client, model_info, name, stage=stage, description=description, tags=text)
 
     def get_model_versions(self, model_name: str) -> list["ModelVersion"]:
-        """Return all versions of a registered model, newest first; none where there is no such model.
-
-        Parameters
-        ----------
-        model_name : str
-            For example ``MLP_Stock_Predictor_AAPL``.
-        """
+        """Return all versions of a registered model such as ``MLP_Stock_Predictor_AAPL``, newest first; empty without."""
         return self.client.versions(model_name)
 
     def transition_stage(self, model_name: str, version: int | str, stage: str) -> "ModelVersion":
-        """Move a version to a stage by hand, and return it as it is then.
+        """Move a version to a stage by hand, and return the changed version.
 
-        Production goes the one path that promotions go: there is one champion
-        afterwards, and the decision is recorded as manual.
+        A move to Production takes the same path as a promotion: there is one
+        champion afterwards, and the decision is recorded as manual.
 
         Parameters
         ----------
         model_name : str
             Registered model.
         version : int or str
-            Its number; MLflow itself writes it as text.
+            Its number.
         stage : {"Staging", "Production", "Archived"}
-            Where to.
-
-        Raises
-        ------
-        StageError
-            Another word than these three, or not a version number.
+            Another one, or another version number, is a ``StageError``.
         """
         from fxhelpers.decisions import transition
 
         if stage not in STAGES[1:]:
             msg = f"Invalid stage {stage!r}. Valid stages: {', '.join(STAGES[1:])}"
             raise StageError(msg)
-        try:
-            text = isinstance(version, str) and re.fullmatch(r"[0-9]{1,9}", version)
-            number = check_version("version", int(version) if text else version)
-        except ParamsError as error:
-            msg = f"version: a number is expected, 1 or more, found {version!r:.60}"
-            raise StageError(msg) from error
-        return transition(self.client, model_name, number, stage)
+        if not re.fullmatch(r"(?!0+$)[0-9]{1,9}", str(version)):  # MLflow writes numbers as text
+            msg = f"version: must be a number, 1 or more, found {version!r:.60}"
+            raise StageError(msg)
+        return transition(self.client, model_name, int(version), stage)
 
     def get_production_model(self, model_name: str) -> "ModelVersion | None":
-        """Return the version that MLflow's alias ``champion`` points to, in one call to the registry; None where there is none.
-
-        Parameters
-        ----------
-        model_name : str
-            Registered model.
-        """
+        """Return the version of a registered model that MLflow's alias ``champion`` points to, in one call; None without one."""
         return self.client.champion(model_name)
 
     def run_registration_pipeline(
         self, symbol: str | None = None, model_path: str | Path | None = None, stage: str | None = None
     ) -> "Registration":
-        """Find a bundle and register it, in one call.
+        """Read a bundle and register it, in one call.
 
         Parameters
         ----------
-        symbol : str, optional
-            Ticker; by default ``default_symbol`` of ``params.yaml``.
-        model_path : str or Path, optional
-            Path of a model file.
+        symbol, model_path
+            As in ``load_model_info``.
         stage : str, optional
             As in ``register_model``.
         """
@@ -192,40 +164,35 @@ class ModelRegistry:
         training_end: str = "",
         gates: Sequence[Mapping[str, Any]] = (),
     ) -> "Proposal":
-        """Compare a version with the champion and the baselines, and let the policy judge; nothing is changed or written.
+        """Compare a version with the champion and the baselines, and apply the policy; nothing is changed or written.
 
         Parameters
         ----------
         symbol : str
             Ticker.
         version : int, optional
-            By default the challenger: the version registered last, as long as
-            it is neither champion nor archived. With ``challengers`` the best
-            of these.
+            By default the challenger: the newest version, unless it is
+            champion or archived; with ``challengers`` the best of these.
         champion : int, optional
             By default the version in Production.
         challengers : sequence of int
-            Versions to test at once; p is adjusted for their number.
+            Versions to test together; p is adjusted for their number.
         start, end : str
             Evaluation window, YYYY-MM-DD; by default all common days that no
             version has seen.
         training_end : str
-            Last training day of versions that do not say it; by default it is
-            derived.
+            Last training day, of versions that do not state it.
         gates : sequence of dict
-            Gates to try, as they would stand in ``params.yaml``: each takes
-            the place of the one of its id there, or is one more. The verdict
-            says so, and ``promote`` refuses it.
+            Gates to try, as in ``params.yaml``: each replaces the gate of its
+            id, or is added. The verdict says so, and ``promote`` refuses it.
 
         Raises
         ------
         ParamsError
-            Gates that ``params.yaml`` could not hold either.
-        NotComparableError
-            The versions cannot be put on one frame.
-        PredictionsChangedError
-            A version does not give its stored forecasts again, as after
-            prices were restated.
+            Invalid gates.
+        NotComparableError, PredictionsChangedError
+            The versions have no common evaluation frame, or one does not
+            reproduce its stored forecasts: prices were restated, say.
         """
         from fxhelpers.decisions import compare_versions
 
@@ -248,37 +215,29 @@ class ModelRegistry:
         approved_by: str = "",
         family: Mapping[str, Any] | None = None,
     ) -> "Proposal":
-        """Compare a version in order to promote it; with ``apply``, the intent is in the ledger before anything is evaluated.
+        """Compare a version in order to promote it; nothing is compared if ``model_registry.compare_metrics`` is false.
 
         Parameters
         ----------
-        symbol : str
-            Ticker.
-        version, champion, challengers, start, end, training_end
-            As in ``compare``. A champion that is not in Production can be
-            looked at, but not acted on.
+        symbol, version, champion, challengers, start, end, training_end
+            As in ``compare``, as are the other errors.
         apply : bool
-            False: only a look, which ``promote`` will not act on.
+            Write the intent to the ledger before anything is evaluated; else
+            ``promote`` changes nothing.
         override : bool
-            Promote against the verdict; needs a reason, and is marked
+            Promote against the verdict; requires a reason, and is labeled
             wherever the decision is shown.
-        reason : str, optional
-            Why now; kept beside the policy's own.
-        approved_by : str, optional
-            Who agreed.
+        reason, approved_by : str, optional
+            Kept with the decision.
         family : dict, optional
-            Symbols decided about together, as ``fx run promote --fdr`` gives
-            it: ``fdr``, ``symbols``, and ``p`` of each symbol.
+            Symbols decided together, as in ``fx run promote --fdr``: ``fdr``,
+            ``symbols``, and ``p`` of each symbol.
 
         Raises
         ------
-        NoRecordError
-            ``apply`` in a notebook that nobody keeps as a record.
-        NotComparableError, PredictionsChangedError
-            As in ``compare``. Nothing is compared where
-            ``model_registry.compare_metrics`` is false.
-        StaleComparisonError
-            ``champion`` is not in Production.
+        NoRecordError, StaleComparisonError
+            ``apply`` in a notebook without a record, or with a ``champion``
+            that is not in Production.
         """
         from fxhelpers.decisions import propose
         from fxhelpers.policy import Family
@@ -298,17 +257,10 @@ class ModelRegistry:
         )
 
     def promote(self, proposal: "Proposal") -> "Decision":
-        """Carry out a proposal's verdict: move the champion, or refuse; show what would be done where it was only a look.
+        """Carry out a proposal's verdict: move the champion or refuse; without ``apply``, show what would be done.
 
-        Parameters
-        ----------
-        proposal : Proposal
-            As ``propose`` returned it.
-
-        Raises
-        ------
-        StaleComparisonError
-            The champion changed since the comparison; the ledger says so.
+        :class:`~fxhelpers.errors.StaleComparisonError` if the champion changed
+        since the comparison.
         """
         from fxhelpers.decisions import promote
 
@@ -324,131 +276,80 @@ class ModelRegistry:
         approved_by: str = "",
         apply: bool = False,
     ) -> "Decision":
-        """Make the previous champion the champion again, once it loads and forecasts what it did when it was registered.
+        """Make the previous champion the champion again, if it loads and reproduces its stored forecasts.
 
         Parameters
         ----------
         symbol : str
             Ticker.
         version : int, optional
-            Another one than the previous champion.
+            Instead of the previous champion.
         to : {"", "none"}
-            none: no version serves afterwards; the same again without it
-            brings the former champion back.
+            With none, no version serves afterwards; the next rollback brings
+            the former champion back.
         reason : str
-            Why; needed with ``apply``.
+            Required with ``apply``.
         approved_by : str, optional
-            Who agreed; the policy may ask for it for a version that never was
-            champion.
+            The policy may require it for a version that never was champion.
         apply : bool
-            False: check the version, and say what would be done.
+            Else check the version and show what would be done.
 
         Raises
         ------
-        NoChampionError
-            No version was champion before.
-        VersionReplacedError
-            The champion before is not there any more, or its number stands
-            for another version.
+        NoChampionError, VersionReplacedError
+            There is no previous champion, or it was deleted or replaced.
         ModelTamperedError, PredictionsChangedError
             The version is not what was registered.
         """
         from fxhelpers.decisions import roll_back
 
         if to and (not isinstance(to, str) or to.casefold() != "none" or version is not None):
-            msg = f"to: none is expected, so that no version serves, and no version beside it, found {to!r:.60}"
+            msg = f"to: must be none, without a version, found {to!r:.60}"
             raise ParamsError(msg)
         target = None if version is None else check_version("version", version)
         return roll_back(self.client, symbol, "none" if to else target, apply=apply, reason=reason, approved_by=approved_by)
 
     def retain(self, symbol: str, *, apply: bool = False, prune: bool = False, reason: str = "") -> "Retention":
-        """Archive the Staging versions that are older than ``model_registry.retention_days``.
+        """Archive Staging versions older than ``model_registry.retention_days``; without ``apply``, show them.
 
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-        apply : bool
-            False: show what would be done.
-        prune : bool
-            Also delete the files of archived versions, except of those that
-            were champion or that a decision names. No version is deleted.
-        reason : str, optional
-            Kept with the decision.
+        ``prune`` also deletes the files of archived versions, unless they were
+        champion or a decision names them. No version is deleted.
         """
         from fxhelpers.decisions import retain
 
         return retain(self.client, self.model_name(symbol), symbol, apply=apply, prune=prune, reason=reason)
 
     def history(self, symbol: str) -> "History":
-        """Return who was in Production when, and every decision about a symbol's model.
-
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-        """
+        """Return the decisions and production periods of a symbol's model."""
         from fxhelpers.audit.history import read_history
 
-        return read_history(self.client, self.model_name(symbol), symbol)
+        return read_history(self.client, self.model_name(symbol))
 
     def overview(self, latest: int = 15) -> "Overview":
-        """Return who is in Production of every symbol, and the latest decisions about all of them.
-
-        Parameters
-        ----------
-        latest : int
-            How many decisions to show.
-        """
-        from fxhelpers.audit.overview import read_overview
+        """Return the version in Production of every symbol, and the ``latest`` decisions about all of them."""
+        from fxhelpers.audit.history import read_overview
 
         return read_overview(self.client, latest)
 
     def verify(self, symbol: str | None = None, *, deep: bool = False, repair: bool = False) -> "Verification":
-        """Check registry, ledger and records against each other.
+        """Check registry, ledger and records of a symbol, or of all, against each other.
 
-        Parameters
-        ----------
-        symbol : str, optional
-            Ticker; by default all models.
-        deep : bool
-            Also read the stored forecasts, the copies of records and the
-            files of every version.
-        repair : bool
-            Mend what is safe first: stages, an alias that is gone, decisions
-            that were interrupted. What was mended is logged.
+        ``deep`` also reads stored forecasts, copies of records and the files
+        of every version. ``repair`` first repairs what is safe (stages, a
+        missing alias, interrupted decisions), and logs what it did.
         """
-        from fxhelpers.audit.repair import repair as mend
-        from fxhelpers.audit.verify import known_models, verify
+        from fxhelpers.audit import verify as audit
 
         name = self.model_name(symbol) if symbol else None
-        for model in known_models(self.client, name) if repair else ():
-            try:
-                for what in mend(self.client, model):
-                    logger.warning("%s: %s", model, what)
-            except RegistryUnavailableError:
-                raise
-            except FxError as error:  # of this model, which says nothing of others
-                if name:
-                    raise
-                logger.warning("%s: not mended: %s", model, error)
-        return verify(self.client, name, deep=deep)
+        if repair:
+            audit.repair(self.client, name)
+        return audit.verify(self.client, name, deep=deep)
 
     def load_champion(self, symbol: str) -> "LoadedModel | None":
-        """Load the champion's pipeline, its bytes checked; None where there is no champion.
+        """Load the pipeline of the ledger's champion; None if there is no champion.
 
-        The champion is the version that the ledger says. Where MLflow's alias
-        points to another one, a warning says so.
-
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-
-        Raises
-        ------
-        ModelTamperedError
-            The stored files are not those that were registered.
+        :class:`~fxhelpers.errors.ModelTamperedError` if its bytes differ from
+        those registered; a warning if MLflow's alias points elsewhere.
         """
         from fxhelpers.decisions import serving
         from fxhelpers.registry import load_version
@@ -457,52 +358,23 @@ class ModelRegistry:
         return load_version(self.client, champion.name, champion.version) if champion else None
 
     def versions_frame(self, symbol: str) -> "pd.DataFrame":
-        """Return one row a version of a symbol's model, newest first, for people; times are UTC.
+        """Return one row per version of a symbol's model, newest first, for people; times are UTC."""
+        from fxhelpers.audit.history import versions_frame
 
-        Parameters
-        ----------
-        symbol : str
-            Ticker.
-        """
-        import pandas as pd
-
-        from fxhelpers.decisions import DECISION_TAG
-
-        days = self.params.model_registry.retention_days
-        rows = [
-            {
-                "version": v.version,
-                "stage": v.stage,
-                "registered": f"{v.created:%Y-%m-%d %H:%M}",
-                "archive after": f"{due:%Y-%m-%d}" if (due := v.archive_due(days)) else "",
-                "trained": v.tags.get("version_timestamp", ""),
-                "last decision": v.tags.get(DECISION_TAG, "").partition(";")[0],
-            }
-            for v in self.client.versions(self.model_name(symbol))
-        ]
-        table = pd.DataFrame(rows, columns=["version", "stage", "registered", "archive after", "trained", "last decision"])
-        return table.set_index("version").rename_axis(index=None, columns="version")
+        return versions_frame(self.client, self.model_name(symbol))
 
     def log_evaluation(self, bundle: Bundle, metrics: dict[str, Any]) -> str | None:
-        """Log an evaluation as an MLflow run, and return the run's id; None where ``mlflow.enabled`` is false.
-
-        Parameters
-        ----------
-        bundle : Bundle
-            What was evaluated.
-        metrics : dict
-            Its ``test_metrics``.
-        """
+        """Log a bundle's ``test_metrics`` as an MLflow run, and return the run's id; None if ``mlflow.enabled`` is false."""
         if not self.params.mlflow.enabled:
             return None
-        numbers = {key: value for key, value in metrics.items() if value is not None}
+        metrics = {key: value for key, value in metrics.items() if value is not None}
         params = {"symbol": bundle.symbol, "architecture": bundle.architecture, "timestamp": bundle.timestamp}
         tags = {"model_family": "MLP", "task": "regression", "target": "stock_returns", "symbol": bundle.symbol}
-        return self.client.log_run(f"evaluate_{bundle.symbol}_{bundle.timestamp}", params=params, metrics=numbers, tags=tags)
+        return self.client.log_run(f"evaluate_{bundle.symbol}_{bundle.timestamp}", params=params, metrics=metrics, tags=tags)
 
     @property
     def connection(self) -> "Connection":
-        """Where the registry is and what its server can do, asked once."""
+        """Address and features of the registry's server, read once."""
         return self.client.connection
 
     @staticmethod
@@ -520,7 +392,6 @@ class ModelRegistry:
 
 
 def _selection(version: int | None, champion: int | None, challengers: Sequence[int], **days: str) -> "Selection":
-    """Return what is to be compared."""
     from fxhelpers.scoring import Selection
 
     given = tuple(challengers) if isinstance(challengers, Sequence) else (challengers,)

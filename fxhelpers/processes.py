@@ -1,4 +1,4 @@
-"""Who acts and when, and whether a process that acted is still alive."""
+"""The user and the time of an action, and whether the process behind it is alive."""
 
 import atexit
 import gc
@@ -16,7 +16,7 @@ from typing import Any
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector where much is made and nothing left, as by imports: it would walk all of it each time."""
+    """Pause the garbage collector during imports, which create many objects and no garbage."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -27,12 +27,12 @@ def gc_paused() -> Iterator[None]:
 
 
 def utc_now() -> str:
-    """Return the time: ISO 8601, UTC, milliseconds."""
+    """Return the current time: ISO 8601, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def actor() -> str:
-    """Return who this process acts for: user@host."""
+    """Return the user of this process: user@host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name
@@ -41,14 +41,14 @@ def actor() -> str:
 
 
 def provide_home() -> None:
-    """Give this program, and what it starts, a home folder for now, where nothing names one: libraries do not load without."""
+    """Set HOME to a temporary folder if the user has no home: libraries do not load without one."""
     if not has_home():
         os.environ["HOME"] = home = tempfile.mkdtemp(prefix="fxhelpers-home-")
         atexit.register(shutil.rmtree, home, ignore_errors=True)
 
 
 def has_home() -> bool:
-    """Tell whether HOME, or else the system's list of users, names a home folder."""
+    """Tell whether HOME or the system's list of users has a home folder."""
     try:
         Path.home()
     except RuntimeError:
@@ -57,13 +57,13 @@ def has_home() -> bool:
 
 
 def process_identity(pid: int | None = None) -> dict[str, Any]:
-    """Return what tells a process from all others: machine since its last start, number and start; this one by default."""
+    """Return what identifies a process: boot of its machine, number and start time; by default of this process."""
     number = pid or os.getpid()
     return {"machine": _machine(), "pid": number, "started": _state_and_start(number)[1]}
 
 
 def has_ended(identity: Mapping[str, Any]) -> bool | None:
-    """Tell whether a process is over; None where it ran on another machine, of which nothing is known."""
+    """Tell whether a process has ended; None if it ran on another machine."""
     machine = _machine()
     if not machine or identity.get("machine") != machine:
         return None
@@ -71,12 +71,12 @@ def has_ended(identity: Mapping[str, Any]) -> bool | None:
     try:
         state, start = _state_and_start(number)
     except FileNotFoundError:
-        return not _exists(number)  # it may only be hidden from us
+        return not _exists(number)  # it may be hidden from this user
     return state == "Z" or start != identity["started"]
 
 
 def _state_and_start(pid: int) -> tuple[str, int]:
-    """Return the state of a process, and the ticks from the boot to its start, which no setting of the clock changes."""
+    """Return the state of a process and its start in ticks since boot, which setting the clock does not change."""
     if not _machine():
         return "", 0
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -86,17 +86,15 @@ def _state_and_start(pid: int) -> tuple[str, int]:
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return isinstance(error, PermissionError)
     return True
 
 
 def _machine() -> str:
-    """Name this start of this machine and the space of its process numbers; "" where the system does not tell."""
+    """Return the ids of this boot and of the namespace of process numbers; "" if the system has none."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"  # two containers of one name number their processes apart
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"  # containers number their processes separately
     except OSError:
         return ""

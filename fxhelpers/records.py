@@ -1,4 +1,4 @@
-"""Records: executed notebooks on disk, the summary each ends with, and those that a process left unfinished."""
+"""Records: executed notebooks on disk, the summary at the end of each, and those that a process left unfinished."""
 
 import fcntl
 import json
@@ -24,35 +24,26 @@ from fxhelpers.results import has_value, rows_html, shown
 
 logger = logging.getLogger(__name__)
 
-
 LEFT = "The process that wrote this record ended without closing it: it was killed, or its machine stopped."
-"""What such a record says."""
+"""Error in a record that a process left unfinished."""
 
 _FOLDER, _LOCK_SECONDS = ".running", 60
 
 
 @dataclass(slots=True)
 class Marker:
-    """What says that a record is being written, and by which process.
-
-    Attributes
-    ----------
-    path : Path
-        The marker itself.
-    file : BufferedRandom
-        Open and locked.
-    """
+    """File that marks a record as being written, by the process that holds its lock."""
 
     path: Path
     file: BufferedRandom
 
     def remove(self) -> None:
-        """Say that the record is closed."""
+        """Remove the marker: the record is closed."""
         self.path.unlink(missing_ok=True)
         self.release()
 
     def release(self) -> None:
-        """Leave the record to whoever looks next; it could not be closed."""
+        """Release the lock: the record could not be closed, and the next run closes it."""
         self.file.close()
 
 
@@ -65,9 +56,9 @@ def mark_running(record: Path) -> Marker:
     try:
         with suppress(OSError):  # a file system without locks: then only this machine can tell
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(json.dumps({"record": f"{record.parent.name}/{record.name}", "process": process_identity()}).encode())
+        file.write(json.dumps({"record": record_name(record), "process": process_identity()}).encode())
         file.flush()
-        hidden.rename(path)  # locked before anybody sees it
+        hidden.rename(path)  # locked before another process sees it
     except BaseException:
         file.close()
         hidden.unlink(missing_ok=True)
@@ -75,16 +66,18 @@ def mark_running(record: Path) -> Marker:
     return Marker(path, file)
 
 
-def is_running(record: Path, told: Mapping[str, Any]) -> bool:
-    """Tell whether a record that says so is being written: it has a marker, whose process lives."""
-    return told["status"] == "running" and _marker_of(record).exists() and not _is_left(_marker_of(record))
+def is_running(record: Path, header: Mapping[str, Any]) -> bool:
+    """Tell whether a record is being written: its header says so, and it has a marker whose process lives."""
+    marker = _marker_of(record)
+    return header["status"] == "running" and marker.exists() and not _is_left(marker)
 
 
 @contextmanager
 def left_records(folder: Path) -> Iterator[list[Path]]:
-    """Close the records whose process is gone, and give them; their markers go once all is done with them.
+    """Close the records whose process is gone, and yield them; their markers are removed afterwards.
 
-    What cannot be read or written is a warning, and is tried again next time.
+    A record that cannot be read or written is a warning, and is tried again
+    next time.
     """
     left = [marker for marker in sorted((folder / _FOLDER).glob("*.json")) if _is_left(marker)]
     if not left:
@@ -95,7 +88,7 @@ def left_records(folder: Path) -> Iterator[list[Path]]:
         closed = {marker: record for marker, record in records.items() if _closed(record, locked=locked)}
         yield [record for record in closed.values() if record.exists()]
         for marker in closed:
-            with suppress(OSError):  # in a folder where one deletes only what is one's own
+            with suppress(OSError):  # in a folder where users delete only their own files
                 marker.unlink()
 
 
@@ -108,12 +101,12 @@ def close_left(record: Path) -> None:
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[bool]:
-    """Take the lock of the folder of markers; False where it cannot be taken."""
+    """Take the lock of the folder of markers; yield False if that is not possible."""
     lock = FileLock(folder / _FOLDER / ".lock", timeout=_LOCK_SECONDS)
     try:
         lock.acquire()
     except OSError as error:
-        logger.warning("records in %s that were left by their process cannot be closed: %s", folder, error)
+        logger.warning("unfinished records in %s cannot be closed: %s", folder, error)
         yield False
         return
     try:
@@ -127,12 +120,12 @@ def _marker_of(record: Path) -> Path:
 
 
 def _is_left(marker: Path) -> bool:
-    """Tell whether the process of a marker is gone; False where that cannot be known, or is not for us to change."""
+    """Tell whether the process of a marker is gone; False if that is unknown, or the marker is another user's."""
     try:
         with marker.open("r+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # locked, perhaps by what its process started; or a file system without locks
+            except OSError:  # locked, perhaps by a child of its process; or a file system without locks
                 return bool(has_ended(json.load(file)["process"]))
             return True
     except UNREADABLE:  # closed meanwhile, or that of another user
@@ -140,52 +133,43 @@ def _is_left(marker: Path) -> bool:
 
 
 def _closed(record: Path, *, locked: bool) -> bool:
-    """Write down that a run was interrupted, in the record that it left as running; False where that has to wait."""
+    """Mark an unfinished record as interrupted; False if that must wait."""
     try:
         if locked and record.exists():
             _close(record)
     except UNREADABLE as error:
         logger.warning("%s was left by its process, and cannot be closed: %s", record, error)
-        return not isinstance(error, OSError)  # what is torn stays so
+        return not isinstance(error, OSError)  # a torn record stays torn
     return locked
 
 
 def _close(record: Path) -> None:
     nb = json.loads(record.read_bytes())
-    told = nb["metadata"]["fxhelpers"]["record"]
-    if told["status"] != "running":
+    header = nb["metadata"]["fxhelpers"]["record"]
+    if header["status"] != "running":
         return
-    seen = datetime.fromtimestamp(record.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
-    told.update(status="interrupted", ended=seen, error=LEFT)
+    last_written = datetime.fromtimestamp(record.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+    header.update(status="interrupted", ended=last_written, error=LEFT)
     nb["metadata"].setdefault("papermill", {})["exception"] = True
-    for about in (cell["metadata"].get("papermill", {}) for cell in nb["cells"]):
-        if about.get("status") == "running":
-            about.update(status="failed", exception=True)
+    for papermill in (cell["metadata"].get("papermill", {}) for cell in nb["cells"]):
+        if papermill.get("status") == "running":
+            papermill.update(status="failed", exception=True)
     write_atomic(record, json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True).encode())
 
 
 PORTFOLIO = "_portfolio"
-"""Folder of the records that are of no symbol, but of a whole batch; no ticker is called so."""
+"""Folder of the records of batches; no ticker has this name."""
 
 _FOLDER_ID = ".folder"
 _IN_THE_REPORT = ("notebook", "decided", "reason", "how sure", "undo", "approved by", "decision", "outcome sha256", "record")
 SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
 
 
+@dataclass(frozen=True, slots=True)
 class Summary:
-    """What a notebook did: a table for people, JSON for programs.
+    """Result of a notebook: a table for people, JSON for programs."""
 
-    Parameters
-    ----------
-    notebook : str
-        Its name, such as ``promote``.
-    values : dict
-        Text, numbers, True, False or None.
-    """
-
-    def __init__(self, notebook: str, values: dict[str, Any]) -> None:
-        record = current_record()
-        self.data = {"notebook": notebook, **values, "record": record.name if record else None}
+    data: dict[str, Any]
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         rows = summary_rows(self.data)
@@ -197,35 +181,22 @@ class Summary:
 
 
 def summary(notebook: str, **values: Any) -> Summary:  # noqa: ANN401 (anything that JSON can hold)
-    """Return the summary that closes a notebook.
+    """Return the summary at the end of a notebook.
 
     Parameters
     ----------
     notebook : str
-        Its name, such as ``promote``.
+        Name of the notebook, such as ``promote``.
     **values
-        What it did, in the order to show it.
-
-    Returns
-    -------
-    Summary
+        Results, in the order to show them.
     """
-    return Summary(notebook, {key: json.loads(json.dumps(value, default=str)) for key, value in values.items()})
+    record = current_record()
+    values = json.loads(json.dumps(values, default=str))
+    return Summary({"notebook": notebook, **values, "record": record.name if record else None})
 
 
 def summary_rows(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a summary as people read it: what has a value, and a change of RMSE as a gain, which is better above 0.
-
-    Parameters
-    ----------
-    summary : dict
-        As :func:`read_summary` returned it.
-
-    Returns
-    -------
-    dict
-        In the same order.
-    """
+    """Return a summary for people: without empty values, and with the change of RMSE as a gain (positive is better)."""
     rows = {key.replace("_", " "): value for key, value in summary.items() if has_value(value)}
     if isinstance(rows.get("rmse change"), float):
         rows = {("gain" if k == "rmse change" else k): f"{-v:+.3%} of RMSE" if k == "rmse change" else v for k, v in rows.items()}
@@ -233,25 +204,22 @@ def summary_rows(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def promotion_label(summary: Mapping[str, Any]) -> str:
-    """Return what to say with a summary's promotion; "" where it is none, or has nothing against it.
-
-    Summaries of earlier releases have it in the words of their reason.
-    """
+    """Return the label of a summary's promotion, such as ``no evidence of skill``; "" without one."""
     if summary.get("result") != "promoted" and summary.get("verdict") != "promote":
         return ""
     if summary.get("rests_on") == NOT_COMPARED:
         return NOT_COMPARED
-    skill = summary.get("evidence_of_skill")
+    skill = summary.get("evidence_of_skill")  # earlier releases have it in the reason alone
     return NO_SKILL if skill is False or (skill is None and NO_SKILL in str(summary.get("reason"))) else ""
 
 
 def is_unseen(summary: Mapping[str, Any]) -> bool:
-    """Tell whether a summary is that of a decision by the policy alone: nobody is named who approved it."""
+    """Tell whether a summary is of a decision by the policy alone, without an approver."""
     return bool(summary.get("decision")) and summary.get("rests_on") == "compared" and not summary.get("approved_by")
 
 
 def read_summary(notebook: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the summary of an executed notebook; None where it has none, because it did not get that far."""
+    """Return the summary of an executed notebook; None if it did not get that far."""
     for cell in reversed(notebook["cells"]):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
@@ -261,38 +229,40 @@ def read_summary(notebook: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def record_name(record: Path) -> str:
-    """Return a record's name below the folder of records: ``AAPL/….ipynb``."""
+    """Return a record's name in the folder of records: ``AAPL/….ipynb``."""
     return f"{record.parent.name}/{record.name}"
 
 
 def report_path(record: Path) -> Path:
-    """Return where the report of a record lies: beside it."""
+    """Return the path of a record's report, which is in the same folder."""
     return record.with_suffix(".html")
 
 
 def folder_to_write(records: Path, folder: str, *, looks: bool) -> Path:
-    """Return where a new record goes: below the records; what only looks, for a user who cannot write there, to the user's own.
+    """Return the folder of a new record.
 
-    The latter is kept for the user alone: no seal and no ledger knows it.
+    Users who cannot write there have the records of notebooks that change
+    nothing (``looks``) in a folder of their own; no ledger knows these.
     """
     if not looks or can_write(records / folder / "record"):
         return records / folder
     own = platformdirs.user_state_path("fxhelpers", appauthor=False) / "records" / folder
     if not (own.is_absolute() and can_write(own / "record")):  # a user without a home
         own = Path(tempfile.mkdtemp(prefix="fxhelpers-")) / folder
-    logger.warning("%s cannot be written by %s; what is seen is kept in %s", records, actor(), own)
+    logger.warning("%s cannot be written by %s; this record is kept in %s", records, actor(), own)
     return own
 
 
 def record_folders(records: Path) -> list[Path]:
-    """Return the folders of records, sorted; a hidden one, such as Jupyter's of checkpoints, is none."""
+    """Return the folders of records, sorted, without hidden ones such as Jupyter's checkpoints."""
     return sorted(folder for folder in records.glob("*") if folder.is_dir() and not folder.name.startswith("."))
 
 
 def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
-    """Return what a seal says of a record and its report: name, digests and bytes; without these where it is not there.
+    """Return a seal's facts about a record and its report: name, digests and size; the name alone if the record is gone.
 
-    A record whose process is gone is closed first: once it is sealed, nobody can.
+    A record whose process is gone is closed first: after the seal nothing may
+    change it.
     """
     if name is None:
         return {"record": None}
@@ -306,13 +276,13 @@ def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
         page = report_path(folder / name)
         report = {"report_sha256": sha256(page.read_bytes())} if page.is_file() else {}
     except OSError as error:
-        logger.warning("the seal of %s leaves out its report, or its folder: %s", name, error)
         report = {}
+        logger.warning("the seal of %s lacks its report or its folder: %s", name, error)
     return {"record": name, "sha256": sha256(content), "bytes": len(content), "folder": folder_id(folder), **report}
 
 
 def folder_id(folder: Path) -> str | None:
-    """Return what tells this folder of records from those on other machines; None where nothing tells it, or not to this user."""
+    """Return the id that tells this folder of records from those on other machines; None if it has none, or not for this user."""
     try:
         return (folder / _FOLDER_ID).read_text(encoding="ascii") or None
     except (OSError, UnicodeDecodeError):
@@ -320,7 +290,7 @@ def folder_id(folder: Path) -> str | None:
 
 
 def note_decision(model_name: str, run_id: str) -> None:
-    """Tell the engine that this process took a decision, so that its record gets sealed; outside a recorded run, nobody."""
+    """Note a decision of this process in the run's journal, so that the engine seals the record; nothing outside a run."""
     journal = current_journal()
     if journal:
         with journal.open("a", encoding="utf-8") as file:
@@ -328,21 +298,18 @@ def note_decision(model_name: str, run_id: str) -> None:
 
 
 def origin_of(record: Path) -> tuple[list[tuple[str, str]], str | None]:
-    """Return the decisions that a record says it is of, registered models and run ids, and the URI of their registry.
-
-    :class:`ValueError` where it is torn; None where it names no registry.
-    """
-    told = json.loads(record.read_bytes()).get("metadata", {}).get("fxhelpers", {}).get("record", {})
-    return [(name, run_id) for name, run_id in told.get("decisions", [])], told.get("registry")
+    """Return a record's decisions, as registered models and run ids, and the URI of their registry or None."""
+    header = json.loads(record.read_bytes()).get("metadata", {}).get("fxhelpers", {}).get("record", {})
+    return [(name, run_id) for name, run_id in header.get("decisions", [])], header.get("registry")
 
 
 def decisions_in(journal: Path) -> list[tuple[str, str]]:
-    """Return the decisions noted in a journal: registered models and run ids."""
+    """Return the decisions in a run's journal, as registered models and run ids."""
     if not journal.exists():
         return []
     return [(name, run_id) for name, run_id in map(json.loads, journal.read_text(encoding="utf-8").splitlines())]
 
 
 def in_unrecorded_notebook() -> bool:
-    """Tell whether this is a Jupyter kernel whose notebook nobody keeps as a record."""
+    """Tell whether this is a Jupyter kernel whose notebook is not kept as a record."""
     return unrecorded_shell() is not None

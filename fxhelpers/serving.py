@@ -1,4 +1,4 @@
-"""The champions of a service: the last one that is known serves on while the registry is away."""
+"""Champions for a service: the last known one keeps serving while the registry is unavailable."""
 
 import time
 from concurrent.futures import Future
@@ -14,21 +14,14 @@ from fxhelpers.registry import LoadedModel, load_version
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Served:
-    """The version that serves a symbol, as far as the registry was there to ask.
-
-    Attributes
-    ----------
-    model : RegisteredModel
-        The champion, its bytes checked; ``model.forecast`` takes features.
-    asked : datetime
-        When the registry answered last, UTC.
-    away : str or None
-        Why it does not answer since; None where it does.
-    """
+    """The version that serves a symbol."""
 
     model: LoadedModel
+    """The champion, its bytes checked; ``model.forecast`` takes features."""
     asked: datetime
+    """Last answer of the registry, UTC."""
     away: str | None
+    """Why it has not answered since; None if it does."""
 
 
 @dataclass(slots=True)
@@ -38,20 +31,20 @@ class _Known:
     asked: datetime | None = None
     failed: BaseException | None = None
     tried: float = float("-inf")
-    asking: "Future[None] | None" = None
+    asking: Future[None] | None = None
 
 
 class Champions:
-    """Champions of symbols, for a service with many threads: each is asked for at most once in some seconds.
+    """Champions of symbols, for a service with many threads.
 
     Parameters
     ----------
     registry : ModelRegistry
-        Where they are.
+        Registry of the champions.
     seconds : float, default 5
-        For so long a champion is served without asking whether it still is one.
+        Time for which a champion is served before the registry is asked again.
     patience : float, default 1
-        Seconds that a request waits for the registry where a champion is known.
+        Seconds that a request waits for the registry if a champion is known.
 
     Examples
     --------
@@ -74,14 +67,14 @@ class Champions:
         Returns
         -------
         Served
-            The one that the registry has, or the last that it had.
+            The registry's champion, or the last known one.
 
         Raises
         ------
         NoChampionError
             No version of the symbol is in Production.
         RegistryUnavailableError
-            The registry is away, and no champion is known yet.
+            The registry is unavailable, and no champion is known yet.
         """
         name = self.registry.model_name(symbol)
         known = self._known.setdefault(symbol, _Known(Lock()))
@@ -99,15 +92,15 @@ class Champions:
         with known.lock:
             return _served(symbol, known, late)
 
-    def _ask(self, name: str, known: _Known, asking: "Future[None]") -> None:
-        """Ask who is champion, and load it where it is another one than before: MLflow gives numbers again."""
+    def _ask(self, name: str, known: _Known, asking: Future[None]) -> None:
+        """Read the champion, and load it if it is another version than before: MLflow reuses numbers."""
         model, asked, failed = known.model, known.asked, None
         try:
             found = serving(self.registry.client, name)
             if found is None or model is None or found.identity != model.version.identity:
                 model = load_version(self.registry.client, name, found.version) if found else None
             asked = datetime.now(UTC)
-        except BaseException as error:  # noqa: BLE001 (whoever asks for this champion gets it)
+        except BaseException as error:  # noqa: BLE001 (requests for this champion raise it)
             failed = error
         with known.lock:
             known.model, known.asked, known.failed, known.asking = model, asked, failed, None

@@ -260,7 +260,7 @@ def test_the_latest_batch_is_not_the_one_of_a_clock_that_was_ahead(project: Proj
         (folder / f"{batch}.jsonl").write_text(json.dumps(first))
     os.utime(folder / "20990101T000000Z-register-aaaa.jsonl", (1767225600, 1767225600))  # 2026-01-01
     assert read_portfolio().batch == "20260102T000000Z-register-cccc"
-    assert "20990101T000000Z-register-aaaa.jsonl: it states the time 2099-01-01 00:00, which lies in the future" in caplog.text
+    assert "20990101T000000Z-register-aaaa.jsonl: it states the time 2099-01-01 00:00, which is in the future" in caplog.text
 
 
 def test_a_failed_run_is_run_again_by_resume(notebook: Path, project: Project) -> None:

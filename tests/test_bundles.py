@@ -140,9 +140,9 @@ def test_a_clock_that_was_ahead_makes_no_bundle_the_latest(
     caplog.clear()
     found = load_bundle(paths, symbol="AAPL")
     assert found.model_path == now.model_path
-    assert re.search(rf"{ahead.model_path.name}: .* (lies|which lies) in the future", caplog.text)
+    assert re.search(rf"{ahead.model_path.name}: .* (is|which is) in the future", caplog.text)
     assert found.chosen.startswith(
-        f"the latest of 2: it rests on days up to {found.metadata['windows']['validation']['last_day']}, as 1"
+        f"the latest of 2: its data end on {found.metadata['windows']['validation']['last_day']}, as in 1"
     )
     assert ahead.model_path.name in found.chosen
     assert found.chosen in html.unescape(found._repr_html_())
@@ -157,7 +157,7 @@ def test_the_latest_bundle_is_the_one_of_the_latest_days_and_its_rivals_are_only
     older.model_path.write_bytes(b"not even read")
     found = load_bundle(paths, symbol="AAPL")
     assert found.model_path == newest.model_path
-    assert f"{older.model_path.name} was written after {newest.model_path.name}, but rests on days up to 200" in caplog.text
+    assert f"{older.model_path.name} was written after {newest.model_path.name}, but its data end earlier, on 200" in caplog.text
     older.metadata_path.unlink()  # nothing says its days now, so only times are left
     with pytest.raises(BundleNotFoundError, match=f"{older.metadata_path.name}: missing"):
         load_bundle(paths, symbol="AAPL")
@@ -165,7 +165,7 @@ def test_the_latest_bundle_is_the_one_of_the_latest_days_and_its_rivals_are_only
     found = load_bundle(paths, symbol="AAPL")
     assert found.model_path == newest.model_path
     assert found.chosen == (
-        "the latest of 2 by the time of writing, as mlp_model_AAPL_20200101_000000.skops does not say on which days it rests"
+        "the latest of 2 by the time of writing, as mlp_model_AAPL_20200101_000000.skops does not state the days of its data"
     )
 
 
@@ -177,7 +177,7 @@ def test_the_latest_of_foreign_bundles_is_found_by_their_features_file(
     paths = load_params(project.write(paths={name: str(root / name) for name in ("models", "metadata", "results")})).paths
     choice = latest_bundle(models, [], paths, BundlesParams())
     assert (choice.paths, choice.warnings) == (models[::-1], [])
-    assert choice.why == f"the latest of 2 by the time of writing, as {models[1].name} does not say on which days it rests"
+    assert choice.why == f"the latest of 2 by the time of writing, as {models[1].name} does not state the days of its data"
     features = root / "data" / "features"
     features.mkdir(parents=True)
     whole, short = (features / f"features_TATAMOTORS.BO_{stamp}.csv" for stamp in ("20250320_180000", "20300101_000000"))
@@ -185,9 +185,9 @@ def test_the_latest_of_foreign_bundles_is_found_by_their_features_file(
     days.to_csv(whole, index=False)
     days.head(100).to_csv(short, index=False)  # fewer days, whatever its name says
     assert latest_features([features], "TATAMOTORS.BO") == [whole, short]
-    assert f"{short.name}: it states the time 2030-01-01 00:00, which lies in the future" in caplog.text
+    assert f"{short.name}: it states the time 2030-01-01 00:00, which is in the future" in caplog.text
     choice = latest_bundle(models, [whole, short], paths, BundlesParams())
-    assert (choice.paths, choice.why) == (models[::-1], "the latest of 2: it rests on days up to 2025-01-14")
+    assert (choice.paths, choice.why) == (models[::-1], "the latest of 2: its data end on 2025-01-14")
     future = foresightx(stamp="20300101_000000", timestamp="2030-01-01T00:00:00")
     os.utime(future, (datetime(2025, 3, 12, tzinfo=UTC).timestamp(),) * 2)
     choice = latest_bundle([*models, future], [whole], paths, BundlesParams())
@@ -201,7 +201,7 @@ def test_files_of_one_time_are_a_tie_that_is_said(foresightx: Callable[..., Path
         Path(f"{old}.gz").write_bytes(gzip.compress(old.read_bytes()))
     root = path.parent.parent
     paths = load_params(project.write(paths={name: str(root / name) for name in ("models", "metadata", "results")})).paths
-    assert f"{path.name}.gz and {path.name} are of the same time" in load_bundle(paths, symbol="TATAMOTORS.BO").chosen
+    assert f"{path.name}.gz and {path.name} have the same time" in load_bundle(paths, symbol="TATAMOTORS.BO").chosen
 
 
 def test_an_evaluation_from_the_future_is_not_the_latest(

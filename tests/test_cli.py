@@ -69,7 +69,7 @@ def test_records_opens_the_gallery_at_a_symbol(project: Project, monkeypatch: py
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PATH", str(folder))
     done = subprocess.run([FX, "records", "IBM"], check=True, capture_output=True, text=True)
-    assert done.stdout == "no problem in no decision about no model\noutputs/records/index.html\n"
+    assert done.stdout == "OK: 0 models, 0 decisions checked\noutputs/records/index.html\n"
     assert f"Registry: sqlite:///{project.folder}/outputs/registry/mlflow.db" in done.stderr
     end, opened = time.monotonic() + 20, folder / "opened"
     while not (opened.exists() and opened.read_text()) and time.monotonic() < end:
@@ -102,7 +102,7 @@ def test_a_mistyped_symbol_is_an_error_that_names_the_nearest_and_no_symbol_afte
     with pytest.raises(LookupError, match="not found"):
         registry.transition_stage(name, 1, "Archived")
     assert len(project.records("APPL")) == 1  # what was tried is kept
-    assert "no problem in 1 decision about 1 model" in fx("verify")
+    assert "OK: 1 model, 1 decision checked" in fx("verify")
     assert registry.overview().summary()["symbols"] == 1
 
 

@@ -604,7 +604,9 @@ def test_a_number_that_mlflow_gives_again_is_another_version(
     assert f"by the ledger version 1 (bundle {old[:12]}) is in Production, and MLflow's alias points to no version" in problems(
         registry
     )
-    assert ": it was deleted in MLflow; choose who serves: fx run promote -p symbol AAPL -p apply true" in problems(registry)
+    assert ": it was deleted in MLflow; choose the version to serve: fx run promote -p symbol AAPL -p apply true" in problems(
+        registry
+    )
     assert registered("original") == 1
     assert registered("lighter", stage="Staging") == 2
     new = registry.client.version(NAME, 1).identity
@@ -624,9 +626,9 @@ def test_a_number_that_mlflow_gives_again_is_another_version(
     assert f"made anew, and number 1 given to bundle {str(new.bundle)[:12]}" in told
     in_mlflow(registry, lambda client: client.set_registered_model_alias(NAME, "champion", "1"))
     assert "the champion is version 1, by the ledger it is no version: it was changed without a decision" in problems(registry)
-    assert registry.overview().doubts == ["AAPL"]
+    assert registry.overview().warnings == ["AAPL"]
     assert registry.overview().champions.frame["since (UTC)"][0] == ""
-    assert "By the ledger no version is in Production, MLflow's alias points to version 1" in registry.history("AAPL").doubts[0]
+    assert "By the ledger no version is in Production, MLflow's alias points to version 1" in registry.history("AAPL").warnings[0]
     assert registry.rollback("AAPL", to="none", reason="who was that?", apply=True).to_version is None
     assert "changed without a decision" not in problems(registry)
     production_periods = list(registry.history("AAPL").production_periods()["in Production"])

@@ -30,7 +30,7 @@ from fxhelpers.registry.ledgers import read_ledger
 SECONDS = 40.0
 DONE = {"promoted", "rolled back", "moved", "registered", "unchanged"}
 TAMPERED = re.compile(
-    r"forked|broken|edited|truncated|twice|two different|behind MLflow|MLflow's pages|find out who", re.IGNORECASE
+    r"forked|broken|edited|truncated|twice|two different|behind MLflow|MLflow's web pages|find out who", re.IGNORECASE
 )
 
 

@@ -34,10 +34,9 @@ def test_a_time_of_two_readings_is_answered_where_both_agree_and_refused_with_bo
     before = f"{since - timedelta(hours=1):%Y-%m-%dT%H:%M}"  # in UTC nobody was there; by the clock of New York it is to come
     offset = f"{since.astimezone():%z}"
     zone = f"{offset[:3]}:{offset[3:]}"
-    with pytest.raises(ParamsError, match=f"at: {before} has two readings") as caught:
+    with pytest.raises(ParamsError, match=f"at: {before} is ambiguous") as caught:
         story.at(before)
-    assert f"in UTC, write {before}Z; or by the time here" in str(caught.value)
-    assert f"write {before}{zone}" in str(caught.value)
+    assert f"write {before}Z for UTC or {before}{zone} for local time" in str(caught.value)
     assert story.at(f"{before}Z") == []
     (period,) = story.at(since.isoformat())
     assert period.version == 1

@@ -11,7 +11,7 @@ from conftest import ROOT, Project
 from nbformat.v4 import new_output
 
 from fxhelpers import ModelRegistry
-from fxhelpers.records import Summary
+from fxhelpers.records import summary
 
 ORDER = ("train", "evaluate", "compare", "promote", "rollback", "retain", "history", "portfolio", "index")
 
@@ -39,7 +39,7 @@ def test_every_notebook_and_what_it_shows(project: Project) -> None:
     for name in ORDER:
         nb = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         if name in SUMMARIES:
-            shown = Summary(name, SUMMARIES[name])._repr_mimebundle_()
+            shown = summary(name, **SUMMARIES[name])._repr_mimebundle_()
             expect(nb.cells[-1], new_output("execute_result", shown, execution_count=1))
         nbformat.write(nb, project.folder / "notebooks" / f"{name}.ipynb")
     spec = project.folder / "kernels" / "preloaded" / "kernel.json"  # forked from a process that has its imports already

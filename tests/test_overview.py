@@ -25,7 +25,7 @@ def test_with_nothing_registered_it_says_what_to_type(project: Project) -> None:
     assert "fx run register -p symbol AAPL" in told
     assert f"There is no gallery of the records in {project.folder / 'outputs' / 'records'} yet: fx records makes it." in told
     assert overview.summary() == {"symbols": 0, "champions": 0, "decisions": 0, "last_decision": None, "doubts": []}
-    with pytest.raises(ParamsError, match="latest: the number of decisions to show is expected, 1 or more, found 0"):
+    with pytest.raises(ParamsError, match="latest: the number of decisions to show must be 1 or more, found 0"):
         ModelRegistry().overview(0)
 
 
@@ -42,7 +42,7 @@ def test_every_symbol_and_the_latest_decisions_are_shown_with_what_they_rest_on(
     assert list(champions["symbol"]) == ["AAPL", "mine"]
     assert list(champions["in Production"]) == ["version 2", "none"]
     assert list(champions["rests on"]) == ["AGAINST THE VERDICT, no evidence of skill", ""]
-    assert "doubt" not in champions
+    assert "warning" not in champions
     decisions = overview.decisions.frame
     assert list(decisions["decision"]) == ["promotion", "registration", "registration"]
     assert decisions["result"].iloc[0] == "promoted, AGAINST THE VERDICT, no evidence of skill"
@@ -57,9 +57,9 @@ def test_a_champion_that_nobody_decided_about_is_doubted(project: Project, regis
     registry = ModelRegistry()
     MlflowClient(registry.params.registry_uri).set_registered_model_alias(NAME, "champion", "2")
     overview = registry.overview()
-    assert overview.doubts == ["AAPL"]
+    assert overview.warnings == ["AAPL"]
     (row,) = overview.champions.frame.to_dict("records")
-    assert (row["in Production"], row["since (UTC)"], row["doubt"]) == ("version 2", "", "fx verify AAPL")
+    assert (row["in Production"], row["since (UTC)"], row["warning"]) == ("version 2", "", "fx verify AAPL")
 
 
 def test_the_start_page_leads_to_the_records_and_to_the_gallery_where_there_is_one(project: Project) -> None:

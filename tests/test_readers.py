@@ -50,7 +50,7 @@ def test_who_may_only_read_reads(reader: Callable[..., subprocess.CompletedProce
 import logging
 from fxhelpers import ModelRegistry
 registry = ModelRegistry()
-print(registry.history("AAPL").reigns().to_string(), registry.verify(deep=True).said, registry.overview().champion)
+print(registry.history("AAPL").production_periods().to_string(), registry.verify(deep=True).message, registry.overview().serving)
 print(registry.load_champion("AAPL").who)
 try:
     registry.transition_stage("{NAME}", 2, "Production")
@@ -60,7 +60,7 @@ except Exception as error:
     told = reader(sys.executable, "-c", script)
     assert "Permission denied" not in told.stderr
     assert "version 1" in told.stdout
-    assert "no problem in 2 decisions about 1 model, read in depth" in told.stdout
+    assert "OK: 1 model, 2 decisions checked (deep)" in told.stdout
     assert "version 1 of MLP_Stock_Predictor_AAPL" in told.stdout
     assert "readonly database" in told.stdout.splitlines()[-1]
 

@@ -297,7 +297,7 @@ def test_an_invalid_stage_warns_when_registering_and_raises_when_moving(
     with pytest.raises(StageError, match=r"Invalid stage 'Testing'\. Valid stages: Staging, Production, Archived"):
         registry.transition_stage(NAME, 1, "Testing")
     for wrong in ("latest", 0, "0", -1, True, 1.0, "1.0", None, 10**12):
-        with pytest.raises(StageError, match="a number is expected, 1 or more, found"):
+        with pytest.raises(StageError, match="must be a number, 1 or more, found"):
             registry.transition_stage(NAME, wrong, "Staging")  # type: ignore[arg-type]
     assert registry.transition_stage(NAME, "1", "Staging").version == 1  # as MLflow writes it
     with pytest.raises(VersionNotFoundError, match="version 7"):

@@ -131,7 +131,7 @@ def test_ledgers_begin_also_after_the_run_that_names_their_beginnings_was_delete
 
 def test_a_repair_takes_no_promotion_back(registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody decides between what a repair looks at and its intent."""
-    registry, repair = ModelRegistry(), importlib.import_module("fxhelpers.audit.repair")
+    registry, repair = ModelRegistry(), importlib.import_module("fxhelpers.audit.verify")
     registered("original", stage="Production")
     second = registered("regularised")
     registry.client.drop_alias(NAME, "champion")

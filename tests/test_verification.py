@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 from test_cli import fx
 
 from fxhelpers import ModelRegistry, load_params
-from fxhelpers.audit import _deep as deep
+from fxhelpers.audit import _records as evidence
 from fxhelpers.cli._show import PROBLEMS
 from fxhelpers.comparison import EvaluationFrame, measure
 from fxhelpers.decisions import begin
@@ -300,7 +300,7 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     ),
     "champion's run in MLflow's trash": (
         in_mlflow(lambda client: client.delete_run(client.get_model_version(NAME, "1").run_id)),
-        r"the run of version 1 lies in MLflow's trash",
+        r"the run of version 1 is in MLflow's trash",
         False,
     ),
     "champion's files deleted": (
@@ -317,7 +317,11 @@ TAMPERED: dict[str, tuple[Callable[[], object], str, bool]] = {
     "model edited": (lambda: flip(artifact("model/model.skops")), r"the files of version . are not those", True),
     "model's description edited": (lambda: flip(artifact("model/MLmodel"), 20), r"the files of version . are not those", True),
     "kept forecasts edited": (lambda: flip(artifact("model/probe.npz")), r"the files of version . are not those", True),
-    "model deleted": (lambda: shutil.rmtree(artifact("model")), r"the files of version . are gone: nobody decided", True),
+    "model deleted": (
+        lambda: shutil.rmtree(artifact("model")),
+        r"the files of version . are gone: no decision deleted them",
+        True,
+    ),
     "daily forecasts edited": (lambda: flip(artifact("evidence/frame.csv")), r"the stored frame.csv was edited", True),
     "daily forecasts deleted": (lambda: artifact("evidence/frame.csv").unlink(), r"the stored frame.csv is gone", True),
     "measures edited": (lambda: flip(artifact("evidence/comparison.json")), r"the stored comparison.json was edited", True),
@@ -337,9 +341,9 @@ def test_a_measure_that_is_younger_than_a_decision_is_no_finding(story: Path, mo
     def newer(frame: EvaluationFrame, *, cost: float = 0.0) -> pd.DataFrame:
         return measure(frame, cost=cost).assign(invented_since=1.0)
 
-    monkeypatch.setattr(deep, "measure", newer)
+    monkeypatch.setattr(evidence, "measure", newer)
     assert ModelRegistry().verify("AAPL", deep=True).findings == ()
-    monkeypatch.setattr(deep, "measure", lambda frame, cost: newer(frame, cost=cost).assign(rmse=0.5))
+    monkeypatch.setattr(evidence, "measure", lambda frame, cost: newer(frame, cost=cost).assign(rmse=0.5))
     assert "are not those that were judged" in ModelRegistry().verify("AAPL", deep=True).problems[0].message
 
 
@@ -352,6 +356,8 @@ def test_what_is_tampered_with_is_found(story: Path, case: str) -> None:
     assert found.problems
     assert re.search(expected, problems), problems
     assert all(finding.remedy for finding in found.findings)
+    assert list(found.to_frame()["remedy"]) == [finding.remedy for finding in found.findings]
+    assert re.match(r"\d+ problems?(, \d+ notes?)?: 1 model, \d+ decisions? checked", found.message)
 
 
 def test_a_whole_registry_that_is_gone_is_found_by_the_records(story: Path) -> None:
@@ -363,13 +369,15 @@ def test_a_whole_registry_that_is_gone_is_found_by_the_records(story: Path) -> N
 
 def test_fx_verify_says_it_on_one_line_each_and_exits_with_four(story: Path) -> None:
     clean = subprocess.run([FX, "verify", "--deep"], check=False, capture_output=True, text=True)
-    assert (clean.returncode, clean.stdout) == (0, "no problem in 4 decisions about 1 model, read in depth\n")
+    assert (clean.returncode, clean.stdout) == (0, "OK: 1 model, 4 decisions checked (deep)\n")
     flip(record_of("promote"))
     message = fx("verify", "AAPL", code=PROBLEMS)
     assert message.startswith(f"PROBLEM  {NAME} [")
-    assert "What to do: put the sealed one back: a copy is with MLflow's run" in message
+    assert "What to do: restore the sealed one: a copy is with MLflow's run" in message
     message = fx("verify", "AAPL", "--json", code=PROBLEMS)
-    assert [finding["level"] for finding in json.loads(message)["findings"]] == ["problem"]
+    (finding,) = json.loads(message)["findings"]
+    assert finding["level"] == "problem"
+    assert set(finding) == {"model", "level", "message", "remedy", "decision"}
     assert re.search(r"unknown symbol ZZZ: .*\(known: AAPL\)", fx("verify", "ZZZ", code=1))
 
 
@@ -393,7 +401,7 @@ def test_repair_touches_nothing_that_was_edited(story: Path) -> None:
 def test_a_champion_changed_in_mlflow_stays_in_the_history_once_it_was_decided_anew(story: Path) -> None:
     TAMPERED["champion changed in MLflow"][0]()
     registry = ModelRegistry()
-    assert "By the ledger version 1 is in Production, MLflow's alias points to version 2" in registry.history("AAPL").doubts[0]
+    assert "By the ledger version 1 is in Production, MLflow's alias points to version 2" in registry.history("AAPL").warnings[0]
     registry.transition_stage(NAME, 2, "Production")
     found = registry.verify("AAPL")
     assert [finding.level for finding in found.findings] == ["note"]
@@ -408,7 +416,7 @@ def test_a_decision_that_is_at_work_is_a_note_and_one_that_died_is_a_problem(sto
     decision = begin(registry.client, NAME, "promotion", version=2)
     (note,) = registry.verify("AAPL").findings
     assert (note.level, note.decision) == ("note", decision.id)
-    assert "is at work: it has no outcome yet" in note.message
+    assert "is running: it has no outcome yet" in note.message
     gone = process_identity() | {"started": 1}
     head = read_ledger(registry.client, NAME).decisions[-2].seal
     words = {"ledger": NAME, "decision": decision.id, "now": decision.intent.time}
@@ -504,7 +512,7 @@ def test_the_history_tells_who_was_in_production_on_a_day(story: Path) -> None:
     assert [period.version for period in history.at(since)] == [1]
     before = since.replace(since[11:13], f"{(int(since[11:13]) - 1) % 24:02}", 1) if since[11:13] != "00" else "2020-01-01"
     assert history.at(before) == []
-    assert history.doubts == ()
+    assert history.warnings == []
     assert list(history.to_frame()["result"]) == ["registered", "promoted, no evidence of skill", "registered", "refused"]
     html = history._repr_html_()
     assert html.count("<a href=") == 4
@@ -513,7 +521,7 @@ def test_the_history_tells_who_was_in_production_on_a_day(story: Path) -> None:
     assert [decision["outcome"]["facts"]["result"] for decision in whole["decisions"]][-1] == "refused"
     assert len(fx("history", "AAPL", "--csv").splitlines()) == 5
     assert "version 1" in fx("history", "AAPL")
-    for wrong, message in (("yesterday", "neither a day"), ("2999-01-01", "still to come")):
+    for wrong, message in (("yesterday", "neither a day"), ("2999-01-01", "in the future")):
         assert message in fx("history", "AAPL", "--at", wrong, code=1)
 
 

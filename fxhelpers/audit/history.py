@@ -1,168 +1,318 @@
-"""History: which version was in Production when, who put it there, and where the record lies."""
+"""Who serves, since when and why: of one registered model, and of all."""
 
 import html
 import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pandas as pd
 
 from fxhelpers.errors import ParamsError
-from fxhelpers.ledger import Decision, Identity, Ledger, NamedVersions, ProductionPeriod, labels, same
-from fxhelpers.params import current_record
+from fxhelpers.ledger import Decision, Identity, Ledger, ProductionPeriod, labels, same
+from fxhelpers.params import MODEL_PREFIX, current_record
 from fxhelpers.registry import RegistryClient
-from fxhelpers.registry.ledgers import read_ledger
-from fxhelpers.registry.storage import unknown_model
-from fxhelpers.tables import Table, link
+from fxhelpers.registry.ledgers import read_ledger, read_ledgers
+from fxhelpers.registry.storage import registered_models, unknown_model
+from fxhelpers.reports import PAGE
+from fxhelpers.tables import Table, link, paragraphs
 
-_LONG = 140
-"""Characters of a reason in a notebook."""
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+_REASON_CHARACTERS = 140  # in a notebook's table; the record has all of it
 
 _COLUMNS = ["time (UTC)", "decision", "version", "result", "champion", "by", "approved by", "reason", "record"]
 
+_FIRST_STEPS = """
+fx run train -p symbol AAPL
+fx run evaluate -p symbol AAPL
+fx run register -p symbol AAPL
+fx run promote -p symbol AAPL -p apply true
+"""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class History:
-    """What was decided about one registered model.
+    """The decisions about one registered model, and the version that serves."""
 
-    Attributes
-    ----------
-    symbol : str
-        Ticker.
-    ledger : Ledger
-        All decisions, in order.
-    records : Path
-        Folder of records.
-    doubts : tuple of str
-        Why the ledger may not tell all; empty where nothing speaks against it.
-    uri : str
-        Where the registry is, without credentials.
-    """
-
-    symbol: str
     ledger: Ledger
+    champion: Identity | None
+    """Version in Production, as the registry has it."""
     records: Path
-    doubts: tuple[str, ...]
     uri: str
+    """Registry, without credentials."""
+
+    @property
+    def label(self) -> str:
+        """Symbol; the registered model's name if the user chose that name."""
+        return self.ledger.symbol if self.ledger.name == f"{MODEL_PREFIX}{self.ledger.symbol}" else self.ledger.name
+
+    @property
+    def command(self) -> str:
+        """Command that checks this model."""
+        return f"fx verify {self.label}" if self.label == self.ledger.symbol else "fx verify"
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """Reasons not to trust the ledger; empty if there are none."""
+        found = [f"The ledger is not intact ({len(self.ledger.faults)} faults): {self.command}"] if self.ledger.faults else []
+        if not same(self.champion, self.ledger.serving):
+            alias, decided = version_names(self.champion, self.ledger.serving)
+            found.append(f"By the ledger {decided} is in Production, MLflow's alias points to {alias}: {self.command}")
+        return found
+
+    @cached_property
+    def current(self) -> ProductionPeriod | None:
+        """Production period of the champion; None if the ledger does not have it."""
+        last = next(reversed(self.ledger.production_periods()), None)
+        return last if last and same(last.identity(), self.champion) else None
+
+    @property
+    def decided_by(self) -> Decision | None:
+        """Decision that began the current production period; None if there is none."""
+        return next((d for d in self.ledger.decisions if self.current and d.id == self.current.decision), None)
 
     def at(self, when: str) -> list[ProductionPeriod]:
-        """Return who was in Production on a day, or at a moment.
+        """Return the production periods on a day or at a moment, without times when no version served.
 
-        Parameters
-        ----------
-        when : str
-            ISO 8601: ``2026-11-23`` is that whole day, ``2026-11-23T03:00`` a
-            moment, ``2026-11-23Z``, ``2026-11-23T03:00Z`` and ``…+01:00`` those
-            of a zone. Without a zone UTC, if the time here leads to the same
-            answer.
-
-        Returns
-        -------
-        list of Reign
-            In order of time; empty where no version was. A day can have
-            several.
-
-        Raises
-        ------
-        ParamsError
-            Neither a day nor a moment, one that is still to come, or one
-            whose two readings, UTC and the time here, differ in who was there.
+        ``when`` is ISO 8601: ``2026-11-23`` is the whole day, which can have
+        several champions, ``2026-11-23T03:00`` a moment; a zone may follow, as
+        in ``2026-11-23Z`` or ``2026-11-23T03:00+01:00``.
+        :class:`ParamsError` if it is no time, in the future, or has no zone
+        although UTC and local time lead to different answers.
         """
-        readings = _spans(when)
-        answers = [[period for period in self.ledger.during(*span) if period.version is not None] for span in readings]
-        start = readings[0][0]
-        if start > datetime.now(UTC):
-            msg = f"at: {when} is still to come; nobody knows what will be in Production"
+        spans = _spans(when)
+        if spans[0][0] > datetime.now(UTC):
+            msg = f"at: {when} is in the future; give a past day or moment"
             raise ParamsError(msg)
-        if any(answer != answers[0] for answer in answers):
-            here = readings[1][0]
-            offset = f"{here:%z}"
+        periods, *others = [[p for p in self.ledger.during(*span) if p.version is not None] for span in spans]
+        if others and others[0] != periods:
+            begin = spans[1][0]
+            offset = f"{begin:%z}"
             msg = (
-                f"at: {when} has two readings, and not the same version was in Production: in UTC, write {when}Z; or by the time "
-                f"here, which begins {here.astimezone(UTC):%Y-%m-%dT%H:%M}Z, write {when}{offset[:3]}:{offset[3:5]}"
+                f"at: {when} is ambiguous, UTC and local time (from {begin.astimezone(UTC):%Y-%m-%dT%H:%M}Z) lead to different "
+                f"versions; write {when}Z for UTC or {when}{offset[:3]}:{offset[3:5]} for local time"
             )
             raise ParamsError(msg)
-        return answers[0]
+        return periods
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a decision, oldest first, for people."""
-        named_versions = self.ledger.named_versions()
-        known = labels(
-            v for about in named_versions.values() for v in (about.before, about.after, *about.by_number.values()) if v
-        )
-        return pd.DataFrame([_row(d, named_versions[d.id], known) for d in self.ledger.decisions], columns=_COLUMNS)
+        """Return one row per decision, oldest first, for people."""
+        versions = self.ledger.named_versions()
+        known = labels(v for named in versions.values() for v in (named.before, named.after, *named.by_number.values()) if v)
+        names = {version: label.removeprefix("version ") for version, label in known.items()}
+        rows = []
+        for decision in self.ledger.decisions:
+            named = versions[decision.id]
+            before, after = (names[v] if v else "none" for v in (named.before, named.after))
+            about = named.by_number.get(decision.version) if decision.version is not None else None
+            champion = f"{before} → {after}" if decision.moved_at else after
+            rows.append(
+                [
+                    _clock(decision.time),
+                    decision.kind,
+                    names[about] if about else "",
+                    decision.came_to,
+                    champion if decision.outcome else "",
+                    decision.actor,
+                    decision.approved_by or "",
+                    decision.reason,
+                    Path(decision.record).name if decision.record else "none",
+                ]
+            )
+        return pd.DataFrame(rows, columns=_COLUMNS)
 
     def production_periods(self) -> pd.DataFrame:
-        """Return one row a time during which one version, or none, was in Production, oldest first."""
-        production_periods = self.ledger.production_periods()
-        known = labels(version for version in (period.identity() for period in production_periods) if version)
-        rows = [
-            [known[v] if (v := r.identity()) else "none", _clock(r.since), _clock(r.until), r.standing, r.decision]
-            for r in production_periods
-        ]
+        """Return one row per time during which one version, or none, was in Production, oldest first."""
+        periods = self.ledger.production_periods()
+        names = version_names(*(period.identity() for period in periods), none="none")
+        rows = [[name, _clock(p.since), _clock(p.until), p.standing, p.decision] for name, p in zip(names, periods, strict=True)]
         return pd.DataFrame(rows, columns=["in Production", "since (UTC)", "until (UTC)", "rests on", "decision"])
 
     def to_json(self) -> str:
-        """Return all of it as JSON: reigns, decisions with all their entries, and doubts."""
+        """Return the production periods, all decisions with their entries, and the warnings as JSON."""
         decisions = [{"run_id": d.run_id, **{e.entry: json.loads(e.to_json()) for e in d.entries}} for d in self.ledger.decisions]
-        whole = {"symbol": self.symbol, "model": self.ledger.name, "registry": self.uri, "doubts": self.doubts}
-        return json.dumps(
-            {**whole, "reigns": [dict(r) for r in self.ledger.production_periods()], "decisions": decisions}, indent=2
-        )
+        periods = [dict(period) for period in self.ledger.production_periods()]
+        about = {"symbol": self.ledger.symbol, "model": self.ledger.name, "registry": self.uri, "doubts": self.warnings}
+        return json.dumps({**about, "reigns": periods, "decisions": decisions}, indent=2)  # the keys of earlier releases
 
     def to_csv(self) -> str:
         """Return the decisions as CSV."""
         return self.to_frame().to_csv(index=False)
 
+    def record_link(self, decision: Decision | None) -> str:
+        """Return a link to a decision's record, as HTML; ``none`` without one."""
+        if decision is None or decision.record is None:
+            return "none"
+        title = Path(decision.record).stem.partition("-")[2]  # without its time, which has a column
+        return link(_relative(self.records / decision.record), title)
+
     def _repr_html_(self) -> str:
         table = self.to_frame()
-        table["reason"] = [shortened(reason) for reason in table["reason"]]
-        table["record"] = [record_link(self.records, decision.record) for decision in self.ledger.decisions]
-        if not table["approved by"].any():
-            table = table.drop(columns="approved by")
-        doubts = "".join(f"<p><b>{html.escape(doubt)}</b></p>" for doubt in self.doubts)
-        return doubts + Table(table, ("record",))._repr_html_()
+        table["reason"] = table["reason"].map(shortened)
+        table["record"] = [self.record_link(decision) for decision in self.ledger.decisions]
+        table = table if table["approved by"].any() else table.drop(columns="approved by")
+        warnings = "".join(f"<p><b>{html.escape(warning)}</b></p>" for warning in self.warnings)
+        return warnings + Table(table, ("record",))._repr_html_()
 
 
-def read_history(registry: RegistryClient, name: str, symbol: str) -> History:
-    """Read a model's ledger, and hold it against the registry; :class:`VersionNotFoundError` where nothing was ever decided."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The version that serves each symbol, and the latest decisions about all of them."""
+
+    models: dict[str, History]
+    """By registered model."""
+    records: Path
+    uri: str
+    latest: int
+    """Number of decisions to show."""
+
+    @property
+    def serving(self) -> dict[str, int | None]:
+        """Number of the version in Production of each registered model, as the registry has it."""
+        return {name: model.champion.number if model.champion else None for name, model in self.models.items()}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Symbols whose ledger is not intact or has another champion than the registry; ``fx verify`` says why."""
+        return [model.label for model in self.models.values() if model.warnings]
+
+    @property
+    def champions(self) -> "Table | HTML":
+        """One row per symbol: the version in Production, since when, on what it rests, who decided, and the record."""
+        if not self.models:
+            text = f"Nothing is registered at {self.uri} yet. In a terminal, in the project's folder, type fx demo, or:"
+            return _as_html(f"{paragraphs([text])}<pre>{html.escape(_FIRST_STEPS.strip())}</pre>")
+        rows = []
+        for model in self.models.values():
+            period, decision = model.current, model.decided_by
+            since, rests_on = (_clock(period.since), period.standing) if period else ("", "")
+            rows.append(
+                {
+                    "symbol": model.label,
+                    "in Production": str(model.champion or "none"),
+                    "since (UTC)": since,
+                    "rests on": rests_on,
+                    "decided by": decision.actor if decision else "no decision" if period else "",
+                    "record": model.record_link(decision) if period else "",
+                    "warning": model.command if model.warnings else "",
+                }
+            )
+        table = pd.DataFrame(rows)
+        return Table(table if self.warnings else table.drop(columns="warning"), ("record",))
+
+    def status_frame(self) -> pd.DataFrame:
+        """Return one row per registered model, in plain values: version in Production (None: none), since when, why, warning."""
+        columns = ["symbol", "version", "since", "rests_on", "decided_by", "warning", "model"]
+        rows = []
+        for name, model in self.models.items():
+            period, decision = model.current, model.decided_by
+            since, rests_on = (f"{period.since[:19]}Z", period.standing) if period else ("", "")
+            by = decision.actor if decision else "no decision" if period else ""
+            warning = f"ledger and registry do not match: {model.command}" if model.warnings else ""
+            rows.append([model.label, self.serving[name], since, rests_on, by, warning, name])
+        return pd.DataFrame(rows, columns=columns, dtype=object)
+
+    @property
+    def decisions(self) -> Table:
+        """The latest decisions about all symbols, newest first."""
+        rows = [
+            [
+                _clock(decision.time),
+                model.label,
+                decision.kind,
+                decision.version or "-",
+                decision.came_to,
+                decision.verdict or "-",
+                shortened(decision.reason),
+                model.record_link(decision),
+            ]
+            for model, decision in self._latest
+        ]
+        columns = ["time (UTC)", "symbol", "decision", "version", "result", "verdict", "reason", "record"]
+        return Table(pd.DataFrame(rows, columns=columns), ("record",))
+
+    @property
+    def gallery(self) -> "HTML":
+        """Link to the page of all records."""
+        page = self.records / PAGE
+        if page.is_file():
+            return _as_html(f"<p>{link(_relative(page), 'The gallery of all records')}</p>")
+        return _as_html(paragraphs([f"There is no gallery of the records in {self.records} yet: fx records makes it."]))
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts and warnings as single values, for a notebook's summary."""
+        return {
+            "symbols": len(self.models),
+            "champions": sum(model.champion is not None for model in self.models.values()),
+            "decisions": sum(len(model.ledger.decisions) for model in self.models.values()),
+            "last_decision": self._latest[0][1].time if self._latest else None,
+            "doubts": self.warnings,
+        }
+
+    def _repr_html_(self) -> str:
+        decisions = self.decisions._repr_html_() if self._latest else ""
+        return f"{self.champions._repr_html_()}{decisions}{self.gallery._repr_html_()}"  # type: ignore[no-untyped-call]
+
+    @property
+    def _latest(self) -> list[tuple[History, Decision]]:
+        decided = ((model, decision) for model in self.models.values() for decision in model.ledger.decisions)
+        return sorted(decided, key=lambda pair: pair[1].time, reverse=True)[: self.latest]
+
+
+def read_history(registry: RegistryClient, name: str) -> History:
+    """Read a model's ledger and its champion; :class:`VersionNotFoundError` if nothing was ever decided."""
     ledger = read_ledger(registry, name)
     if not ledger.decisions and not ledger.faults:
         raise unknown_model(registry, name)
-    doubts = [f"The ledger is not intact ({len(ledger.faults)} faults): fx verify {symbol}"] if ledger.faults else []
-    now, decided = registry.champion_identity(name), ledger.serving
-    if ledger.last_telling and not same(now, decided):
-        known = labels(version for version in (now, decided) if version)
-        there, then = (known[version] if version else "no version" for version in (now, decided))
-        doubts.append(f"By the ledger {then} is in Production, MLflow's alias points to {there}: fx verify {symbol}")
     records = registry.params.paths.records
-    return History(symbol=symbol, ledger=ledger, records=records, doubts=tuple(doubts), uri=registry.uri)
+    return History(ledger=ledger, champion=registry.champion_identity(name), records=records, uri=registry.uri)
 
 
-def shortened(reason: str) -> str:
-    """Return the beginning of a reason; its record has all of it."""
-    return reason if len(reason) <= _LONG else f"{reason[: _LONG - 1]}…"
+def read_overview(registry: RegistryClient, latest: int) -> Overview:
+    """Read all champions and all ledgers, in two searches whatever the number of symbols."""
+    if latest < 1:
+        msg = f"latest: the number of decisions to show must be 1 or more, found {latest}"
+        raise ParamsError(msg)
+    ledgers, champions = read_ledgers(registry), registered_models(registry)
+    champions |= {name: registry.champion_identity(name) for name in ledgers if not name.startswith(MODEL_PREFIX)}
+    records, uri = registry.params.paths.records, registry.uri
+    models = {
+        name: History(ledger=ledgers.get(name, Ledger(name=name)), champion=champions.get(name), records=records, uri=uri)
+        for name in sorted({*ledgers, *champions})
+    }
+    return Overview(models=models, records=records, uri=uri, latest=latest)
 
 
-def record_link(records: Path, record: str | None) -> str:
-    """Return a link to a record, for the record that is being written or for a notebook of this folder; ``none`` without one."""
-    if record is None:
-        return "none"
-    return link(path_from_here(records / record), Path(record).stem.partition("-")[2])  # its time stands beside it
+def versions_frame(registry: RegistryClient, name: str) -> pd.DataFrame:
+    """Return one row per version of a registered model, newest first, for people; times are UTC."""
+    from fxhelpers.decisions import DECISION_TAG  # a reader of histories does without
+
+    versions, days = registry.versions(name), registry.params.model_registry.retention_days
+    columns = {
+        "version": [v.version for v in versions],
+        "stage": [v.stage for v in versions],
+        "registered": [f"{v.created:%Y-%m-%d %H:%M}" for v in versions],
+        "archive after": [f"{due:%Y-%m-%d}" if (due := v.archive_due(days)) else "" for v in versions],
+        "trained": [v.tags.get("version_timestamp", "") for v in versions],
+        "last decision": [v.tags.get(DECISION_TAG, "").partition(";")[0] for v in versions],
+    }
+    return pd.DataFrame(columns).set_index("version").rename_axis(index=None, columns="version")
 
 
-def path_from_here(file: Path) -> str:
-    """Return the way to a file, for a link in the record that is being written, or in a notebook of this folder."""
-    base = (current_record() or Path.cwd() / "here").parent
-    return quote(Path(os.path.relpath(file, base)).as_posix())
+def version_names(*versions: Identity | None, none: str = "no version") -> list[str]:
+    """Return ``version 1`` for each, with its bundle if another of them has that number too."""
+    known = labels(version for version in versions if version)
+    return [known[version] if version else none for version in versions]
 
 
 def _spans(when: str) -> list[tuple[datetime, datetime]]:
-    """Return the first moment of a time and the first one after it, in UTC; where it names no zone, by the time here too."""
+    """Return the first moment of a time and the first one after it: in UTC, and in local time too if it names no zone."""
     try:
         if "T" not in when and " " not in when:
             day, zone = date.fromisoformat(when[:10]), when[10:]
@@ -178,22 +328,22 @@ def _spans(when: str) -> list[tuple[datetime, datetime]]:
         raise ParamsError(msg) from error
 
 
-def _row(decision: Decision, named_versions: NamedVersions, known: dict[Identity, str]) -> list[Any]:
-    before, after = (known[v].removeprefix("version ") if v else "none" for v in (named_versions.before, named_versions.after))
-    moved = f"{before} → {after}" if decision.moved_at else after
-    about = named_versions.by_number.get(decision.version) if decision.version is not None else None
-    return [
-        _clock(decision.time),
-        decision.kind,
-        known[about].removeprefix("version ") if about else "",
-        decision.came_to,
-        moved if decision.outcome else "",
-        decision.actor,
-        decision.approved_by or "",
-        decision.reason,
-        Path(decision.record).name if decision.record else "none",
-    ]
-
-
 def _clock(time: str | None) -> str:
     return time[:19].replace("T", " ") if time else ""
+
+
+def shortened(reason: str) -> str:
+    """Return the beginning of a reason, for a table; the record has all of it."""
+    return reason if len(reason) <= _REASON_CHARACTERS else f"{reason[: _REASON_CHARACTERS - 1]}…"
+
+
+def _relative(file: Path) -> str:
+    """Return a file's path relative to the record that is being written, or to the current folder, as a link has it."""
+    base = (current_record() or Path.cwd() / "notebook").parent
+    return quote(Path(os.path.relpath(file, base)).as_posix())
+
+
+def _as_html(text: str) -> "HTML":
+    from IPython.display import HTML
+
+    return HTML(text)  # type: ignore[no-untyped-call]

@@ -1,92 +1,138 @@
-"""Verification: whether registry, ledger, records and evidence still tell one story."""
+"""Verification: whether registry, ledger, records and evidence agree; and the repairs that are safe."""
 
+import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from fxhelpers.audit._deep import deep_findings
-from fxhelpers.audit._findings import Finding, Verification
-from fxhelpers.audit._quick import quick_findings
-from fxhelpers.audit.repair import repair
-from fxhelpers.errors import RegistryError, RegistryUnavailableError
-from fxhelpers.files import UNREADABLE
-from fxhelpers.ledger import Ledger
+import pandas as pd
+
+from fxhelpers.audit._records import Finding, evidence_findings, problem, record_findings
+from fxhelpers.audit._versions import file_findings, second_copies, version_findings
+from fxhelpers.decisions import (
+    DECISION_TAG,
+    NOT_COPIED,
+    RECORD_FOLDER,
+    RECORD_TAG,
+    Move,
+    act,
+    begin,
+    copy_record,
+    note_on_version,
+    note_record,
+    recording_failure,
+    recover_interrupted_now,
+    refuse_unrecorded,
+    retired,
+    serving,
+)
+from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError
+from fxhelpers.files import UNREADABLE, sha256
+from fxhelpers.ledger import Decision, Ledger, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.processes import utc_now
 from fxhelpers.records import origin_of, record_folders
 from fxhelpers.registry import ModelVersion, RegistryClient, in_production
-from fxhelpers.registry.ledgers import read_ledger, read_ledgers
+from fxhelpers.registry.ledgers import fetch, read_ledger, read_ledgers, reopen
+from fxhelpers.registry.lock import sweep
 from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import end_records, note_models, standing
+from fxhelpers.results import Keyed
 
-__all__ = ["Finding", "Verification", "known_models", "repair", "verify"]
+logger = logging.getLogger(__name__)
 
-_SECOND_LOOK = 1.0  # seconds: what a decision that is at work leaves between two writes is over by then
+_PAUSE_SECONDS = 1.0  # between two checks: a running decision is past any two writes that belong together
+
+_NOT_TAGGED = ("stale", "refused", "failed", "interrupted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification(Keyed):
+    """What was checked, and what does not fit."""
+
+    models: tuple[str, ...]
+    decisions: int
+    """Number of decisions checked."""
+    deep: bool
+    """Whether stored forecasts, copies of records and model files were checked too."""
+    findings: tuple[Finding, ...]
+    """Problems first."""
+    uri: str
+
+    @property
+    def problems(self) -> list[Finding]:
+        """Findings that need action."""
+        return [finding for finding in self.findings if finding.level == "problem"]
+
+    @property
+    def message(self) -> str:
+        """Result in one line, such as ``OK: 1 model, 4 decisions checked (deep)``."""
+        problems = len(self.problems)
+        notes = len(self.findings) - problems
+        counts = [_count(problems, "problem")] if problems else ["OK"]
+        counts += [_count(notes, "note")] if notes else []
+        checked = f"{_count(len(self.models), 'model')}, {_count(self.decisions, 'decision')} checked"
+        return f"{', '.join(counts)}: {checked}{' (deep)' if self.deep else ''}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per finding."""
+        return pd.DataFrame(map(dict, self.findings), columns=["model", "level", "message", "remedy", "decision"])
+
+    def to_json(self) -> str:
+        """Return counts and findings as JSON."""
+        about = {"registry": self.uri, "models": self.models, "decisions": self.decisions, "deep": self.deep}
+        return json.dumps({**about, "findings": [dict(finding) for finding in self.findings]}, indent=2)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = False) -> Verification:
-    """Check one registered model, or all that fxhelpers knows, and note in the gallery what was found.
+    """Check one registered model, or all that fxhelpers knows, and note the result in the gallery.
 
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    name : str, optional
-        Registered model.
-    deep : bool
-        Also read every stored forecast, every copy of a record and every
-        version's files.
-
-    Returns
-    -------
-    Verification
-
-    Raises
-    ------
-    VersionNotFoundError
-        Nothing at all is known of the model.
+    ``deep`` also reads every stored forecast, copy of a record and file of a
+    version. :class:`VersionNotFoundError` if nothing is known of the model.
     """
-    end_records(registry.params.paths.records)
-    models, decisions = known_models(registry, name), 0
+    records = registry.params.paths.records
+    end_records(records)
+    models, decisions = _models(registry, name), 0
     findings: list[Finding] = []
     standings: list[dict[str, Any]] = []
     for model in models:
+        found: list[Finding] = []
+        ledger = None
         try:
-            ledger, versions, found = _look_twice(registry, model)
+            ledger, versions, quick = _check_twice(registry, model)
+            found += quick
+            if deep:
+                found.extend(chain(evidence_findings(registry, ledger), file_findings(registry, ledger, versions)))
         except RegistryUnavailableError:
             raise
-        except RegistryError as error:  # of this model, which says nothing of others
-            findings.append(_unread(model, error))
+        except RegistryError as error:  # about this model; the others are checked
+            found.append(problem(model, f"not all of it was checked: {error}", "fix that, and verify again"))
+        findings += found
+        if ledger is None:
             continue
-        found += _as_far_as_read(model, deep_findings(registry, ledger, versions)) if deep else ()
         if name and not (ledger.decisions or versions or found):
             raise unknown_model(registry, name)
-        findings += found
         decisions += len(ledger.decisions)
         champion = in_production(versions)
         problems = [f"{finding.message}. What to do: {finding.remedy}" for finding in found if finding.level == "problem"]
-        looked = {"time": utc_now(), "deep": deep, "problems": problems}
-        standings.append({**standing(ledger, champion.identity if champion else None), "verified": looked})
-    note_models(registry.params.paths.records, standings, all_there_are=name is None)
+        verified = {"time": utc_now(), "deep": deep, "problems": problems}
+        standings.append({**standing(ledger, champion.identity if champion else None), "verified": verified})
+    note_models(records, standings, all_there_are=name is None)
     findings.sort(key=lambda finding: finding.level == "note")
     return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings), uri=registry.uri)
 
 
-def known_models(registry: RegistryClient, name: str | None = None) -> list[str]:
-    """Return the registered models, and those that have a ledger or have lost it; only the given one where there is one.
-
-    Who has lost it is told by records of its decisions; any other record, of
-    a symbol that was mistyped say, makes no model.
-
-    Parameters
-    ----------
-    registry : RegistryClient
-        The connection.
-    name : str, optional
-        Registered model.
-    """
+def _models(registry: RegistryClient, name: str | None) -> list[str]:
+    """Return the given model, or all that are registered, have a ledger, or are named in a record's decisions."""
     if name:
         return [name]
     known = {*registered_models(registry), *read_ledgers(registry)}
@@ -97,7 +143,7 @@ def known_models(registry: RegistryClient, name: str | None = None) -> list[str]
 
 
 def _decided_in(folder: Path) -> set[str]:
-    """Return the registered models that a folder's records say they decided about."""
+    """Return the registered models of the decisions in a folder's records; a mistyped symbol's folder has none."""
     models: set[str] = set()
     for record in folder.glob("*.ipynb"):
         with suppress(*UNREADABLE):
@@ -105,32 +151,97 @@ def _decided_in(folder: Path) -> set[str]:
     return models
 
 
-def _look_twice(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:
-    """Look, and where there is a problem once more: what a decision at work leaves between two writes is over by then."""
-    ledger, versions, found = _look(registry, name)
+def _check_twice(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:
+    """Check a model; keep a problem only if it is there a second time: a running decision may be between two writes."""
+    ledger, versions, found = _check(registry, name)
     if any(finding.level == "problem" for finding in found):
-        time.sleep(_SECOND_LOOK)
-        ledger, versions, again = _look(registry, name)
+        time.sleep(_PAUSE_SECONDS)
+        ledger, versions, again = _check(registry, name)
         found = [finding for finding in again if finding in found]
     return ledger, versions, found
 
 
-def _as_far_as_read(name: str, findings: Iterator[Finding]) -> Iterator[Finding]:
-    """Yield findings, and one more where the registry cannot give what they need."""
-    try:
-        yield from findings
-    except RegistryUnavailableError:
-        raise
-    except RegistryError as error:
-        yield _unread(name, error)
-
-
-def _unread(name: str, error: RegistryError) -> Finding:
-    return Finding(
-        model=name, level="problem", message=f"not all of it was checked: {error}", remedy="put that right, and verify again"
-    )
-
-
-def _look(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:
+def _check(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersion], list[Finding]]:
     ledger, versions = read_ledger(registry, name), registry.versions(name)
-    return ledger, versions, list(quick_findings(registry, ledger, versions))
+    return ledger, versions, [*version_findings(registry, ledger, versions), *record_findings(registry, ledger)]
+
+
+def repair(registry: RegistryClient, name: str | None = None) -> None:
+    """Repair what is safe to repair in one registered model, or in all; log it, and record it as a decision.
+
+    MLflow's alias and stages are set to what the ledger says. Interrupted
+    decisions are ended. A second version of a bundle, made by a registration
+    that was held up, is deleted. Copies of records and tags that could not be
+    stored are stored. Nothing that was edited, deleted or made anew is
+    touched. If all models are repaired, an error about one is logged, and the
+    others are repaired.
+    """
+    for model in _models(registry, name):
+        try:
+            for done in _repair(registry, model):
+                logger.warning("%s: %s", model, done)
+        except RegistryUnavailableError:
+            raise
+        except FxError as error:
+            if name:
+                raise
+            logger.warning("%s: not repaired: %s", model, error)
+
+
+def _repair(registry: RegistryClient, name: str) -> Iterator[str]:
+    """Repair one registered model, and yield what was done."""
+    refuse_unrecorded(f"fx verify {name.removeprefix(MODEL_PREFIX)} --repair")
+    ledger, ended = read_ledger(registry, name), []
+    for decision in (d for d in ledger.decisions if d.seal is None):
+        reopen(registry, decision)
+    if any(d.outcome is None and not d.intent.tells_serving for d in ledger.decisions):
+        ended = recover_interrupted_now(registry, name).decisions  # in earlier releases the alias moved first, and decided
+        ledger = read_ledger(registry, name)
+    versions, champion = registry.versions(name), serving(registry, name)
+    serves = champion.identity if champion else None
+    wrong = [v for v in versions if (v.mirror == "Production") != (v.identity == serves)]
+    copies = second_copies(ledger, versions, serves)
+    done = [] if same(serves, registry.champion_identity(name)) else [f"set the alias champion to {serves or 'no version'} again"]
+    done += [f"set MLflow's stage of {v.identity} to what the alias says" for v in wrong]
+    done += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
+    if done:
+        decision = begin(registry, name, "repair", version=serves.number if serves else None, reason="fx verify --repair")
+        with recording_failure(registry, decision):
+            for version in copies:
+                registry.delete_version(name, version.version)
+            stages = {v.identity: retired(registry) for v in wrong if v.identity != serves}
+            facts = {"result": "repaired", "reason": "; ".join(done)[:1000]}
+            act(registry, decision, facts=facts, move=Move(to=serves, compared_with=serves), stages=stages)
+    elif ledger.decisions:
+        ended += recover_interrupted_now(registry, name).decisions
+    sweep(registry, name)
+    yield from (f"ended {d.id}: {d.result}" for d in ended)
+    yield from done
+    yield from _store_missing(registry, read_ledger(registry, name), registry.versions(name))
+
+
+def _store_missing(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[str]:
+    """Store copies of records and tags that could not be stored, as far as that is possible now."""
+    for decision in ledger.decisions:
+        if _copy_again(registry, decision):
+            yield f"stored a copy of the record {decision.record}"
+    for version in versions:
+        about = [d for d in reversed(ledger.outcomes) if d.version == version.version]
+        about = [d for d in about if d.identity(version.version).may_be(version.identity)]
+        tagged = next((d for d in about if d.result not in _NOT_TAGGED), None)
+        if tagged and not version.tags.get(DECISION_TAG, "").endswith(tagged.id) and note_on_version(registry, tagged):
+            yield f"tagged version {version.version} with {tagged.id}"
+        sealed = next((d for d in about if d.seal and d.seal.facts.get("sha256") and not d.seal.facts.get("late")), None)
+        if sealed and version.tags.get(RECORD_TAG) != sealed.record and note_record(registry, sealed):
+            yield f"tagged version {version.version} with its record {sealed.record}"
+
+
+def _copy_again(registry: RegistryClient, decision: Decision) -> bool:
+    """Copy a record that could not be copied when it was sealed, if it is still the sealed one."""
+    if not decision.seal or not decision.record or not decision.seal.facts.get(NOT_COPIED):
+        return False
+    record = registry.params.paths.records / decision.record
+    if fetch(registry, decision, f"{RECORD_FOLDER}/{record.name}") is not None or not record.is_file():
+        return False
+    sealed = sha256(record.read_bytes()) == decision.seal.facts.get("sha256")
+    return sealed and copy_record(registry, decision.model_name, decision.run_id, record)

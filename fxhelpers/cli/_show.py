@@ -55,8 +55,8 @@ def history(symbol: str, at: str | None, form: str | None) -> None:
 
     registry = ModelRegistry()
     found = registry.history(symbol)
-    for doubt in found.doubts:
-        click.echo(f"Warning: {doubt}", err=True)
+    for warning in found.warnings:
+        click.echo(f"Warning: {warning}", err=True)
     if at is not None:
         _print_periods(found.at(at), at, form)
     elif form:
