@@ -46,9 +46,9 @@ from fxhelpers.cli._server import free_port
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.ledger import Entry, entry_name
 from fxhelpers.processes import utc_now
-from fxhelpers.registry import RegistryClient, create_version, store_bundle
-from fxhelpers.registry._creating import StoredBundle
+from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.storage import StoredBundle, create_version, store_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")

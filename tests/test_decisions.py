@@ -217,7 +217,7 @@ def test_a_rollback_to_a_version_that_forecasts_otherwise_is_refused(registered:
     registry = reigned(registered, "regularised", "lighter")
     shutil.copy(files_of(registry, 2) / "model.skops", files_of(registry, 1) / "model.skops")
     registry.client.annotate(NAME, 1, tags={MODEL_DIGEST: folder_digest(files_of(registry, 1))})
-    with pytest.raises(PredictionsChangedError, match=r"forecasts something else .* 256 of 256 .* scikit-learn=="):
+    with pytest.raises(PredictionsChangedError, match=r"no longer gives the forecasts .* 256 of 256 .* scikit-learn=="):
         registry.rollback("AAPL", reason="it drifts", apply=True)
     assert champion(registry) == 2
 

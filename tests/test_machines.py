@@ -43,9 +43,7 @@ except ConnectionError as error:
 """
     monkeypatch.delenv("HOME")
     told = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert (
-        told.stdout == "MLflow needs a home folder, and nothing names one for this user: set HOME, to a new folder in /tmp say\n"
-    )
+    assert told.stdout == "MLflow needs a home folder, and this user has none: set HOME, for example to a new folder in /tmp\n"
 
 
 @pytest.mark.usefixtures("thorough")

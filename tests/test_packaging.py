@@ -23,7 +23,7 @@ from packaging.specifiers import SpecifierSet
 
 import fxhelpers
 from fxhelpers.files import sha256
-from fxhelpers.registry._causes import SUPPORTED_MLFLOW
+from fxhelpers.registry._calls import SUPPORTED_MLFLOW
 from fxhelpers.reports.report import report_of
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -69,7 +69,7 @@ def test_who_may_read_can_begin_and_others_need_what_is_named(project: Project, 
             break
         except RegistryUnavailableError as error:
             _, _, missing = str(error).partition("'Permission denied': bob needs the permission EDIT on the ")
-            assert missing.endswith("; an administrator of MLflow can grant that"), error  # noqa: PT017 (it may also end well)
+            assert missing.endswith("; an MLflow administrator can grant it"), error  # noqa: PT017 (it may also end well)
             assert len(str(error)) < 300  # noqa: PT017
             granted.append(missing.partition(";")[0])
         kind, _, name = granted[-1].rpartition(" ")

@@ -34,7 +34,7 @@ from fxhelpers.errors import (
     VersionNotFoundError,
 )
 from fxhelpers.registry import load_version
-from fxhelpers.registry._creating import _example
+from fxhelpers.registry._versions import _example
 from fxhelpers.training import supervised
 
 
@@ -431,7 +431,7 @@ def test_a_server_that_does_not_answer_is_an_error_that_names_the_setting(
 
 
 @pytest.mark.parametrize(
-    ("uri", "what"),
+    ("uri", "message"),
     [
         ("sqlite:///{folder}/garbage.db", "not a database"),
         ("sqlite:////proc/nowhere/mlflow.db", "No such file or directory"),

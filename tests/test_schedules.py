@@ -16,7 +16,7 @@ from fxhelpers.decisions import _retention as retention
 from fxhelpers.decisions import begin, recover_interrupted_now
 from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError
 from fxhelpers.processes import process_identity
-from fxhelpers.registry import RegistryClient, ledgers
+from fxhelpers.registry import RegistryClient, _chains
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
 from fxhelpers.registry.lock import ModelLock, sweep
 from fxhelpers.registry.storage import stored_bytes
@@ -92,7 +92,7 @@ def test_an_entry_that_was_written_while_others_were_read_is_not_taken_for_delet
     decision = begin(other.client, NAME, "stage change", version=1)
     registry.transition_stage(NAME, 1, "Staging")
     conclude = lambda: LedgerWriter(other.client, NAME).conclude(decision, {"result": "moved", "from": None, "to": None})  # noqa: E731
-    before_call(monkeypatch, ledgers, "_search", conclude, lambda _, __, condition="": "!=" in condition)
+    before_call(monkeypatch, _chains, "search_runs", conclude, lambda _, __, condition="": "!=" in condition)
     head = LedgerWriter(registry.client, NAME).head
     assert head is not None
     assert (head.entry, head.intact, head.decision) == ("outcome", True, decision.id)

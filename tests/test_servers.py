@@ -273,10 +273,10 @@ def test_a_server_tells_its_time(remote: Callable[[], ModelRegistry], proxy: Pro
     [
         ("401", r"refuses the login \(HTTP 401\); check the user and the password in MLFLOW_TRACKING_URI"),
         ("403", r"refuses the login \(HTTP 403\)"),
-        ("404", r"is there, but not MLflow's registry \(HTTP 404\); check MLFLOW_TRACKING_URI"),
+        ("404", r"answers, but is not MLflow's registry \(HTTP 404\); check MLFLOW_TRACKING_URI"),
         ("429", r"asks for fewer calls \(HTTP 429\)"),
-        ("500", r"fails \(HTTP 500\): look at the server's log"),
-        ("503", r"fails \(HTTP 503\): look at the server's log"),
+        ("500", r"fails \(HTTP 500\): check the server's log"),
+        ("503", r"fails \(HTTP 503\): check the server's log"),
         ("page", r"does not answer as MLflow does, but with a web page.*check MLFLOW_TRACKING_URI.*HTTPS_PROXY"),
         ("empty", r"does not answer as MLflow does"),
         ("slow", r"no answer from .* within the 2 s of MLFLOW_HTTP_REQUEST_TIMEOUT"),
@@ -310,12 +310,12 @@ def assert_fails_in(seconds: float, says: str) -> None:
         (
             "403",
             "Invalid Host header - possible DNS rebinding",
-            r"no name that its server takes \(HTTP 403: Invalid Host header.*--allowed-hosts",
+            r"rejects that host name \(HTTP 403: Invalid Host header.*--allowed-hosts",
         ),
         ("403", "Only from the office", r"refuses this \(HTTP 403: Only from the office\)"),
         ("401", "The token has expired", r"refuses the login \(HTTP 401: The token has expired\); check"),
-        ("404", "No such tenant", r"is there, but not MLflow's registry \(HTTP 404: No such tenant\)"),
-        ("405", "", r"is there, but not MLflow's registry \(HTTP 405\)"),
+        ("404", "No such tenant", r"answers, but is not MLflow's registry \(HTTP 404: No such tenant\)"),
+        ("405", "", r"answers, but is not MLflow's registry \(HTTP 405\)"),
     ],
 )
 def test_what_a_server_says_is_told(project: Project, monkeypatch: pytest.MonkeyPatch, status: str, text: str, says: str) -> None:

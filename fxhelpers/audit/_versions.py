@@ -15,11 +15,9 @@ from fxhelpers.registry import (
     ModelVersion,
     RegistryClient,
     in_production,
-    misdirected,
-    stored_digest,
 )
 from fxhelpers.registry.ledgers import ledger_of
-from fxhelpers.registry.storage import files_of
+from fxhelpers.registry.storage import files_of, misdirected, stored_digest
 
 _REPAIR = "fx verify --repair"
 _ANOTHER = "do not serve it: promote or roll back to another version, and restore the files or register its bundle again"

@@ -1,11 +1,11 @@
-"""Connecting to a registry: its database or server, and what it can do."""
+"""Connecting to a registry: its database or server, its features and its clock."""
 
 import logging
 import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,24 +26,23 @@ from sqlalchemy import DateTime, NullPool, create_engine, func, select, text
 from fxhelpers.files import can_write
 from fxhelpers.params import Params
 from fxhelpers.processes import gc_paused
-from fxhelpers.registry._calls import Calls
-from fxhelpers.registry._causes import UnexpectedResponseError, is_denial
+from fxhelpers.registry._calls import Calls, UnexpectedResponseError, is_denial
 from fxhelpers.results import Keyed, rows_html
 
-_COUNTING = Lock()
-_OPENING: list[None] = []
-_LEVELS: dict[str, int] = {}
+_MIGRATING = Lock()
+_CHATTY = ("alembic", "mlflow.store.db.utils")
 _SQLITE = "sqlite:///"
 _CLOCKS = {
     "postgresql": func.clock_timestamp(type_=DateTime(timezone=True)),
     "mysql": func.utc_timestamp(6, type_=DateTime),
 }
-_FIRST_START = 0x66785F73  # any number that nobody else's advisory lock has
+_ADVISORY_LOCK = 0x66785F73  # any number that no other program's advisory lock has
+_NO_MODEL = "fx-probe-of-no-model"
 
 
 def open_database(uri: str) -> MlflowClient:
-    """Connect to a database, and make or migrate its tables: of six processes that do so at once, five fail."""
-    with gc_paused(), _first_start(uri), _quiet("alembic", "mlflow.store.db.utils"):
+    """Connect to a database, and create or migrate its tables under a lock: of six processes at once, five would fail."""
+    with gc_paused(), _only_process(uri), _quiet_migrations():
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.search_experiments(max_results=1)
     return client
@@ -54,81 +53,49 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
-def database_clock(uri: str) -> datetime | None:
-    """Return the time by a database's clock, UTC: for a file that of its file system; None for databases that are not asked."""
-    file = sqlite_file(uri)
-    if file:
-        return _file_clock(file.parent)
-    now = next((found for kind, found in _CLOCKS.items() if uri.startswith(kind)), None)
-    if now is None:
-        return None
-    with create_engine(uri, poolclass=NullPool).connect() as connection:
-        told = connection.execute(select(now)).scalar_one()
-    return told.replace(tzinfo=UTC) if told.tzinfo is None else told.astimezone(UTC)
-
-
-def _file_clock(folder: Path) -> datetime | None:
-    """Return the time at which a file system says that something was written now; None where this user may not write."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            return datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
-    except OSError:
-        return None
-
-
 @contextmanager
-def _first_start(uri: str) -> Iterator[None]:
+def _only_process(uri: str) -> Iterator[None]:
     file = sqlite_file(uri)
-    if file:
-        with ExitStack() as held:
-            if can_write(file):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                held.enter_context(FileLock(f"{file}.lock"))
-            yield  # who may only read makes no tables
+    if file and can_write(file):  # a user who can only read creates no tables
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            yield
     elif uri.startswith("postgresql"):
-        engine = create_engine(uri, poolclass=NullPool)
-        with engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _FIRST_START})
+        with create_engine(uri, poolclass=NullPool).connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": _ADVISORY_LOCK})
             yield  # the lock ends with the connection
     else:
         yield
 
 
 @contextmanager
-def _quiet(*loggers: str) -> Iterator[None]:
-    """Keep a new database's sixty lines of migrations out of a report, as long as any thread makes one."""
-    with _COUNTING:
-        _OPENING.append(None)
-        for name in loggers if len(_OPENING) == 1 else ():
-            _LEVELS[name] = logging.getLogger(name).level
+def _quiet_migrations() -> Iterator[None]:
+    """Keep a new database's sixty lines of migrations out of a report."""
+    with _MIGRATING:
+        levels = {name: logging.getLogger(name).level for name in _CHATTY}
+        for name in levels:
             logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        with _COUNTING:
-            _OPENING.pop()
-            for name in loggers if not _OPENING else ():
-                logging.getLogger(name).setLevel(_LEVELS[name])
-
-
-_NOBODY = "fx-probe-of-no-model"
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection(Keyed):
-    """A registry and what it can do, as it was found when it was first asked.
+    """A registry and its features, found once per connection.
 
     Attributes
     ----------
     uri : str
         Without credentials.
     server : str
-        Version of its MLflow, as it says; "embedded" where this process opens
-        the database.
+        Version of its MLflow; "embedded" if this process opens the database.
     aliases : bool
-        Without them the champion is a tag of the registered model.
+        If False, the champion is a tag of the registered model.
     stages : bool
-        Without them a stage is a tag of the version.
+        If False, a stage is a tag of the version.
     logged_models : bool
         Never needed: a version's files belong to a run, which all servers
         have.
@@ -152,55 +119,66 @@ class Connection(Keyed):
 
 
 def connect(client: MlflowClient, params: Params) -> Connection:
-    """Ask a server what it can do; questions about a model that nobody has change nothing."""
+    """Find the features of a registry, by calls about a model that does not exist: they change nothing."""
     uri = params.mlflow.tracking_uri
     if not params.is_server:
         return Connection(uri=uri, server=f"{mlflow.__version__}, embedded", aliases=True, stages=True, logged_models=True)
-    client.search_registered_models(max_results=1)  # is there a registry at all?
+    client.search_registered_models(max_results=1)  # an error if there is no registry at all
+    response = _request(params, "GET", "/version")
+    version = response.text.strip()
+    move = {"name": _NO_MODEL, "version": "1", "stage": "Archived"}
     return Connection(
         uri=uri,
-        server=_version(params),
-        aliases=_knows(params, "GET", "registered-models/alias", params={"name": _NOBODY, "alias": "champion"}),
-        stages=_knows(
-            params, "POST", "model-versions/transition-stage", json={"name": _NOBODY, "version": "1", "stage": "Archived"}
-        ),
-        logged_models=_knows(params, "GET", "logged-models/m-00000000000000000000000000000000"),
+        server=version if response.ok and re.fullmatch(r"\d+\.[\w.+-]{1,30}", version) else "of unknown version",
+        aliases=_has(params, "GET", "registered-models/alias", params={"name": _NO_MODEL, "alias": "champion"}),
+        stages=_has(params, "POST", "model-versions/transition-stage", json=move),
+        logged_models=_has(params, "GET", "logged-models/m-00000000000000000000000000000000"),
     )
 
 
-def server_clock(params: Params) -> datetime | None:
-    """Return the time by the registry's own clock, UTC, in whole seconds where a server tells it; None where it has none."""
-    if not params.is_server:
-        return database_clock(params.registry_uri)
-    try:
-        told = parsedate_to_datetime(_ask(params, "GET", "/version").headers.get("Date", ""))
-    except ValueError:  # a server need not tell it
+def registry_clock(params: Params) -> datetime | None:
+    """Return the time by the registry's own clock, UTC; None if it has none.
+
+    A server's is in whole seconds; an SQLite file's is that of its file
+    system, if this user may write there.
+    """
+    uri = params.registry_uri
+    if params.is_server:
+        try:
+            return parsedate_to_datetime(_request(params, "GET", "/version").headers.get("Date", "")).astimezone(UTC)
+        except ValueError:  # the header is optional
+            return None
+    file, clock = sqlite_file(uri), next((clock for kind, clock in _CLOCKS.items() if uri.startswith(kind)), None)
+    if file:
+        try:
+            with tempfile.TemporaryFile(dir=file.parent) as written:
+                return datetime.fromtimestamp(os.fstat(written.fileno()).st_mtime, UTC)
+        except OSError:
+            return None
+    if clock is None:
         return None
-    return told.astimezone(UTC)
+    with create_engine(uri, poolclass=NullPool).connect() as connection:
+        now = connection.execute(select(clock)).scalar_one()
+    return now.replace(tzinfo=UTC) if now.tzinfo is None else now.astimezone(UTC)
 
 
-def _knows(registry: Params, method: str, endpoint: str, **asked: Any) -> bool:  # noqa: ANN401 (as requests takes them)
-    """Tell whether a server has an endpoint: one that has it says that there is no such model, or that one may not know."""
-    answer = _ask(registry, method, f"/api/2.0/mlflow/{endpoint}", **asked)
+def _has(settings: Params, method: str, endpoint: str, **values: Any) -> bool:  # noqa: ANN401 (as requests takes them)
+    """Tell whether a server has an endpoint: if so, it says that there is no such model, or denies the call."""
+    response = _request(settings, method, f"/api/2.0/mlflow/{endpoint}", **values)
     try:
-        code = answer.json().get("error_code")
+        code = response.json().get("error_code")
     except (ValueError, AttributeError, RecursionError):
         code = None
-    if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"} or is_denial(answer.status_code, answer.text):
+    status = response.status_code
+    if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"} or is_denial(status, response.text):
         return True
-    if answer.status_code in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
         return False
-    msg = f"failed with error code {answer.status_code}. Response body: '{answer.text}'"
+    msg = f"failed with error code {status}. Response body: '{response.text}'"
     raise UnexpectedResponseError(msg)
 
 
-def _version(params: Params) -> str:
-    answer = _ask(params, "GET", "/version")
-    text = answer.text.strip()
-    return text if answer.ok and re.fullmatch(r"\d+\.[\w.+-]{1,30}", text) else "of unknown version"
-
-
-def _ask(registry: Params, method: str, path: str, **asked: Any) -> requests.Response:  # noqa: ANN401
-    """Ask what MLflow's client asks in no way of its own; its http_request takes the login and the certificates as it does."""
-    plain = SimpleNamespace(ask=lambda: http_request(get_default_host_creds(registry.client_uri), path, method, **asked))  # type: ignore[no-untyped-call]
-    return cast("requests.Response", Calls(plain, registry, registry.request_seconds).ask())
+def _request(settings: Params, method: str, path: str, **values: Any) -> requests.Response:  # noqa: ANN401
+    """Send a request that MLflow's client has no method for; its http_request uses the same login and certificates."""
+    send = lambda: http_request(get_default_host_creds(settings.client_uri), path, method, **values)  # type: ignore[no-untyped-call]  # noqa: E731
+    return cast("requests.Response", Calls(SimpleNamespace(send=send), settings).send())

@@ -1,0 +1,318 @@
+"""A version: its entry in the registry, and its pipeline, which is saved to and loaded from a folder."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
+from mlflow.models import Model, infer_signature
+from mlflow.utils import requirements_utils
+from sklearn.pipeline import Pipeline
+
+from fxhelpers.bundles import TRUSTED_TYPES, Bundle, load_estimator, select_by_name
+from fxhelpers.errors import FeaturesError, NotComparableError, PredictionsChangedError
+from fxhelpers.foresightx import read_table
+from fxhelpers.ledger import Identity
+from fxhelpers.params import BundlesParams
+from fxhelpers.results import Keyed
+
+logger = logging.getLogger(__name__)
+
+BUNDLE_DIGEST = "fx.bundle_sha256"
+STAGE_TAG = "fx.stage"  # tag of a version that replaces its stage on a server without stages
+
+_LIBRARIES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas")
+_MODEL_FILE, _PROBE_FILE = "model.skops", "probe.npz"
+_PROBED = 256
+_MOST_NAMED = 5
+_GREATEST = np.finfo(float).max
+_TOLERANCE = 1e-9  # of a return: another processor's arithmetic stays within it, another model does not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion(Keyed):
+    """One version of a registered model, as the registry has it.
+
+    Attributes
+    ----------
+    name : str
+        Registered model.
+    version : int
+        Number that the registry gave.
+    stage : str
+        None, Staging, Production or Archived. Only the champion's is
+        Production; another version that still is so in MLflow's mirror counts
+        as Archived.
+    mirror : str
+        MLflow's stage.
+    status : str
+        MLflow's: READY if it can be used.
+    run_id : str
+        MLflow run that holds its files.
+    source : str
+        Address of its files, as MLflow has it.
+    creation_timestamp, last_updated_timestamp : int
+        Milliseconds since 1970, UTC.
+    description : str
+        Free text.
+    tags : dict
+        Of the version.
+    """
+
+    name: str
+    version: int
+    stage: str
+    mirror: str
+    status: str
+    run_id: str
+    source: str
+    creation_timestamp: int
+    last_updated_timestamp: int
+    description: str
+    tags: dict[str, str] = field(repr=False)
+
+    @property
+    def identity(self) -> Identity:
+        """Number and bundle, which identify it even if MLflow gives the number again."""
+        return Identity(self.version, self.tags.get(BUNDLE_DIGEST, ""))
+
+    @property
+    def created(self) -> datetime:
+        """Time of its registration, UTC."""
+        return datetime.fromtimestamp(self.creation_timestamp / 1000, UTC)
+
+    @property
+    def mirror_lags(self) -> bool:
+        """Whether MLflow's stage and the alias disagree about Production."""
+        return (self.mirror == "Production") != (self.stage == "Production")
+
+    def archive_due(self, retention_days: int) -> datetime | None:
+        """Return when a Staging version is due for archiving, UTC; None for any other stage."""
+        return self.created + timedelta(days=retention_days) if self.stage == "Staging" else None
+
+
+def in_production(versions: Iterable[ModelVersion]) -> ModelVersion | None:
+    """Return the champion among versions; None if it is not one of them."""
+    return next((version for version in versions if version.stage == "Production"), None)
+
+
+def as_version(found: MlflowModelVersion, *, champion: int | None) -> ModelVersion:
+    """Translate MLflow's version; ``champion`` is the number that the alias points to."""
+    number, stage = int(found.version), found.current_stage or "None"
+    mirror = found.tags.get(STAGE_TAG, "None") if stage == "None" else stage
+    retired = "Archived" if mirror == "Production" else mirror
+    return ModelVersion(
+        name=found.name,
+        version=number,
+        stage="Production" if number == champion else retired,
+        mirror=mirror,
+        status=found.status,
+        run_id=found.run_id or "",
+        source=found.source or "",
+        creation_timestamp=found.creation_timestamp,
+        last_updated_timestamp=found.last_updated_timestamp or found.creation_timestamp,
+        description=found.description or "",
+        tags=dict(found.tags),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Probe:
+    """Forecasts of a version at its registration."""
+
+    inputs: np.ndarray  # (256, n_features): raw features, drawn from the distribution that the scaler saw
+    forecasts: np.ndarray  # (256,): of these, as fractions of return
+    days: pd.Series  # forecasts of real days, by date; empty if the bundle had none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LoadedModel:
+    """A version, loaded after its bytes were checked.
+
+    Attributes
+    ----------
+    version : ModelVersion
+        Its entry in the registry.
+    pipeline : estimator
+        Predicts from a DataFrame of raw features, which it takes by name.
+    facts : dict
+        The bundle's metadata at registration, with all its metrics: symbol,
+        feature_names, target, windows, prices, ….
+    probe : Probe or None
+        Its forecasts at registration.
+    content : bytes
+        Of the stored estimator.
+    rules : BundlesParams
+        The types and the size that are allowed.
+    """
+
+    version: ModelVersion
+    pipeline: Any = field(repr=False)
+    facts: dict[str, Any] = field(repr=False)
+    probe: Probe | None = field(repr=False)
+    content: bytes = field(repr=False)
+    rules: BundlesParams = field(repr=False)
+
+    @property
+    def who(self) -> str:
+        """``version 3 of MLP_Stock_Predictor_AAPL``."""
+        return f"version {self.version.version} of {self.version.name}"
+
+    def load_again(self) -> Pipeline:
+        """Return the pipeline, read from its bytes once more."""
+        return _read_estimator(self.content, self.facts, self.who, self.rules)
+
+    def forecast(self, features: Mapping[str, float]) -> float:
+        """Forecast the next day's return, as a fraction, from one day's raw features, by name; others are ignored.
+
+        Raises
+        ------
+        FeaturesError
+            A feature is missing, not a finite number, or outside of
+            :attr:`ranges`.
+        """
+        names = self.facts["feature_names"]
+        missing = [name for name in names if name not in features]
+        if missing:
+            msg = f"{self.who} needs {len(missing)} features that are missing: {', '.join(missing[:_MOST_NAMED])}"
+            raise FeaturesError(msg)
+        row = pd.DataFrame([{name: float(features[name]) for name in names}])
+        values, (low, high) = row.to_numpy()[0], self.ranges
+        outside = np.flatnonzero(~((low <= values) & (values <= high)))  # NaN always is
+        if len(outside):
+            shown = "; ".join(f"{names[n]} is {values[n]:g}, expected {low[n]:.4g} to {high[n]:.4g}" for n in outside[:3])
+            msg = f"{len(outside)} of {len(names)} features are outside of what {self.who} was trained on: {shown}"
+            raise FeaturesError(msg)
+        return float(self.pipeline.predict(row)[0])
+
+    @property
+    def ranges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest allowed value of each feature: the range in training, extended by half its span on both sides.
+
+        Prices move on: on a third of the real days after a training some
+        feature is a little outside of its range in training, and on one in 500
+        it is outside of this one. A version without ranges allows what its
+        scaler can have seen: of n values none is farther from their mean than
+        sqrt(n - 1) standard deviations.
+        """
+        ranges, names = self.facts.get("feature_ranges"), self.facts["feature_names"]
+        if ranges is not None:
+            low, high = np.asarray([ranges[name] for name in names], dtype=float).T
+            return low - (high - low) / 2, high + (high - low) / 2
+        scaler = self.pipeline.named_steps.get("scaler")
+        if not all(hasattr(scaler, name) for name in ("mean_", "scale_", "n_samples_seen_")):
+            return np.full(len(names), -_GREATEST), np.full(len(names), _GREATEST)
+        far = scaler.scale_ * np.sqrt(np.max(scaler.n_samples_seen_) - 1)
+        return scaler.mean_ - far, scaler.mean_ + far
+
+    def replay(self) -> int:
+        """Repeat the forecasts of the registration, and return how many there are: all are the same.
+
+        Raises
+        ------
+        PredictionsChangedError
+            A forecast differs: because of another library, or another model.
+        NotComparableError
+            None were stored with this version.
+        """
+        if self.probe is None:
+            msg = f"{self.who} was registered without forecasts to compare with; transition_stage can move it by hand"
+            raise NotComparableError(msg)
+        forecasts = self.pipeline.predict(pd.DataFrame(self.probe.inputs, columns=self.facts["feature_names"]))
+        off = np.abs(forecasts - self.probe.forecasts)
+        changed = int((~(off <= _TOLERANCE)).sum())  # NaN is a change
+        if changed:
+            libraries = ", ".join(self.facts.get("libraries", ["unknown libraries"]))
+            msg = (
+                f"{self.who} no longer gives the forecasts of its registration: {changed} of {len(off)} differ, by up to "
+                f"{np.max(off):.3g}; its bytes are the same, so a library changed (it was registered with {libraries})"
+            )
+            raise PredictionsChangedError(msg)
+        return len(off)
+
+
+def save_pipeline(bundle: Bundle, folder: Path, trusted: tuple[str, ...]) -> None:
+    """Save a bundle to a new folder: one pipeline with signature, example and requirements, in skops format, and its probe."""
+    pipeline, example = bundle.pipeline(), _example(bundle)
+    metadata = {key: value for key, value in bundle.metadata.items() if key != "forecasts"}  # these are in the probe
+    libraries = [f"{library}=={installed(library)}" for library in _LIBRARIES]
+    with _without_package_scan():
+        mlflow.sklearn.save_model(
+            pipeline,
+            str(folder),
+            signature=infer_signature(example, pipeline.predict(example)),
+            input_example=example,
+            pip_requirements=libraries,
+            serialization_format="skops",
+            skops_trusted_types=[*TRUSTED_TYPES, *trusted],
+            metadata={**metadata, "metrics": bundle.metrics, "libraries": libraries},
+        )
+    mean, scale = bundle.typical
+    inputs = mean + scale * np.random.default_rng(0).standard_normal((_PROBED, bundle.features_count))
+    forecasts = pipeline.predict(pd.DataFrame(inputs, columns=bundle.feature_names))
+    stored = bundle.forecasts
+    days = stored.index.to_numpy().astype("datetime64[D]").astype("<i8")
+    real = stored.to_numpy(dtype=float)
+    np.savez_compressed(folder / _PROBE_FILE, inputs=inputs, forecasts=forecasts, days=days, real=real)
+
+
+@contextmanager
+def _without_package_scan() -> Iterator[None]:
+    """Spare MLflow a scan of all installed packages, 0.5 to 1.4 s, that only checks the requirements that it is given."""
+    module, name = requirements_utils, "_MODULES_TO_PACKAGES"
+    replaced = getattr(module, name, ...) is None  # another MLflow may cache them elsewhere, and scans
+    if replaced:
+        setattr(module, name, {})
+    try:
+        yield
+    finally:
+        if replaced:
+            setattr(module, name, None)
+
+
+def _example(bundle: Bundle) -> pd.DataFrame:
+    """Return two days of raw features: the last of a features file that fits, else typical ones."""
+    if bundle.features_path:
+        try:
+            days = read_table(bundle.features_path)[bundle.feature_names].astype(float)
+        except (KeyError, ValueError, OSError) as error:
+            logger.warning("%s does not fit this bundle: %s; the input example is of typical days", bundle.features_path, error)
+        else:
+            finite = days.replace([np.inf, -np.inf], np.nan).dropna().tail(2)
+            if len(finite):
+                return finite
+    return bundle.typical_days()
+
+
+def load_pipeline(folder: Path, version: ModelVersion, rules: BundlesParams) -> LoadedModel:
+    """Load what :func:`save_pipeline` saved, from bytes that were checked."""
+    content = (folder / _MODEL_FILE).read_bytes()
+    facts = dict(Model.load(str(folder)).metadata or {})
+    pipeline = _read_estimator(content, facts, f"version {version.version} of {version.name}", rules)
+    return LoadedModel(
+        version=version, pipeline=pipeline, facts=facts, probe=_read_probe(folder / _PROBE_FILE), content=content, rules=rules
+    )
+
+
+def _read_estimator(content: bytes, facts: dict[str, Any], who: str, rules: BundlesParams) -> Pipeline:
+    """Read a stored pipeline; earlier releases stored no selection of features by name, so it is added here."""
+    stored = load_estimator(content, f"{who}: {_MODEL_FILE}", trusted=rules.trusted_types, unpacked=rules.max_bytes)
+    return select_by_name(stored, facts["feature_names"])
+
+
+def _read_probe(path: Path) -> Probe | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        days = stored["days"] if "days" in stored else np.empty(0, dtype="<i8")
+        real = stored["real"] if "real" in stored else np.empty(0)
+        index = pd.DatetimeIndex(days.astype("datetime64[D]"))
+        return Probe(inputs=stored["inputs"], forecasts=stored["forecasts"], days=pd.Series(real, index=index))
