@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # the table below, for type checkers; a test holds the two eq
     from fxhelpers import plots as plots
     from fxhelpers.bundles import write_bundle as write_bundle
     from fxhelpers.bundles import write_evaluation as write_evaluation
+    from fxhelpers.display import table as table
     from fxhelpers.evaluation import evaluate_bundle as evaluate_bundle
     from fxhelpers.model_registry import ModelRegistry as ModelRegistry
     from fxhelpers.params import load_params as load_params
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # the table below, for type checkers; a test holds the two eq
     from fxhelpers.processes import utc_now as utc_now
     from fxhelpers.records import summary as summary
     from fxhelpers.serving import Champions as Champions
-    from fxhelpers.tables import table as table
     from fxhelpers.training import train_model as train_model
 
 _PUBLIC = {
@@ -35,7 +35,7 @@ _PUBLIC = {
     "plots": "",
     "read_portfolio": "portfolio",
     "summary": "records",
-    "table": "tables",
+    "table": "display",
     "train_model": "training",
     "utc_now": "processes",
     "write_bundle": "bundles",

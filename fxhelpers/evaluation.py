@@ -8,11 +8,11 @@ import pandas as pd
 
 from fxhelpers.bundles import Bundle
 from fxhelpers.comparison import over_zero
+from fxhelpers.display import shown_as
 from fxhelpers.errors import NotComparableError
 from fxhelpers.features import build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, r2, rmse
 from fxhelpers.prices import prices_digest
-from fxhelpers.results import shown_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,13 +10,12 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from fxhelpers.display import Keyed, Table, link, rows_html, shown, shown_as
 from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.files import UTC_SLACK, dated, latest_first, sha256
 from fxhelpers.params import current_record, load_params
 from fxhelpers.policy import Family
 from fxhelpers.records import PORTFOLIO, promotion_label
-from fxhelpers.results import Keyed, rows_html, shown, shown_as
-from fxhelpers.tables import Table, link
 
 logger = logging.getLogger(__name__)
 

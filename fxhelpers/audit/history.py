@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from fxhelpers.display import Table, link, paragraphs
 from fxhelpers.errors import ParamsError
 from fxhelpers.ledger import Decision, Identity, Ledger, ProductionPeriod, labels, same
 from fxhelpers.params import MODEL_PREFIX, current_record
@@ -19,7 +20,6 @@ from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger, read_ledgers
 from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import PAGE
-from fxhelpers.tables import Table, link, paragraphs
 
 if TYPE_CHECKING:
     from IPython.display import HTML

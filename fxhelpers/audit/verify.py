@@ -31,6 +31,7 @@ from fxhelpers.decisions import (
     retired,
     serving,
 )
+from fxhelpers.display import Keyed
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError
 from fxhelpers.files import UNREADABLE, sha256
 from fxhelpers.ledger import Decision, Ledger, same
@@ -42,7 +43,6 @@ from fxhelpers.registry.ledgers import fetch, read_ledger, read_ledgers, reopen
 from fxhelpers.registry.lock import sweep
 from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import end_records, note_models, standing
-from fxhelpers.results import Keyed
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import skops.io
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
+from fxhelpers.display import Keyed, rows_html
 from fxhelpers.errors import BundleError, UntrustedBundleError
-from fxhelpers.results import Keyed, rows_html
 
 TRUSTED_TYPES = (
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",

@@ -13,7 +13,7 @@ import click
 
 from fxhelpers.cli._project import find_notebook
 from fxhelpers.cli._show import LINES, shown_path
-from fxhelpers.results import shown
+from fxhelpers.display import shown
 
 if TYPE_CHECKING:
     from fxhelpers.runs import RunResult

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import click
 
+from fxhelpers.display import shown
 from fxhelpers.errors import ParamsError, RegistryError, VersionNotFoundError
-from fxhelpers.results import shown
 
 if TYPE_CHECKING:
     import pandas as pd

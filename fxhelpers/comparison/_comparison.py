@@ -19,8 +19,8 @@ from fxhelpers.comparison._tests import (
     squared_errors,
     untestable,
 )
+from fxhelpers.display import shown_as
 from fxhelpers.measures import MEANINGS, MEASURES
-from fxhelpers.results import shown_as
 
 _REGISTERED = {
     "val_rmse": ("validation RMSE", "{:.3%}"),

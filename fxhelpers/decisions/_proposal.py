@@ -10,11 +10,11 @@ import pandas as pd
 
 from fxhelpers import policy
 from fxhelpers.comparison import Comparison, column
+from fxhelpers.display import Table, link
 from fxhelpers.ledger import Decision
 from fxhelpers.params import PromotionParams, current_record
 from fxhelpers.policy import Verdict, digits, percent
 from fxhelpers.registry import ModelVersion
-from fxhelpers.tables import Table, link
 
 COMPARISON_MIME = "application/vnd.fxhelpers.comparison+json"
 """Of the whole comparison in a record; JupyterLab would show plain JSON in place of the table."""

@@ -19,12 +19,12 @@ from fxhelpers.decisions._path import (
     run_command,
     with_bundles,
 )
+from fxhelpers.display import Keyed
 from fxhelpers.ledger import Decision
 from fxhelpers.params import STAGES, model_name
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
 from fxhelpers.registry.storage import check_tags, create_version, store_bundle
-from fxhelpers.results import Keyed
 
 logger = logging.getLogger(__name__)
 

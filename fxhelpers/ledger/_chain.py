@@ -8,11 +8,11 @@ from datetime import datetime
 from itertools import pairwise, zip_longest
 from typing import Self
 
+from fxhelpers.display import Keyed
 from fxhelpers.errors import LedgerError
 from fxhelpers.ledger._decision import Decision
 from fxhelpers.ledger._entry import GENESIS, KINDS, Entry, Identity, Link, StoredRun, entry_name, link_name, same, targets_of
 from fxhelpers.params import MODEL_PREFIX
-from fxhelpers.results import Keyed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from fxhelpers.display import Keyed, rows_html
 from fxhelpers.ledger._entry import Entry, Identity
 from fxhelpers.params import MODEL_PREFIX
-from fxhelpers.results import Keyed, rows_html
 
 AGAINST = "AGAINST THE VERDICT"
 """How a promotion by override is marked, wherever it is shown."""

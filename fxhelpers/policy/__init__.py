@@ -8,10 +8,8 @@ the verdict also says what it found. What matters most, that the forecasts show 
 skill, is in the verdict's first sentence.
 """
 
-from fxhelpers.policy._family import Family
 from fxhelpers.policy._judging import against_champion, already_champion, judge, policy_digest, required_tests
-from fxhelpers.policy._verdict import Verdict
-from fxhelpers.policy._wording import digits, percent
+from fxhelpers.policy._verdict import Family, Verdict, digits, percent
 
 __all__ = [
     "Family",

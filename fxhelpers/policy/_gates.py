@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from fxhelpers.comparison import ZERO, Comparison, TestResult
+from fxhelpers.display import shown_as
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
-from fxhelpers.policy._family import Family
-from fxhelpers.policy._verdict import GateResult, Result
-from fxhelpers.policy._wording import claimed, compared, digits, named, percent
-from fxhelpers.results import shown_as
+from fxhelpers.policy._verdict import Family, GateResult, Result, claimed, compared, digits, named, percent
 
 _NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
 

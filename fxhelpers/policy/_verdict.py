@@ -1,17 +1,136 @@
-"""Results of the gates and the verdict, for people and for the ledger."""
+"""The verdict of a policy, the results of its gates, and the symbols that are decided together."""
 
 import html
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, Self
 
 import pandas as pd
+from scipy.stats import false_discovery_control
 
+from fxhelpers.comparison import Comparison
+from fxhelpers.display import Table, badge, in_card, paragraphs
+from fxhelpers.errors import ParamsError
 from fxhelpers.ledger import NO_SKILL, NOT_COMPARED
-from fxhelpers.policy._family import Family
-from fxhelpers.policy._wording import digits
-from fxhelpers.results import in_card
-from fxhelpers.tables import Table, badge, paragraphs
+from fxhelpers.measures import Measure
+from fxhelpers.params import GateParams
+
+_KEYS = {"fdr", "symbols", "p"}
+_HIGHEST_FDR = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """Symbols that are decided together, so that few of the promotions are false.
+
+    At 5 % each, 500 symbols without any gain give 25 promotions. The p of each
+    symbol, adjusted for its attempts, is therefore adjusted for all symbols by
+    Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x: at
+    most a share ``fdr`` of the promotions is expected to be false.
+
+    Attributes
+    ----------
+    fdr : float
+        Share of the promotions that may be expected to be false.
+    symbols : int
+        How many symbols are decided about.
+    p : dict
+        Symbol to p, adjusted for the symbol's attempts, of all that a test
+        decides about; empty as long as they are being compared.
+    """
+
+    fdr: float
+    symbols: int
+    p: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any] | None) -> Self | None:
+        """Return the family that a notebook's parameter describes; None where it describes none.
+
+        :class:`ParamsError` for an unknown key, or a number that cannot be.
+        """
+        if not told:
+            return None
+        try:
+            p = {str(symbol): float(value) for symbol, value in dict(told.get("p", {})).items()}
+            family = cls(fdr=float(told["fdr"]), symbols=int(told["symbols"]), p=p)
+        except (KeyError, TypeError, ValueError) as error:
+            msg = f"family: a mapping with fdr, symbols and p is expected, as fx run promote --fdr writes it, found {told!r:.200}"
+            raise ParamsError(msg) from error
+        unknown = set(told) - _KEYS
+        wrong = [f"{symbol}: {value}" for symbol, value in p.items() if not 0 < value <= 1]
+        if unknown or wrong or not 0 < family.fdr <= _HIGHEST_FDR or family.symbols < max(1, len(p)):
+            what = (
+                f"unknown {', '.join(sorted(unknown))}" if unknown else f"fdr {family.fdr}, {family.symbols} symbols, p {wrong}"
+            )
+            msg = f"family: fdr above 0 and at most {_HIGHEST_FDR}, every p above 0 and at most 1 are expected, found {what}"
+            raise ParamsError(msg)
+        return family
+
+    @property
+    def level(self) -> float:
+        """What the smallest p of all has to be below: resamples have to be fine enough for this."""
+        return self.fdr / self.symbols
+
+    @cached_property
+    def adjusted(self) -> dict[str, float]:
+        """Symbol to p, adjusted for all symbols."""
+        return (
+            dict(zip(self.p, map(float, false_discovery_control(list(self.p.values()), method="bh")), strict=True))
+            if self.p
+            else {}
+        )
+
+    def adjusted_of(self, symbol: str) -> float:
+        """Return the adjusted p of one symbol; NaN where it has none."""
+        return self.adjusted.get(symbol, math.nan)
+
+    def told(self) -> dict[str, Any]:
+        """Return what the ledger keeps of it."""
+        return {"fdr": self.fdr, "symbols": self.symbols, "tested": len(self.p)}
+
+
+def named(comparison: Comparison, versus: str | None) -> str:
+    """Return the name of a policy's ``versus`` for people."""
+    words = {"zero_return": "forecasting zero", "mean_training_return": "forecasting the mean training return"}
+    return f"the champion, {comparison.champion}" if versus == "champion" else words.get(str(versus), "chance")
+
+
+def claimed(gate: GateParams, rival: str) -> str:
+    """Return the hypothesis that a test supports."""
+    if gate.test == "pesaran_timmermann":
+        return "signs are forecast better than by chance"
+    return f"not worse than {rival} by {gate.margin:.3%}" if gate.margin else f"lower squared errors than {rival}"
+
+
+def compared(change: float, known: Measure, rival: str) -> str:
+    """Return how a challenger's measure compares with a rival's, as a clause."""
+    label = known.label
+    if change == 0:
+        return f"its {label} is exactly that of {rival}"
+    if abs(change) < 1 or known.signed:  # a multiple of a negative number would say the contrary
+        return f"its {label} is {100 * abs(change):.3g} % {'above' if change > 0 else 'below'} that of {rival}"
+    return f"its {label} is {1 + change:,.4g} times that of {rival}"
+
+
+def joined(parts: list[str]) -> str:
+    """Return parts of a sentence as one: ``a, b and c``."""
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def percent(gain: float) -> str:
+    """Return a gain, a fraction, in per cent with its sign; positive is better."""
+    value = 100 * gain + 0.0
+    return f"{value:+.3g} %" if abs(value) < 1000 or abs(value) >= 1e6 else f"{value:+,.0f} %"  # noqa: PLR2004 (no exponents)
+
+
+def digits(p: float) -> str:
+    """Return p with four decimals, or two digits below 0.001."""
+    return f"{p:.4f}" if p >= 0.001 else f"{p:.2g}"  # noqa: PLR2004 (below, four digits would say nothing)
+
 
 Result = Literal["pass", "fail", "warn", "not evaluated"]
 Outcome = Literal["promote", "keep", "inconclusive"]

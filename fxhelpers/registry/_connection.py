@@ -23,11 +23,11 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy import DateTime, NullPool, create_engine, func, select, text
 
+from fxhelpers.display import Keyed, rows_html
 from fxhelpers.files import can_write
 from fxhelpers.params import Params
 from fxhelpers.processes import gc_paused
 from fxhelpers.registry._calls import Calls, UnexpectedResponseError, is_denial
-from fxhelpers.results import Keyed, rows_html
 
 _MIGRATING = Lock()
 _CHATTY = ("alembic", "mlflow.store.db.utils")

@@ -18,11 +18,11 @@ from mlflow.utils import requirements_utils
 from sklearn.pipeline import Pipeline
 
 from fxhelpers.bundles import TRUSTED_TYPES, Bundle, load_estimator, select_by_name
+from fxhelpers.display import Keyed
 from fxhelpers.errors import FeaturesError, NotComparableError, PredictionsChangedError
 from fxhelpers.foresightx import read_table
 from fxhelpers.ledger import Identity
 from fxhelpers.params import BundlesParams
-from fxhelpers.results import Keyed
 
 logger = logging.getLogger(__name__)
 

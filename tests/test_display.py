@@ -5,7 +5,7 @@ import re
 import pandas as pd
 
 from fxhelpers import table
-from fxhelpers.tables import Table, badge
+from fxhelpers.display import Table, badge
 
 
 def sides(frame: pd.DataFrame) -> list[str]:
