@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from fxhelpers.display import has_value, rows_html, shown
 from fxhelpers.files import UNREADABLE, can_write, create_exclusive, sha256, write_atomic
-from fxhelpers.ledger import NO_SKILL, NOT_COMPARED
+from fxhelpers.ledger import NO_SKILL, NOT_COMPARED, SealFacts
 from fxhelpers.params import current_journal, current_record, unrecorded_shell
 from fxhelpers.processes import actor, has_ended, process_identity
 
@@ -258,27 +258,29 @@ def record_folders(records: Path) -> list[Path]:
     return sorted(folder for folder in records.glob("*") if folder.is_dir() and not folder.name.startswith("."))
 
 
-def record_facts(folder: Path, name: str | None) -> dict[str, Any]:
+def record_facts(folder: Path, name: str | None) -> SealFacts:
     """Return a seal's facts about a record and its report: name, digests and size; the name alone if the record is gone.
 
     A record whose process is gone is closed first: after the seal nothing may
     change it.
     """
     if name is None:
-        return {"record": None}
+        return SealFacts(record=None)
     try:
         close_left(folder / name)
         content = (folder / name).read_bytes()
     except OSError:
-        return {"record": name, "sha256": None}
+        return SealFacts(record=name, sha256=None)
+    facts = SealFacts(record=name, sha256=sha256(content), bytes=len(content), folder=None)
     try:
         create_exclusive(folder / _FOLDER_ID, secrets.token_hex(8).encode())
         page = report_path(folder / name)
-        report = {"report_sha256": sha256(page.read_bytes())} if page.is_file() else {}
+        if page.is_file():
+            facts.report_sha256 = sha256(page.read_bytes())
     except OSError as error:
-        report = {}
         logger.warning("the seal of %s lacks its report or its folder: %s", name, error)
-    return {"record": name, "sha256": sha256(content), "bytes": len(content), "folder": folder_id(folder), **report}
+    facts.folder = folder_id(folder)
+    return facts
 
 
 def folder_id(folder: Path) -> str | None:

@@ -44,7 +44,7 @@ from fxhelpers import ModelRegistry, load_params, load_prices, train_model, writ
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.cli._server import free_port
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
-from fxhelpers.ledger import Entry, entry_name
+from fxhelpers.ledger import FACTS, Entry, entry_name
 from fxhelpers.processes import utc_now
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
@@ -205,9 +205,10 @@ def as_earlier_releases_kept_it(
     head: Entry | None = None
     with registry.client.session("rewrite") as client:
         for entry, decision in sorted(entries, key=lambda item: item[0].seq):
-            facts = outcomes.get(decision.id, entry.facts) if entry.entry == "outcome" else entry.facts
-            told = {"ledger": name, "entry": entry.entry, "decision": decision.id, "now": entry.time}
-            head = Entry.after(head, **told, facts={k: v for k, v in facts.items() if k != "serves"})  # type: ignore[arg-type]
+            stored = entry.facts.stored()
+            facts = {key: value for key, value in stored.items() if key != "serves"}
+            facts = outcomes.get(decision.id, facts) if entry.entry == "outcome" else facts
+            head = Entry.after(head, ledger=name, decision=decision.id, now=entry.time, facts=FACTS[entry.entry].read(facts))
             client.delete_tag(decision.run_id, f"fx.{entry_name(entry)}")
             client.set_tag(decision.run_id, f"fx.{entry.entry}", head.to_json())
 
@@ -225,7 +226,7 @@ def by_an_earlier_release(
     """Append a decision as earlier releases did, entry kind to facts."""
     head, tags = read_ledger(registry.client, name).head, {"fx.model": name, "fx.decision": decision}
     for kind, facts in told.items():
-        head = Entry.after(head, ledger=name, entry=kind, decision=decision, now=now or utc_now(), facts=facts)  # type: ignore[arg-type]
+        head = Entry.after(head, ledger=name, decision=decision, now=now or utc_now(), facts=FACTS[kind].read(facts))
         tags[f"fx.{kind}"] = head.to_json()
     with registry.client.session("write as before") as client:
         run = client.create_run(registry.client.experiment("fx-ledger"), tags=tags)

@@ -76,12 +76,12 @@ def start(orders: Orders) -> BaseProcess:
 
 def shorten(put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let locks, and what is measured by them, end in seconds."""
-    from fxhelpers.decisions import _heartbeat as life
+    from fxhelpers.decisions import _path
     from fxhelpers.registry import lock
 
     for name, seconds in {"EXPIRY_SECONDS": EXPIRY, "WAIT_SECONDS": WAIT}.items():
         put(lock, name, seconds)
-    put(life, "_SHOWN_SECONDS", EXPIRY / 2)
+    put(_path, "_HEARTBEAT_SECONDS", EXPIRY / 2)
 
 
 def _host(orders: Orders) -> None:

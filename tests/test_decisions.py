@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, text
 from fxhelpers import Champions, ModelRegistry
 from fxhelpers.comparison import compare, measure, measures_json
 from fxhelpers.decisions import Move, act, begin, frame_in
-from fxhelpers.decisions._heartbeat import stop_heartbeat
+from fxhelpers.decisions._path import stop_heartbeat
 from fxhelpers.errors import (
     ClockError,
     LedgerError,
@@ -34,7 +34,7 @@ from fxhelpers.errors import (
     VersionReplacedError,
 )
 from fxhelpers.files import folder_digest
-from fxhelpers.ledger import AGAINST, Decision
+from fxhelpers.ledger import AGAINST, Decision, IntentFacts, OutcomeFacts, SealFacts
 from fxhelpers.policy import judge, required_tests
 from fxhelpers.processes import process_identity, utc_now
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST
@@ -84,14 +84,14 @@ def test_a_promotion_holds_who_when_why_and_on_what_evidence(
     assert kept.outcome is not None
     assert kept.seal is not None
     serves = [new, kept.bundles[str(new)]]
-    assert kept.seal.facts == {"record": None, "status": "taken outside a recorded run", "serves": serves}
-    facts = kept.outcome.facts
-    assert set(facts["bundles"]) == {str(old), str(new)}
-    assert facts["window"]["days"] == 768
-    assert {gate["result"] for gate in facts["gates"]} <= {"pass", "warn"}
-    assert {"superior", "gain", "naive"} <= {gate["id"] for gate in facts["gates"]}
-    frame, evidence = frame_in({name: fetch(registry.client, kept, f"evidence/{name}") for name in facts["evidence"]})
-    assert frame.digest == facts["frame_sha256"]
+    assert kept.seal.facts.stored() == {"record": None, "status": "taken outside a recorded run", "serves": serves}
+    facts = kept.outcome_facts
+    assert set(facts.bundles) == {str(old), str(new)}
+    assert facts.window.days == 768
+    assert {gate.result for gate in facts.gates} <= {"pass", "warn"}
+    assert {"superior", "gain", "naive"} <= {gate.id for gate in facts.gates}
+    frame, evidence = frame_in({name: fetch(registry.client, kept, f"evidence/{name}") for name in facts.evidence})
+    assert frame.digest == facts.frame_sha256
     assert evidence["measures"] == measures_json(measure(frame, cost=0.0005))
     assert evidence["policy"] == registry.params.promotion.model_dump(mode="json")
     again = judge(compare(frame, required_tests(registry.params.promotion, 1), cost=0.0005), registry.params.promotion)
@@ -118,9 +118,9 @@ def test_the_intent_is_written_before_anything_is_evaluated(registered: Register
 @pytest.mark.parametrize(
     ("rule", "words", "missing"),
     [
-        ({"required": True}, {}, "asks for approved_by and reason"),
-        ({"required": True}, {"approved_by": "bob"}, "asks for reason"),
-        ({"required": True}, {"approved_by": " ", "reason": " "}, "asks for approved_by and reason"),
+        ({"required": True}, {}, "requires approved_by and reason"),
+        ({"required": True}, {"approved_by": "bob"}, "requires reason"),
+        ({"required": True}, {"approved_by": " ", "reason": " "}, "requires approved_by and reason"),
         ({"required": True}, {"approved_by": "Ann@corp.example", "reason": "weekly"}, "cannot approve: ann@"),
         ({"required": False}, {"approved_by": "ann"}, "cannot approve: ann@"),
         ({"required": True}, {"approved_by": "bob", "reason": "weekly"}, None),
@@ -161,7 +161,7 @@ def test_who_registered_a_version_is_an_author_too(
 def test_by_hand_nothing_goes_to_production_where_an_approval_is_needed(registered: Register, project: Project) -> None:
     registered("regularised")
     registry = project.registry(promotion={"approval": {"Production": {"required": True}}})
-    with pytest.raises(PromotionRefusedError, match="not by hand; nothing was changed"):
+    with pytest.raises(PromotionRefusedError, match="not a stage set by hand; nothing was changed"):
         registry.transition_stage(NAME, 1, "Production")
     assert (last(registry).kind, last(registry).result) == ("stage change", "refused")
     with pytest.raises(PromotionRefusedError):
@@ -193,7 +193,7 @@ def test_a_rollback_goes_to_the_previous_champion_and_is_undone_by_another(regis
 
 def test_a_rollback_without_a_reason_or_in_an_unrecorded_notebook_changes_nothing(registered: Register, project: Project) -> None:
     registry = reigned(registered, "original", "regularised")
-    with pytest.raises(ParamsError, match="reason: a rollback needs one"):
+    with pytest.raises(ParamsError, match="reason: a rollback requires one"):
         registry.rollback("AAPL", apply=True, reason="  ")
     with pytest.raises(CellExecutionError, match="fx rollback AAPL --version 1 --reason TEXT"):
         in_a_notebook('rollback("AAPL", apply=True, reason="it drifts")', project.folder)
@@ -245,7 +245,7 @@ def test_a_rollback_decided_on_another_champion_is_stale(
     """Between the look at the ledger and the lock somebody else promotes: the rollback would undo what it never saw."""
     registry = reigned(registered, "original", "regularised")
     third = registered("lighter")
-    from fxhelpers.decisions import _rollback as rollback
+    from fxhelpers.decisions import _promotion as rollback
 
     checked = rollback._checked
 
@@ -254,7 +254,7 @@ def test_a_rollback_decided_on_another_champion_is_stale(
         return checked(*arguments)
 
     monkeypatch.setattr(rollback, "_checked", meanwhile)
-    with pytest.raises(StaleComparisonError, match="made against version 2, but the champion is version 3 by now"):
+    with pytest.raises(StaleComparisonError, match="made against version 2, but the champion is version 3 now"):
         registry.rollback("AAPL", reason="it drifts", apply=True)
     assert (champion(registry), last(registry).result) == (third, "stale")
 
@@ -343,7 +343,7 @@ def test_an_open_run_that_somebody_deleted_in_mlflow_is_restored_as_far_as_the_n
     """It keeps the last entry, which takes the link to what follows; a run that keeps another one stays deleted, as a finding."""
     registered("regularised")
     registry = ModelRegistry()
-    open_one = begin(registry.client, NAME, "promotion", version=1)
+    open_one = begin(registry.client, NAME, IntentFacts(kind="promotion", version=1))
     with registry.client.session("delete by hand") as client:
         client.delete_run(open_one.run_id)
     (fault,) = read_ledger(registry.client, NAME).faults
@@ -405,12 +405,12 @@ def test_an_override_that_was_killed_after_its_outcome_is_carried_out_and_keeps_
 def test_an_outcome_that_is_too_long_moves_nothing(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     registered("regularised")
-    decision = begin(registry.client, NAME, "promotion", version=1)
-    with pytest.raises(LedgerError, match="can be kept"):
+    decision = begin(registry.client, NAME, IntentFacts(kind="promotion", version=1))
+    with pytest.raises(LedgerError, match="can be stored"):
         act(
             registry.client,
             decision,
-            facts={"result": "promoted", "reason": "x" * 5000},
+            facts=OutcomeFacts(result="promoted", reason="x" * 5000),
             move=Move(to=registry.client.version(NAME, 1).identity),
         )
     assert champion(registry) is None
@@ -419,7 +419,7 @@ def test_an_outcome_that_is_too_long_moves_nothing(registered: Register, project
 def test_a_run_of_somebody_else_among_the_ledgers_is_left_alone(registered: Register, project: Project, dead: None) -> None:
     registered("regularised")
     registry = ModelRegistry()
-    begin(registry.client, NAME, "promotion", version=1)
+    begin(registry.client, NAME, IntentFacts(kind="promotion", version=1))
     with registry.client.session("run by hand") as client:
         client.create_run(registry.client.experiment("fx-ledger"))
     found = registry.verify(repair=True)
@@ -435,14 +435,14 @@ def test_a_writer_that_was_held_up_forks_nothing(registered: Register, project: 
     late = LedgerWriter(registry.client, NAME)
     decision = Decision(run_id="", intent=late.head)  # type: ignore[arg-type]
     if step != "intent":
-        decision = late.begin("stage change", {"version": 1, "actor": "ann@desk"}, None)
+        decision = late.begin(IntentFacts(kind="stage change", version=1, actor="ann@desk"), None)
     if step == "seal":
-        decision = late.conclude(decision, {"result": "moved", "from": None, "to": None})
+        decision = late.conclude(decision, OutcomeFacts.read({"result": "moved", "from": None, "to": None}))
     registry.transition_stage(NAME, 1, "Production")
     writes = {
-        "intent": lambda: late.begin("stage change", {"version": 1}, None),
-        "outcome": lambda: late.conclude(decision, {"result": "moved", "from": None, "to": None}),
-        "seal": lambda: late.seal(decision, {"record": None}),
+        "intent": lambda: late.begin(IntentFacts(kind="stage change", version=1), None),
+        "outcome": lambda: late.conclude(decision, OutcomeFacts.read({"result": "moved", "from": None, "to": None})),
+        "seal": lambda: late.seal(decision, SealFacts(record=None)),
     }
     with pytest.raises(LockLostError, match="another decision was written while this one was held up"):
         writes[step]()
@@ -491,13 +491,13 @@ def test_two_interrupted_decisions_beside_each_other_leave_history_in_order(
     """One has proposed; another moves the champion and is killed; the first is refused, and only then the other is settled."""
     registry = reigned(registered, "original")
     second = registered("regularised")
-    open_one = begin(registry.client, NAME, "promotion", version=second)
+    open_one = begin(registry.client, NAME, IntentFacts(kind="promotion", version=second))
     monkeypatch.setattr("fxhelpers.decisions._path.process_identity", lambda _pid=None: process_identity() | {"started": 1})
     monkeypatch.setattr("fxhelpers.decisions._path.mirror", killed)
     with pytest.raises(KeyboardInterrupt):
         registry.transition_stage(NAME, second, "Production")
     monkeypatch.undo()
-    act(registry.client, open_one, facts={"result": "refused"})
+    act(registry.client, open_one, facts=OutcomeFacts(result="refused"))
     registry.verify("AAPL", repair=True)
     production_periods = read_ledger(registry.client, NAME).production_periods()
     assert [period.version for period in production_periods] == [1, second]
@@ -554,10 +554,10 @@ def test_repair_sets_a_lost_alias_also_after_another_decision(registered: Regist
 def test_a_stage_is_not_set_on_a_version_that_became_champion_meanwhile(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     registered("regularised")
-    decision = begin(registry.client, NAME, "stage change", version=1)
+    decision = begin(registry.client, NAME, IntentFacts(kind="stage change", version=1))
     version = registry.transition_stage(NAME, 1, "Production")
-    with pytest.raises(StaleComparisonError, match="version 1 is the champion by now"):
-        act(registry.client, decision, facts={"result": "moved"}, stages={version.identity: "Archived"})
+    with pytest.raises(StaleComparisonError, match="version 1 became the champion"):
+        act(registry.client, decision, facts=OutcomeFacts(result="moved"), stages={version.identity: "Archived"})
     assert registry.client.version(NAME, 1).mirror == "Production"
 
 
@@ -575,7 +575,7 @@ def test_a_registration_that_is_at_work_is_no_problem(registered: Register, proj
     registry = ModelRegistry()
     registered("regularised")
     bundle = project.bundle()
-    begin(registry.client, NAME, "registration", bundle=bundle.digest)
+    begin(registry.client, NAME, IntentFacts(kind="registration", bundle=bundle.digest))
     half_registered(registry, bundle)
     assert [finding.level for finding in registry.verify("AAPL").findings] == ["note"]
 
@@ -611,9 +611,7 @@ def test_a_number_that_mlflow_gives_again_is_another_version(
     assert registered("lighter", stage="Staging") == 2
     new = registry.client.version(NAME, 1).identity
     assert registry.client.version(NAME, 1).stage == "Staging"  # new, though a version 1 had been registered
-    with pytest.raises(
-        VersionReplacedError, match=rf"made about version 1 \(bundle {old[:12]}\), but by now that number stands for"
-    ):
+    with pytest.raises(VersionReplacedError, match=rf"made about version 1 \(bundle {old[:12]}\), but that number belongs to"):
         registry.promote(still_open)
     for version in (None, 1):  # neither as the former champion, nor without the approval that this one never got
         with pytest.raises(VersionReplacedError, match=rf"{old[:12]}.* Nothing was changed") as refused:
@@ -718,8 +716,8 @@ def test_a_rollback_to_none_is_a_decision_and_a_rollback_undoes_it(registered: R
         registry.rollback("AAPL", reason="now", apply=True)
     assert promoted(registry).undo == "fx rollback AAPL --to none --reason TEXT"
     look = registry.rollback("AAPL", to="none")
-    assert (look.result, look.message) == ("only shown", "Nothing; this only shows that no version would serve.")
-    with pytest.raises(ParamsError, match="a rollback needs one: fx rollback AAPL --to none --reason TEXT"):
+    assert (look.result, look.message) == ("only shown", "Preview, nothing was changed: no version would serve.")
+    with pytest.raises(ParamsError, match="a rollback requires one: fx rollback AAPL --to none --reason TEXT"):
         registry.rollback("AAPL", to="none", apply=True)
     for wrong in ({"to": "zero"}, {"to": "none", "version": 1}, {"to": 3}):
         with pytest.raises(ParamsError, match="to: none is expected"):
@@ -788,8 +786,8 @@ def test_an_open_decision_of_another_host_is_ended_once_its_owner_was_not_seen_f
     registered("regularised")
     elsewhere = process_identity() | {"machine": "elsewhere"}
     monkeypatch.setattr("fxhelpers.decisions._path.process_identity", lambda _pid=None: elsewhere)
-    monkeypatch.setattr("fxhelpers.decisions._heartbeat._SHOWN_SECONDS", 0.1)
-    alive = begin(registry.client, NAME, "promotion", version=1)
+    monkeypatch.setattr("fxhelpers.decisions._path._HEARTBEAT_SECONDS", 0.1)
+    alive = begin(registry.client, NAME, IntentFacts(kind="promotion", version=1))
     monkeypatch.setattr("fxhelpers.registry.lock.EXPIRY_SECONDS", 0.5)
     for _ in range(3):
         time.sleep(0.5)
@@ -816,7 +814,7 @@ def test_a_clock_that_is_off_is_told_of_or_refused_and_no_time_comes_from_it(
             registry.transition_stage(NAME, 1, "Production")
     assert champion(registry) == (1 if abs(seconds) <= 600 else None)
     assert before[:10] <= last(registry).time <= utc_after(minutes=0.1)
-    told = last(registry).intent.facts.get("clock_off_seconds", 0)
+    told = last(registry).intent.facts.clock_off_seconds or 0
     assert told == pytest.approx(seconds if abs(seconds) <= 600 else 0, abs=2)
 
 
@@ -877,8 +875,8 @@ def test_a_pruning_that_was_killed_leaves_whole_files_usable_or_gone(
     dead = process_identity() | {"started": 1}
     monkeypatch.setattr("fxhelpers.decisions._path.process_identity", lambda _pid=None: dead)
     monkeypatch.setattr(retention, step, die)
-    monkeypatch.setattr("fxhelpers.decisions._path.failing", nullcontext)
-    monkeypatch.setattr(retention, "failing", lambda *_: nullcontext())
+    monkeypatch.setattr("fxhelpers.decisions._path.recording_failure", nullcontext)
+    monkeypatch.setattr(retention, "recording_failure", lambda *_: nullcontext())
     with pytest.raises(KeyboardInterrupt):
         registry.retain("AAPL", apply=True, prune=True)
     monkeypatch.undo()

@@ -56,7 +56,7 @@ def refused(nb: Any, project: Project) -> str:
 def test_a_decision_without_a_record_is_refused_with_the_command_to_type(project: Project) -> None:
     bundle = project.bundle()
     assert refused(notebook("register", stage="Staging"), project).endswith(
-        "this notebook is not being kept as a record. Type in a terminal: fx run register -p symbol AAPL -p stage Staging"
+        "no record of this notebook is being kept. Type in a terminal: fx run register -p symbol AAPL -p stage Staging"
     )
     path = bundle.model_path.relative_to(project.folder)
     assert f"-p model_path {path}" in refused(notebook("register", model_path=str(path)), project)
@@ -206,7 +206,7 @@ def test_in_jupyter_scheduler_a_notebook_works_as_under_papermill(
     assert header(record)["status"] == "completed"
     (decision,) = ModelRegistry().history("IBM").ledger.decisions
     assert decision.seal is not None
-    assert (decision.result, decision.seal.facts["sha256"]) == ("registered", sha256(record.read_bytes()))
+    assert (decision.result, decision.seal_facts.sha256) == ("registered", sha256(record.read_bytes()))
     assert decision.bundles == {"1": bundle.digest}
     assert ModelRegistry().verify(deep=True).findings == ()
     assert {file.suffix for file in files} == {".ipynb", ".html"}

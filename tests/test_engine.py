@@ -319,7 +319,7 @@ def test_a_run_that_dies_after_its_intent_has_an_outcome_and_a_seal(project: Pro
     assert (decision.kind, decision.result) == ("promotion", "failed")
     assert "DeadKernelError" in decision.reason
     assert decision.seal is not None
-    assert decision.seal.facts["sha256"] == sha256(result.record.read_bytes())
+    assert decision.seal_facts.sha256 == sha256(result.record.read_bytes())
     assert registry.verify("AAPL", deep=True).findings == ()
     assert registry.get_production_model(NAME) is None
     assert registry.client.version(NAME, 1).tags["fx.record"] == f"AAPL/{result.record.name}"

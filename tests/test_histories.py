@@ -116,7 +116,7 @@ def test_each_check_sees_what_it_is_for(server: None, witness: Witness) -> None:
     last = ledger.outcomes[-1]
     assert last.outcome
     never = Operation("nobody", "production", 1.0, {"result": "moved", "to": 3}, 2.0)
-    elsewhere = replace(last, outcome=replace(last.outcome, facts={**last.outcome.facts, "from": 7}))
+    elsewhere = replace(last, outcome=replace(last.outcome, facts=last.outcome.facts.model_copy(update={"from_": 7})))
     with ModelRegistry().client.session("tamper") as client:
         client.set_registered_model_alias(NAME, "champion", "2")
         client.create_registered_model("fx-lock.nobody")

@@ -11,7 +11,24 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fxhelpers.errors import LedgerError
-from fxhelpers.ledger import AGAINST, NO_SKILL, NOT_COMPARED, Entry, Ledger, Link, StoredRun, entry_name, first_name, link_name
+from fxhelpers.ledger import (
+    AGAINST,
+    FACTS,
+    KINDS,
+    NO_SKILL,
+    NOT_COMPARED,
+    Entry,
+    Facts,
+    Identity,
+    IntentFacts,
+    Ledger,
+    Link,
+    OutcomeFacts,
+    StoredRun,
+    entry_name,
+    first_name,
+    link_name,
+)
 from fxhelpers.ledger._entry import LONGEST_ENTRY
 
 START = datetime(2026, 11, 23, tzinfo=UTC)
@@ -36,7 +53,7 @@ def story(moves: list[int | None]) -> Runs:
             time = (START + timedelta(minutes=number, seconds=step)).isoformat(timespec="milliseconds")
             if kind == "outcome" and now != champion:
                 facts["moved"] = time
-            head = Entry.after(head, ledger="M", entry=kind, decision=f"d{number}", now=time, facts=facts)  # type: ignore[arg-type]
+            head = Entry.after(head, ledger="M", decision=f"d{number}", now=time, facts=FACTS[kind].read(facts))
             texts[kind] = head.to_json()
         runs.append((f"run{number}", texts))
         now = champion
@@ -123,7 +140,7 @@ def test_a_decision_of_another_ledger_is_seen(moves: list[int | None], data: st.
 def test_a_fork_is_called_one() -> None:
     runs = story([1, 2, 3])
     head = Entry.read(runs[0][1]["seal"])
-    other = Entry.after(head, ledger="M", entry="intent", decision="dx", now=head.time, facts={"kind": "promotion"})
+    other = Entry.after(head, ledger="M", decision="dx", now=head.time, facts=IntentFacts(kind="promotion"))
     assert any("forked: entry 4 is there twice" in message for message in faults([*runs, ("runx", {"intent": other.to_json()})]))
 
 
@@ -150,18 +167,18 @@ def test_who_was_in_production_at_a_moment_is_what_a_replay_says(moves: list[int
 
 
 def test_the_previous_champion_is_the_one_before_also_after_a_rollback() -> None:
-    assert Ledger.read("M", as_kept(story([1, 2, 3]))).previous_champion == 2
-    assert Ledger.read("M", as_kept(story([1, 2, 3, 2]))).previous_champion == 3
-    assert Ledger.read("M", as_kept(story([1, 2, None]))).previous_champion == 2
-    assert Ledger.read("M", as_kept(story([1]))).previous_champion is None
+    assert Ledger.read("M", as_kept(story([1, 2, 3]))).former == Identity(2)
+    assert Ledger.read("M", as_kept(story([1, 2, 3, 2]))).former == Identity(3)
+    assert Ledger.read("M", as_kept(story([1, 2, None]))).former == Identity(2)
+    assert Ledger.read("M", as_kept(story([1]))).former is None
 
 
 def test_a_champion_that_came_without_a_decision_is_in_the_history() -> None:
     runs = story([1, 2])
     head = Entry.read(runs[-1][1]["seal"])
-    facts = {"result": "refused", "from": 7, "to": 7}
-    intent = Entry.after(head, ledger="M", entry="intent", decision="d9", now=head.time, facts={"kind": "promotion"})
-    outcome = Entry.after(intent, ledger="M", entry="outcome", decision="d9", now=head.time, facts=facts)
+    facts = OutcomeFacts.read({"result": "refused", "from": 7, "to": 7})
+    intent = Entry.after(head, ledger="M", decision="d9", now=head.time, facts=IntentFacts(kind="promotion"))
+    outcome = Entry.after(intent, ledger="M", decision="d9", now=head.time, facts=facts)
     ledger = Ledger.read("M", as_kept([*runs, ("run9", {"intent": intent.to_json(), "outcome": outcome.to_json()})]))
     assert ledger.faults == ()
     assert [(period.version, period.decision) for period in ledger.production_periods()] == [(1, "d0"), (2, "d1"), (7, None)]
@@ -196,7 +213,7 @@ def writer(store: Store, name: str) -> Iterator[bool | None]:
         head = ledger.head
         holder = next((d.run_id for d in ledger.decisions if head in d.entries), "root")
         facts = {"kind": "promotion"} if kind == "intent" else {"result": name, "from": None, "to": None}
-        entry = Entry.after(head, ledger="M", entry=kind, decision=name, now=START.isoformat(), facts=facts)  # type: ignore[arg-type]
+        entry = Entry.after(head, ledger="M", decision=name, now=START.isoformat(), facts=FACTS[kind].read(facts))
         yield None
         store.write(run, entry)
         yield None
@@ -229,13 +246,43 @@ def test_no_schedule_of_writers_forks_a_ledger(before: int, turns: list[int], tw
 
 
 def test_what_would_be_cut_is_refused() -> None:
-    with pytest.raises(LedgerError, match=f"and {LONGEST_ENTRY} can be kept"):
-        Entry.after(None, ledger="M", entry="intent", decision="d", now="2026-11-23T00:00:00.000+00:00", facts={"x": "y" * 5000})
+    with pytest.raises(LedgerError, match=f"at most {LONGEST_ENTRY} can be stored"):
+        Entry.after(None, ledger="M", decision="d", now="2026-11-23T00:00:00.000+00:00", facts=IntentFacts(reason="y" * 5000))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=4,
+)
+known_keys = sorted({field.alias or name for facts in FACTS.values() for name, field in facts.model_fields.items()})
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(known_keys) | st.text(max_size=9), json_values, max_size=8))
+def test_what_any_release_wrote_is_read_to_the_letter(kind: str, stored: dict[str, Any]) -> None:
+    """Unknown keys, absent keys, digits, and values of another type, which are faults and stop nobody."""
+    text = Entry.after(None, ledger="M", decision="d", now=START.isoformat(), facts=FACTS[kind].read(stored)).to_json()
+    assert f'"facts":{json.dumps(stored, sort_keys=True, separators=(",", ":"), ensure_ascii=False)},' in text
+    entry = Entry.read(text)
+    assert (entry.intact, entry.to_json()) == (True, text)
+    assert set(entry.facts.unusable) <= set(stored)
+    ledger = Ledger.read("M", [StoredRun("run", {kind: text})])
+    assert any("of another type" in fault.message for fault in ledger.faults) == bool(entry.facts.unusable)
+    for decision in ledger.decisions:
+        assert all(name in decision for name in dict(decision))  # every property can be read
+        assert decision.message
+        assert decision._repr_html_()
+
+
+@pytest.mark.parametrize("facts", list(FACTS.values()))
+def test_every_key_of_an_entry_says_what_it_is(facts: type[Facts]) -> None:
+    assert [name for name, field in facts.model_fields.items() if not field.description] == []
 
 
 def test_time_never_runs_backwards_in_a_chain() -> None:
-    first = Entry.after(None, ledger="M", entry="intent", decision="d", now="2026-11-23T00:00:05.000+00:00", facts={})
-    second = Entry.after(first, ledger="M", entry="outcome", decision="d", now="2026-11-23T00:00:01.000+00:00", facts={})
+    first = Entry.after(None, ledger="M", decision="d", now="2026-11-23T00:00:05.000+00:00", facts=IntentFacts())
+    second = Entry.after(first, ledger="M", decision="d", now="2026-11-23T00:00:01.000+00:00", facts=OutcomeFacts())
     assert second.time == first.time
 
 
@@ -267,7 +314,7 @@ def test_a_promotion_without_skill_is_marked_also_in_outcomes_that_do_not_say_so
     (run,) = story([1])
     intent = Entry.read(run[1]["intent"])
     told = {"result": "promoted", "from": None, "to": 1, "moved": intent.time, "rests_on": "compared", **facts}
-    outcome = Entry.after(intent, ledger="M", entry="outcome", decision=intent.decision, now=intent.time, facts=told)
+    outcome = Entry.after(intent, ledger="M", decision=intent.decision, now=intent.time, facts=OutcomeFacts.read(told))
     ledger = Ledger.read("M", [StoredRun("run", {"intent": intent.to_json(), "outcome": outcome.to_json()})])
     (decision,), (period,) = ledger.decisions, ledger.production_periods()
     assert (decision.mark, period.mark) == (mark, mark)

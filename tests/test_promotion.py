@@ -111,7 +111,7 @@ def test_taking_the_champion_out_of_production_leaves_none(
     registry.transition_stage(NAME, 1, "Archived")
     assert registry.get_production_model(NAME) is None
     assert stages(registry) == {1: "Archived"}
-    assert "its champion was taken out of Production; now there is none" in caplog.text
+    assert "its champion was taken out of Production; now no version serves" in caplog.text
 
 
 def test_a_champion_that_changed_meanwhile_makes_the_comparison_stale(registered: Register, project: Project) -> None:
@@ -120,12 +120,12 @@ def test_a_champion_that_changed_meanwhile_makes_the_comparison_stale(registered
     proposal = registry.propose("AAPL", registered("regularised"), apply=True)
     other = registered("lighter")
     registry.transition_stage(NAME, other, "Production")
-    with pytest.raises(StaleComparisonError, match="made against version 1, but the champion is version 3 by now"):
+    with pytest.raises(StaleComparisonError, match="made against version 1, but the champion is version 3 now"):
         registry.promote(proposal)
     assert stages(registry)[other] == "Production"
     last = read_ledger(registry.client, NAME).outcomes[-1]
     assert (last.kind, last.result, last.to_version) == ("promotion", "stale", other)
-    assert "the champion is version 3 by now" in last.reason
+    assert "the champion is version 3 now" in last.reason
 
 
 def test_an_alias_of_plain_mlflow_is_taken_over_by_the_first_decision(registered: Register, project: Project) -> None:
@@ -233,7 +233,7 @@ def test_apply_is_refused_in_a_notebook_that_nobody_keeps_but_not_in_a_script_th
 def test_an_override_promotes_against_the_verdict_and_is_marked_everywhere(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     good, worse = registered("regularised", stage="Production"), registered("original")
-    with pytest.raises(ParamsError, match="to promote against the verdict needs a reason"):
+    with pytest.raises(ParamsError, match="promoting against the verdict requires a reason"):
         registry.propose("AAPL", worse, apply=True, override=True, reason=" ")
     assert len(decisions(registry)) == 1
     look = registry.promote(registry.propose("AAPL", worse, override=True, reason="the feed broke"))
@@ -262,7 +262,7 @@ def test_an_override_needs_the_approval_that_any_promotion_needs(registered: Reg
     registry = project.registry(promotion={"approval": {"Production": {"required": True}}})
     decision = promoted(registry, override=True, reason="the feed broke")
     assert (decision.result, decision.overridden, decision.to_version) == ("refused", False, None)
-    assert "asks for approved_by" in decision.reason
+    assert "requires approved_by" in decision.reason
 
 
 @pytest.mark.usefixtures("thorough")
@@ -278,7 +278,7 @@ def test_a_comparison_with_another_version_than_the_champion_can_be_looked_at_bu
         "promote" if look.verdict.outcome == "promote" else "keep",
     )
     assert registry.promote(look).to_version == champion
-    with pytest.raises(StaleComparisonError, match=r"the champion is version 2, not version 1: .* nothing was changed"):
+    with pytest.raises(StaleComparisonError, match=r"the champion is version 2, not version 1, .* nothing was changed"):
         registry.propose("AAPL", new, champion=old, apply=True)
     assert registry.propose("AAPL", new, champion=champion).champion == registry.get_production_model(NAME)
 
@@ -299,7 +299,7 @@ def test_other_gates_can_be_tried_in_a_look_and_never_be_acted_on(registered: Re
     easy = registry.compare("AAPL", challenger, gates=[{**asked, "min_improvement": 0.001}])
     assert easy.verdict.outcome == "promote"
     for proposal in (easy, replace(easy, decision=read_ledger(registry.client, NAME).decisions[0])):
-        with pytest.raises(PromotionRefusedError, match=r"\(gain\), and the written policy decides: .* nothing was changed"):
+        with pytest.raises(PromotionRefusedError, match=r"\(gain\), but the written policy decides: .* nothing was changed"):
             registry.promote(proposal)
     assert registry.params.promotion == written
     assert stages(registry)[challenger] == "Staging"
@@ -338,7 +338,7 @@ def test_several_challengers_are_tested_at_once_and_the_best_is_judged(registere
     assert proposal.challenger.version == third
     assert proposal.comparison.frame.challengers == ["version 3", "version 2"]
     decision = registry.promote(proposal)
-    assert (decision.result, decision.to_version, decision.challengers) == ("promoted", third, [third, second])
+    assert (decision.result, decision.to_version, decision.outcome_facts.challengers) == ("promoted", third, [third, second])
     with pytest.raises(ParamsError, match="version 3 is the champion, which all others are compared with"):
         registry.compare("AAPL", challengers=[second, third])
     with pytest.raises(ParamsError, match="at most 50 at once, found 51"):
@@ -398,9 +398,9 @@ def test_distinct_attempts_are_counted_and_the_same_one_again_is_none(registered
     assert other.compare("AAPL", second).verdict.attempt == 6  # by another policy it is another attempt
     outcome = read_ledger(registry.client, NAME).outcomes[-1].outcome
     assert outcome is not None
-    assert outcome.facts["attempt"] == 5
-    superior = next(gate for gate in outcome.facts["gates"] if gate["id"] == "superior")
-    assert superior["bound"].endswith("(0.05/(k(k+1)), attempt 5)")
+    assert outcome.facts.attempt == 5
+    superior = next(gate for gate in outcome.facts.gates if gate.id == "superior")
+    assert superior.bound.endswith("(0.05/(k(k+1)), attempt 5)")
 
 
 @pytest.mark.usefixtures("thorough")
@@ -415,8 +415,8 @@ def test_another_processor_or_prices_downloaded_again_are_no_new_attempt(
         prices.to_csv(folder / "AAPL.csv")
         registry = project.registry(prices={"source": "csv", "folder": "prices"})
         proposal = registry.propose("AAPL", apply=True, **words)
-        facts = registry.promote(proposal).outcome.facts  # type: ignore[union-attr]
-        return facts["attempt"], facts.get("attempt_frame")
+        facts = registry.promote(proposal).outcome_facts
+        return facts.attempt, facts.attempt_frame
 
     registered("regularised", stage="Production")
     registered("original")
@@ -425,7 +425,7 @@ def test_another_processor_or_prices_downloaded_again_are_no_new_attempt(
     assert (number, same) == (1, None)
     again = prices * (1 + 1e-8 * noise.standard_normal(prices.shape))
     number, same = attempt(again)
-    first = read_ledger(ModelRegistry().client, NAME).decisions[-2].frame_sha256
+    first = read_ledger(ModelRegistry().client, NAME).decisions[-2].outcome_facts.frame_sha256
     assert (number, same) == (1, first)
     exact = inputs.forecast_days
     with monkeypatch.context() as patch:  # another BLAS adds in another order
@@ -439,7 +439,7 @@ def test_another_processor_or_prices_downloaded_again_are_no_new_attempt(
         assert attempt(prices, challengers=[2, 3])[0] == 2
         assert attempt(prices, challengers=[3, 2])[0] == 2
     ledger = read_ledger(ModelRegistry().client, NAME)
-    assert len({d.frame_sha256 for d in ledger.decisions if d.kind == "promotion"}) == 5
+    assert len({d.outcome_facts.frame_sha256 for d in ledger.decisions if d.kind == "promotion"}) == 5
     assert len(ledger.attempts) == 2
     restated = prices.copy()
     restated.iloc[-1:] *= 1.001  # the last return is another one, and no forecast that was stored
@@ -465,11 +465,11 @@ def test_the_same_comparison_that_an_earlier_release_recorded_is_no_new_attempt(
     old = read_ledger(registry.client, NAME).decisions[-1]
     assert old.outcome is not None
     kept = {number: digest for number, digest in old.bundles.items() if number in {str(once.challenger.version), "1"}}
-    facts = {key: value for key, value in old.outcome.facts.items() if key != "attempt_frame"} | {"bundles": kept}
+    facts = {key: value for key, value in old.outcome.facts.stored().items() if key != "attempt_frame"} | {"bundles": kept}
     as_earlier_releases_kept_it(registry, NAME, {old.id: facts})
     assert read_ledger(registry.client, NAME).faults == ()
     again = registry.compare("AAPL", challengers=[3, 2])
     assert again.comparison is not None
-    assert (again.verdict.attempt, again.attempt_frame) == (1, old.frame_sha256)
-    assert again.comparison.frame.digest != old.frame_sha256
+    assert (again.verdict.attempt, again.attempt_frame) == (1, old.outcome_facts.frame_sha256)
+    assert again.comparison.frame.digest != old.outcome_facts.frame_sha256
     assert registry.compare("AAPL", 2).verdict.attempt == 2

@@ -13,8 +13,9 @@ from fxhelpers import Champions, ModelRegistry
 from fxhelpers.decisions import _mirror as mirroring
 from fxhelpers.decisions import _path as deciding
 from fxhelpers.decisions import _retention as retention
-from fxhelpers.decisions import begin, recover_interrupted_now
+from fxhelpers.decisions import begin, recover_interrupted
 from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError
+from fxhelpers.ledger import IntentFacts, OutcomeFacts
 from fxhelpers.processes import process_identity
 from fxhelpers.registry import RegistryClient, _chains
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
@@ -22,6 +23,7 @@ from fxhelpers.registry.lock import ModelLock, sweep
 from fxhelpers.registry.storage import stored_bytes
 
 Register = Callable[..., int]
+MOVED = OutcomeFacts.read({"result": "moved", "from": None, "to": None})
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +69,7 @@ def test_an_alias_that_was_set_late_by_one_who_decides_nothing_is_put_back(
     registered("original", stage="Production")
     second = registered("regularised")
     before_call(monkeypatch, mirroring, "_champion_and_alias", lambda: other.transition_stage(NAME, second, "Production"))
-    recover_interrupted_now(registry.client, NAME)
+    recover_interrupted(registry.client, NAME)
     assert champion(registry) == second
 
 
@@ -77,7 +79,7 @@ def test_a_decision_whose_seal_came_late_is_acknowledged(
     first = registered("original")
     registered("regularised")
     registry, other = ModelRegistry(), ModelRegistry()
-    others = lambda: begin(other.client, NAME, "stage change", version=2)  # noqa: E731
+    others = lambda: begin(other.client, NAME, IntentFacts(kind="stage change", version=2))  # noqa: E731
     before_call(monkeypatch, LedgerWriter, "_link", others, lambda _, entry, *__: entry.entry == "seal")
     assert registry.transition_stage(NAME, first, "Production").stage == "Production"
     done = read_ledger(registry.client, NAME).outcomes[-1]
@@ -89,9 +91,9 @@ def test_an_entry_that_was_written_while_others_were_read_is_not_taken_for_delet
 ) -> None:
     registered("original")
     registry, other = ModelRegistry(), ModelRegistry()
-    decision = begin(other.client, NAME, "stage change", version=1)
+    decision = begin(other.client, NAME, IntentFacts(kind="stage change", version=1))
     registry.transition_stage(NAME, 1, "Staging")
-    conclude = lambda: LedgerWriter(other.client, NAME).conclude(decision, {"result": "moved", "from": None, "to": None})  # noqa: E731
+    conclude = lambda: LedgerWriter(other.client, NAME).conclude(decision, MOVED)  # noqa: E731
     before_call(monkeypatch, _chains, "search_runs", conclude, lambda _, __, condition="": "!=" in condition)
     head = LedgerWriter(registry.client, NAME).head
     assert head is not None
@@ -136,7 +138,7 @@ def test_a_repair_takes_no_promotion_back(registered: Register, project: Project
     second = registered("regularised")
     registry.client.drop_alias(NAME, "champion")
     before_call(monkeypatch, repair, "begin", lambda: registry.transition_stage(NAME, second, "Production"))
-    with pytest.raises(StaleComparisonError, match="the champion is version 2 by now"):
+    with pytest.raises(StaleComparisonError, match="the champion is version 2 now"):
         registry.verify("AAPL", repair=True)
     assert champion(registry) == read_ledger(registry.client, NAME).champion == second
 
@@ -194,7 +196,7 @@ def test_an_open_decision_whose_run_was_ended_in_mlflow_is_settled_by_a_repair(
     registered("original")
     registry = ModelRegistry()
     monkeypatch.setattr(deciding, "process_identity", lambda _pid=None: process_identity() | {"started": 1})
-    decision = begin(registry.client, NAME, "stage change", version=1)
+    decision = begin(registry.client, NAME, IntentFacts(kind="stage change", version=1))
     with registry.client.session("end it") as client:
         client.set_terminated(decision.run_id, "KILLED")
     registry.transition_stage(NAME, 1, "Staging")

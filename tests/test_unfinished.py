@@ -235,5 +235,5 @@ def test_a_kill_in_the_middle_of_a_decision_leaves_a_closed_and_sealed_record(pr
     assert header(record)["status"] == "interrupted"
     decision = registry.history("AAPL").ledger.decisions[-1]
     assert decision.seal is not None
-    assert (decision.result, decision.seal.facts["sha256"]) == ("interrupted", sha256(record.read_bytes()))
+    assert (decision.result, decision.seal_facts.sha256) == ("interrupted", sha256(record.read_bytes()))
     assert registry.get_production_model(NAME) is None

@@ -25,7 +25,7 @@ from fxhelpers.cli._show import PROBLEMS
 from fxhelpers.comparison import EvaluationFrame, measure
 from fxhelpers.decisions import begin
 from fxhelpers.errors import NoChampionError, VersionNotFoundError
-from fxhelpers.ledger import Entry, entry_name
+from fxhelpers.ledger import Entry, IntentFacts, entry_name
 from fxhelpers.processes import process_identity
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.runs import run_notebook
@@ -134,9 +134,9 @@ def rewrite_the_ledger() -> None:
     assert decision.outcome is not None
     assert decision.seal is not None
     words = {"ledger": NAME, "decision": decision.id}
-    facts = decision.outcome.facts | {"reason": "Version 2 is much better."}
-    outcome = Entry.after(decision.intent, entry="outcome", now=decision.outcome.time, facts=facts, **words)
-    seal = Entry.after(outcome, entry="seal", now=decision.seal.time, facts=decision.seal.facts, **words)
+    facts = decision.outcome.facts.model_copy(update={"reason": "Version 2 is much better."})
+    outcome = Entry.after(decision.intent, now=decision.outcome.time, facts=facts, **words)
+    seal = Entry.after(outcome, now=decision.seal.time, facts=decision.seal.facts, **words)
     put_in_place(decision.outcome, outcome)
     put_in_place(decision.seal, seal)
 
@@ -146,8 +146,8 @@ def rename_the_last_decision() -> None:
     ledger = read_ledger(ModelRegistry().client, NAME)
     decision, head = ledger.decisions[-1], ledger.decisions[-2].seal
     for entry in decision.entries:
-        facts = entry.facts | ({"actor": "mallory@vm"} if entry.entry == "intent" else {})
-        head = Entry.after(head, ledger=NAME, entry=entry.entry, decision="another", now=entry.time, facts=facts)
+        facts = entry.facts.model_copy(update={"actor": "mallory@vm"} if entry.entry == "intent" else {})
+        head = Entry.after(head, ledger=NAME, decision="another", now=entry.time, facts=facts)
         put_in_place(entry, head)
     sql("UPDATE model_version_tags SET value = 'refused; another' WHERE key = 'fx.decision' AND version = 2")
 
@@ -413,14 +413,15 @@ def test_a_champion_changed_in_mlflow_stays_in_the_history_once_it_was_decided_a
 
 def test_a_decision_that_is_at_work_is_a_note_and_one_that_died_is_a_problem(story: Path) -> None:
     registry = ModelRegistry()
-    decision = begin(registry.client, NAME, "promotion", version=2)
+    decision = begin(registry.client, NAME, IntentFacts(kind="promotion", version=2))
     (note,) = registry.verify("AAPL").findings
     assert (note.level, note.decision) == ("note", decision.id)
     assert "is running: it has no outcome yet" in note.message
     gone = process_identity() | {"started": 1}
     head = read_ledger(registry.client, NAME).decisions[-2].seal
     words = {"ledger": NAME, "decision": decision.id, "now": decision.intent.time}
-    put_in_place(decision.intent, Entry.after(head, entry="intent", facts=decision.intent.facts | {"process": gone}, **words))
+    facts = decision.intent.facts.model_copy(update={"process": gone})
+    put_in_place(decision.intent, Entry.after(head, facts=facts, **words))
     (problem,) = registry.verify("AAPL").problems
     assert problem.decision == decision.id
     assert "was interrupted: it has no outcome" in problem.message
@@ -449,9 +450,8 @@ def test_a_deleted_record_of_this_host_is_a_problem_also_where_its_seal_names_no
     """Earlier releases sealed an empty id, where two sealed in a new folder at once."""
     registry = ModelRegistry()
     last = read_ledger(registry.client, NAME).decisions[-1]
-    seal = Entry.after(
-        last.outcome, ledger=NAME, entry="seal", decision=last.id, now=last.seal.time, facts=last.seal.facts | {"folder": ""}
-    )
+    facts = last.seal.facts.model_copy(update={"folder": ""})
+    seal = Entry.after(last.outcome, ledger=NAME, decision=last.id, now=last.seal.time, facts=facts)
     put_in_place(last.seal, seal)
     assert registry.verify("AAPL").problems == []
     (Path("outputs/records") / str(last.record)).unlink()

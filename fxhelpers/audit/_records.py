@@ -4,16 +4,16 @@ import json
 import math
 import socket
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from fxhelpers.comparison import measure, measures_json
-from fxhelpers.decisions import COMPARISON, EVIDENCE, FRAME, NOT_COPIED, RECORD_FOLDER, frame_in
+from fxhelpers.decisions import COMPARISON, EVIDENCE, FRAME, RECORD_FOLDER, frame_in
 from fxhelpers.display import Keyed
 from fxhelpers.files import UNREADABLE, sha256
-from fxhelpers.ledger import Decision, Ledger
+from fxhelpers.ledger import Decision, Ledger, SealFacts
 from fxhelpers.records import folder_id, origin_of, read_summary, report_path
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import fetch
@@ -60,9 +60,9 @@ def evidence_findings(registry: RegistryClient, ledger: Ledger) -> Iterator[Find
 def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
     here, elsewhere = folder_id(records), []
     for decision in ledger.decisions:
-        facts = decision.seal.facts if decision.seal else {}
-        name = facts.get("record")
-        if not name or not facts.get("sha256"):
+        facts = decision.seal_facts
+        name = facts.record
+        if not name or not facts.sha256:
             continue
         copy = f"a copy is with MLflow's run {decision.run_id}, in record/"
         try:
@@ -114,27 +114,26 @@ def _unknown_records(ledger: Ledger, records: Path, ours: str) -> Iterator[Findi
         yield note(ledger.name, message, "verify there (MLFLOW_TRACKING_URI)")
 
 
-def _changed(path: Path, facts: Mapping[str, Any], copy: str) -> Iterator[tuple[str, str]]:
+def _changed(path: Path, facts: SealFacts, copy: str) -> Iterator[tuple[str, str]]:
     """Compare a sealed record and its report with the seal."""
-    if sha256(path.read_bytes()) != facts["sha256"]:
-        yield f"the record {facts['record']} was edited: its SHA-256 is not that of its seal", f"restore the sealed one: {copy}"
-    page, sealed = report_path(path), facts.get("report_sha256")
+    if sha256(path.read_bytes()) != facts.sha256:
+        yield f"the record {facts.record} was edited: its SHA-256 is not that of its seal", f"restore the sealed one: {copy}"
+    page, sealed = report_path(path), facts.report_sha256
     if sealed and page.exists() and sha256(page.read_bytes()) != sealed:
         message = f"the report {page.name} of this decision was edited, or made again by another release of fxhelpers"
         yield message, f"read the record instead, or restore the sealed report: {copy}"
 
 
-def _was_here(decision: Decision, facts: Mapping[str, Any], here: str | None) -> bool:
+def _was_here(decision: Decision, facts: SealFacts, here: str | None) -> bool:
     """Tell whether a record was sealed in this folder; by the host if the folder's id, here or in the seal, is lost."""
-    there = facts.get("folder", "that of an earlier release")
-    return bool(here == there if here and there else decision.actor.endswith(f"@{socket.gethostname()}"))
+    return bool(here == facts.folder if here and facts.folder else decision.actor.endswith(f"@{socket.gethostname()}"))
 
 
 def _evidence(registry: RegistryClient, decision: Decision) -> Iterator[tuple[str, str]]:
     """Check the stored forecasts against their digests, and compute the measures from them again."""
-    facts = decision.outcome.facts if decision.outcome else {}
+    facts = decision.outcome_facts
     files = {}
-    for name, digest in facts.get("evidence", {}).items():
+    for name, digest in facts.evidence.items():
         content = fetch(registry, decision, f"{EVIDENCE}/{name}")
         if content is None:
             yield f"the stored {name} is gone", _EVIDENCE
@@ -144,7 +143,7 @@ def _evidence(registry: RegistryClient, decision: Decision) -> Iterator[tuple[st
             files[name] = content
     if {FRAME, COMPARISON} <= set(files):
         frame, comparison = frame_in(files)
-        if frame.digest != facts.get("frame_sha256"):
+        if frame.digest != facts.frame_sha256:
             yield "the stored forecasts are not the frame that was judged: its digest is another", _EVIDENCE
         if not _same(measures_json(measure(frame, cost=comparison["cost"])), comparison["measures"]):
             yield "the measures computed from the stored forecasts are not those that were judged", _EVIDENCE
@@ -154,15 +153,15 @@ def _record_copy(
     registry: RegistryClient, decision: Decision, outcomes: dict[tuple[str | None, str], str | None]
 ) -> Iterator[tuple[str, str]]:
     """Check the copy of the record, and what the record itself says of the outcome."""
-    facts = decision.seal.facts if decision.seal else {}
-    if not facts.get("sha256") or facts.get("late"):
+    facts = decision.seal_facts
+    if not facts.sha256 or facts.late:
         return
-    content = fetch(registry, decision, f"{RECORD_FOLDER}/{Path(facts['record']).name}")
-    if content is None and facts.get(NOT_COPIED):
+    content = fetch(registry, decision, f"{RECORD_FOLDER}/{Path(str(facts.record)).name}")
+    if content is None and facts.not_copied:
         yield "no copy of its record could be stored in the registry when it was sealed", "fx verify --repair stores it"
     elif content is None:
         yield "the copy of its record in the registry is gone", "the record on the disk is the only one left: keep it well"
-    elif sha256(content) != facts["sha256"]:
+    elif sha256(content) != facts.sha256:
         message = "the copy of its record in the registry was edited: its SHA-256 is not that of the seal"
         yield message, "trust the record on the disk"
     else:

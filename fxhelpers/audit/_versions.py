@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fxhelpers.audit._records import Finding, note, problem
 from fxhelpers.audit.history import version_names
 from fxhelpers.decisions import DECISION_TAG, became, renamed, was_interrupted
-from fxhelpers.ledger import AGAINST, ALIAS_FOUND, Decision, Identity, Ledger, back_to, labels, same
+from fxhelpers.ledger import AGAINST, Decision, Identity, Ledger, back_to, labels, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.registry import (
     BUNDLE_DIGEST,
@@ -37,11 +37,11 @@ def version_findings(registry: RegistryClient, ledger: Ledger, versions: list[Mo
 def file_findings(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
     """Yield what does not fit of the files of the versions; slow, as it reads all of them."""
     named_versions, registrations, name = ledger.named_versions(), ledger.registrations, ledger.name
-    pruned = {named_versions[d.id].by_number.get(n): d for d in ledger.decisions for n in d.intent.facts.get("prune", [])}
+    pruned = {named_versions[d.id].by_number.get(n): d for d in ledger.decisions for n in d.intent.facts.prune}
     for version in (version for version in versions if MODEL_DIGEST in version.tags):
         stored, who = stored_digest(registry, version), f"the files of version {version.version}"
         registered = _registration_of(registrations.get(version.version, []), version)
-        digest = registered.outcome.facts.get("model_sha256") if registered and registered.outcome else version.tags[MODEL_DIGEST]
+        digest = registered.outcome_facts.model_sha256 if registered and registered.outcome else version.tags[MODEL_DIGEST]
         if stored is None and version.identity in pruned and version.stage != "Production":
             yield note(name, f"{who} were deleted on purpose", decision=pruned[version.identity].id)
         elif stored is None:
@@ -92,7 +92,7 @@ class _Checks:
             about = f" of version {decision.version}" if decision.version else ""
             who = f"the {decision.kind}{about} by {decision.actor}, begun {decision.intent.time[:19]},"
             if decision.seal:
-                if decision.seal.facts.get("late"):
+                if decision.seal_facts.late:
                     message = f"{who} was interrupted ({decision.result}); its record was sealed later"
                     yield note(self.name, message, decision=decision.id)
                 continue
@@ -105,7 +105,7 @@ class _Checks:
     def alias(self) -> Iterator[Finding]:
         """Compare the version that MLflow's alias points to with the ledger's champion."""
         found, decided = self.found, self.ledger.serving
-        if self.ledger.last_telling is None or same(found, decided):
+        if self.ledger.last_statement is None or same(found, decided):
             return
         alias, champion = version_names(found, decided)
         differs = f"the champion is {alias}, by the ledger it is {champion}"
@@ -132,10 +132,10 @@ class _Checks:
 
     def _may_have_set(self, alias: Identity | None) -> Decision | None:
         """Return the decision without an outcome that may have set the alias: earlier releases did that first."""
-        for decision in (d for d in self.ledger.decisions if d.outcome is None and not d.intent.tells_serving):
+        for decision in (d for d in self.ledger.decisions if d.outcome is None and not d.intent.states_champion):
             facts = decision.intent.facts
-            to = None if decision.to_nobody or facts.get("stage") in {"Archived", "Staging"} else decision.version
-            if (alias.number if alias else None) == to or (alias and facts.get("bundle") == alias.bundle):
+            to = None if decision.to_nobody or facts.stage in {"Archived", "Staging"} else decision.version
+            if (alias.number if alias else None) == to or (alias and facts.bundle == alias.bundle):
                 return decision
         return None
 
@@ -168,8 +168,8 @@ class _Checks:
             yield note(self.name, message, "nothing: it does not count", entry.decision)
 
     def repaired_aliases(self) -> Iterator[Finding]:
-        for decision in (decision for decision in self.ledger.decisions if ALIAS_FOUND in decision.intent.facts):
-            alias, back, seq = decision.alias_found, decision.intent.serving, decision.intent.seq
+        for decision in (decision for decision in self.ledger.decisions if decision.alias_repaired):
+            alias, back, seq = decision.intent.facts.alias_found, decision.intent.serving, decision.intent.seq
             decided = {d.outcome.serving for d in self.outcomes if d.outcome and d.outcome.seq < seq}
             late = alias is not None and alias in decided | {entry.serving for entry in self.ledger.late}
             why = "a late writer had set it" if late else "it was changed without a decision, perhaps in MLflow's web pages"
@@ -180,7 +180,7 @@ class _Checks:
 
     def undecided_champions(self) -> Iterator[Finding]:
         """Find champions without a decision; a note once a later decision about Production was made."""
-        settled = max((i for i, decision in enumerate(self.outcomes) if decision.settles), default=-1)
+        settled = max((i for i, decision in enumerate(self.outcomes) if decision.decides_champion), default=-1)
         expected: Identity | None = None
         for i, decision in enumerate(self.outcomes):
             before, previous = self.named_versions[decision.id].before, expected
@@ -248,7 +248,7 @@ class _Checks:
                 continue
             present.add(decision.id)
             facts = decision.outcome.facts
-            digests = {BUNDLE_DIGEST: decision.bundles.get(str(version.version)), MODEL_DIGEST: facts.get("model_sha256")}
+            digests = {BUNDLE_DIGEST: decision.bundles.get(str(version.version)), MODEL_DIGEST: facts.model_sha256}
             edited = [f"its tag {tag}" for tag, digest in digests.items() if version.tags.get(tag) != digest]
             run = _run(decision)
             edited += ["its run or its source"] if run and (version.run_id, version.source) != (run, f"runs:/{run}/model") else []
@@ -266,10 +266,10 @@ class _Checks:
         elif (source := self._came_from(last)) is not None and source != self.name:
             message = f"{who} was registered as one of {source}: that registered model was renamed to {self.name} in MLflow"
             yield problem(self.name, message, _rename_back(self.name, source))
-        elif any(d.result == "interrupted" and d.intent.facts.get("bundle") == bundle for d in self.outcomes):
+        elif any(d.result == "interrupted" and d.intent.facts.bundle == bundle for d in self.outcomes):
             yield note(self.name, f"{unregistered}: it was interrupted", again)
         elif not any(
-            d.outcome is None and d.intent.facts.get("bundle") == bundle and not was_interrupted(self.registry, d)
+            d.outcome is None and d.intent.facts.bundle == bundle and not was_interrupted(self.registry, d)
             for d in self.ledger.decisions
         ):
             yield problem(self.name, f"{unregistered}: it was interrupted, or its entries are gone", again)
@@ -307,12 +307,12 @@ class _Checks:
     def overrides(self) -> Iterator[Finding]:
         for decision in (decision for decision in self.ledger.decisions if decision.overridden):
             message = f"version {decision.version} was promoted {AGAINST} ({decision.verdict}), by {decision.actor}: "
-            message += str(decision.intent.facts.get("reason"))
+            message += str(decision.intent.facts.reason)
             yield note(self.name, message, "nothing, if that was intended", decision.id)
 
 
 def _run(decision: Decision) -> str | None:
-    return decision.outcome.facts.get("run_id") if decision.outcome else None
+    return decision.outcome_facts.run_id
 
 
 def _rename_back(name: str, to: str) -> str:

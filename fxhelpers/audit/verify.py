@@ -16,7 +16,6 @@ from fxhelpers.audit._records import Finding, evidence_findings, problem, record
 from fxhelpers.audit._versions import file_findings, second_copies, version_findings
 from fxhelpers.decisions import (
     DECISION_TAG,
-    NOT_COPIED,
     RECORD_FOLDER,
     RECORD_TAG,
     Move,
@@ -26,7 +25,7 @@ from fxhelpers.decisions import (
     note_on_version,
     note_record,
     recording_failure,
-    recover_interrupted_now,
+    recover_interrupted,
     refuse_unrecorded,
     retired,
     serving,
@@ -34,7 +33,7 @@ from fxhelpers.decisions import (
 from fxhelpers.display import Keyed
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError
 from fxhelpers.files import UNREADABLE, sha256
-from fxhelpers.ledger import Decision, Ledger, same
+from fxhelpers.ledger import Decision, IntentFacts, Ledger, OutcomeFacts, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.processes import utc_now
 from fxhelpers.records import origin_of, record_folders
@@ -194,8 +193,8 @@ def _repair(registry: RegistryClient, name: str) -> Iterator[str]:
     ledger, ended = read_ledger(registry, name), []
     for decision in (d for d in ledger.decisions if d.seal is None):
         reopen(registry, decision)
-    if any(d.outcome is None and not d.intent.tells_serving for d in ledger.decisions):
-        ended = recover_interrupted_now(registry, name).decisions  # in earlier releases the alias moved first, and decided
+    if any(d.outcome is None and not d.intent.states_champion for d in ledger.decisions):
+        ended = recover_interrupted(registry, name)  # in earlier releases the alias moved first, and decided
         ledger = read_ledger(registry, name)
     versions, champion = registry.versions(name), serving(registry, name)
     serves = champion.identity if champion else None
@@ -205,15 +204,17 @@ def _repair(registry: RegistryClient, name: str) -> Iterator[str]:
     done += [f"set MLflow's stage of {v.identity} to what the alias says" for v in wrong]
     done += [f"deleted {v.identity}, a second one of the same bundle" for v in copies]
     if done:
-        decision = begin(registry, name, "repair", version=serves.number if serves else None, reason="fx verify --repair")
+        decision = begin(
+            registry, name, IntentFacts(kind="repair", version=serves.number if serves else None, reason="fx verify --repair")
+        )
         with recording_failure(registry, decision):
             for version in copies:
                 registry.delete_version(name, version.version)
             stages = {v.identity: retired(registry) for v in wrong if v.identity != serves}
-            facts = {"result": "repaired", "reason": "; ".join(done)[:1000]}
+            facts = OutcomeFacts(result="repaired", reason="; ".join(done)[:1000])
             act(registry, decision, facts=facts, move=Move(to=serves, compared_with=serves), stages=stages)
     elif ledger.decisions:
-        ended += recover_interrupted_now(registry, name).decisions
+        ended += recover_interrupted(registry, name)
     sweep(registry, name)
     yield from (f"ended {d.id}: {d.result}" for d in ended)
     yield from done
@@ -231,17 +232,17 @@ def _store_missing(registry: RegistryClient, ledger: Ledger, versions: list[Mode
         tagged = next((d for d in about if d.result not in _NOT_TAGGED), None)
         if tagged and not version.tags.get(DECISION_TAG, "").endswith(tagged.id) and note_on_version(registry, tagged):
             yield f"tagged version {version.version} with {tagged.id}"
-        sealed = next((d for d in about if d.seal and d.seal.facts.get("sha256") and not d.seal.facts.get("late")), None)
+        sealed = next((d for d in about if d.seal_facts.sha256 and not d.seal_facts.late), None)
         if sealed and version.tags.get(RECORD_TAG) != sealed.record and note_record(registry, sealed):
             yield f"tagged version {version.version} with its record {sealed.record}"
 
 
 def _copy_again(registry: RegistryClient, decision: Decision) -> bool:
     """Copy a record that could not be copied when it was sealed, if it is still the sealed one."""
-    if not decision.seal or not decision.record or not decision.seal.facts.get(NOT_COPIED):
+    if not decision.seal or not decision.record or not decision.seal_facts.not_copied:
         return False
     record = registry.params.paths.records / decision.record
     if fetch(registry, decision, f"{RECORD_FOLDER}/{record.name}") is not None or not record.is_file():
         return False
-    sealed = sha256(record.read_bytes()) == decision.seal.facts.get("sha256")
+    sealed = sha256(record.read_bytes()) == decision.seal_facts.sha256
     return sealed and copy_record(registry, decision.model_name, decision.run_id, record)

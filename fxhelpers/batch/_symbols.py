@@ -160,7 +160,7 @@ class RunInputs:
         ledger = read_ledger(self._registry, name)
         if "versions" in self._reads and ledger.outcomes and ledger.outcomes[-1].run_id != run_id:
             return False
-        return any(d.seal.facts.get("sha256") == digest for d in ledger.decisions if d.run_id == run_id and d.seal)
+        return any(d.seal_facts.sha256 == digest for d in ledger.decisions if d.run_id == run_id)
 
     def _decided(self, name: str) -> object:
         from fxhelpers.registry.ledgers import read_ledger

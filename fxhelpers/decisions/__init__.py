@@ -1,7 +1,17 @@
 """Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
 
-from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in
-from fxhelpers.decisions._heartbeat import was_interrupted
+from fxhelpers.decisions._evidence import (
+    COMPARISON,
+    EVIDENCE,
+    FRAME,
+    RECORD_FOLDER,
+    RECORD_TAG,
+    copy_record,
+    frame_in,
+    note_record,
+    seal_record,
+    seal_run,
+)
 from fxhelpers.decisions._mirror import became, renamed, retired, serving
 from fxhelpers.decisions._path import (
     DECISION_TAG,
@@ -10,22 +20,20 @@ from fxhelpers.decisions._path import (
     begin,
     note_on_version,
     recording_failure,
-    recover_interrupted_now,
+    recover_interrupted,
     refuse_unrecorded,
+    was_interrupted,
 )
-from fxhelpers.decisions._promotion import compare_versions, promote, propose
+from fxhelpers.decisions._promotion import compare_versions, promote, propose, roll_back
 from fxhelpers.decisions._proposal import Proposal
 from fxhelpers.decisions._registration import Registration, register, transition
 from fxhelpers.decisions._retention import Retention, retain
-from fxhelpers.decisions._rollback import roll_back
-from fxhelpers.decisions._sealing import NOT_COPIED, RECORD_FOLDER, RECORD_TAG, copy_record, note_record, seal_record, seal_run
 
 __all__ = [
     "COMPARISON",
     "DECISION_TAG",
     "EVIDENCE",
     "FRAME",
-    "NOT_COPIED",
     "RECORD_FOLDER",
     "RECORD_TAG",
     "Move",
@@ -43,7 +51,7 @@ __all__ = [
     "promote",
     "propose",
     "recording_failure",
-    "recover_interrupted_now",
+    "recover_interrupted",
     "refuse_unrecorded",
     "register",
     "renamed",

@@ -1,4 +1,4 @@
-"""What MLflow shows of the ledger: aliases, stages, files; checked and brought in line."""
+"""MLflow's view of the ledger: versions, aliases, stages and files; checked, and brought in line with the ledger."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -14,16 +14,11 @@ from fxhelpers.registry.storage import delete_files
 
 logger = logging.getLogger(__name__)
 
+_ROUNDS = 3
+
 
 def check_registered(ledger: Ledger, version: ModelVersion, *, registering: bool = False) -> ModelVersion:
-    """Return a version if it is one that was registered by its number, or if none was, or if this is being done.
-
-    Raises
-    ------
-    VersionReplacedError
-        Another one was, and no registration of this one is in the ledger; or
-        its digest was edited.
-    """
+    """Return a version; :class:`VersionReplacedError` if only others were registered by its number, or its digest was edited."""
     known = _registered(ledger, version.version)
     edited = known.get(version.run_id, version.identity) != version.identity
     if not edited and (registering or not known or version.identity in known.values()):
@@ -31,93 +26,81 @@ def check_registered(ledger: Ledger, version: ModelVersion, *, registering: bool
     was = known[version.run_id] if edited else list(known.values())[-1]
     msg = (
         f"{version.name}: version {version.version} ({version.identity.short}) is not the one registered ({was.short}): "
-        f"{became(ledger, was, [version], None)}. Nothing was changed: fx verify {ledger.symbol} "
-        "says what to do"
+        f"{became(ledger, was, [version], None)}. Nothing was changed. What to do: fx verify {ledger.symbol}"
     )
     raise VersionReplacedError(msg)
 
 
-def find(registry: RegistryClient, ledger: Ledger, named_versions: Identity) -> ModelVersion:
-    """Return the version that the ledger means.
-
-    Raises
-    ------
-    VersionReplacedError
-        It is not there, or its number stands for another one; the message
-        says what happened.
-    """
+def find(registry: RegistryClient, ledger: Ledger, wanted: Identity) -> ModelVersion:
+    """Return the registry's version of an identity; :class:`VersionReplacedError` if it is gone or was replaced."""
     versions = registry.versions(ledger.name)
-    there = next((version for version in versions if version.identity == named_versions), None)
-    if there is not None:
-        return there
-    why = became(ledger, named_versions, versions, renamed(registry, ledger, named_versions))
+    found = next((version for version in versions if version.identity == wanted), None)
+    if found is not None:
+        return found
+    why = became(ledger, wanted, versions, renamed(registry, ledger, wanted))
     msg = (
-        f"{ledger.name}: {named_versions} ({named_versions.short}) is not there any more: {why}. Nothing was changed: fx verify "
-        f"{ledger.symbol} says more, fx rollback {ledger.symbol} --version N --reason TEXT takes another"
+        f"{ledger.name}: {wanted} ({wanted.short}) no longer exists: {why}. Nothing was changed. Details: fx verify "
+        f"{ledger.symbol}; another version: fx rollback {ledger.symbol} --version N --reason TEXT"
     )
     raise VersionReplacedError(msg)
 
 
-def became(ledger: Ledger, named_versions: Identity, versions: Iterable[ModelVersion], new_name: str | None) -> str:
-    """Say what became of a version that the ledger means and the registry does not have."""
-    there = next((version for version in versions if version.version == named_versions.number), None)
-    if named_versions.bundle is None:
-        return f"no entry tells which bundle {named_versions} was"
-    if there is not None and there.run_id in _runs(ledger, named_versions):
-        return f"its tag {BUNDLE_DIGEST} was {'edited' if BUNDLE_DIGEST in there.tags else 'deleted'}"
-    anew = f", and number {named_versions.number} given to {there.identity.short}" if there is not None else ""
+def became(ledger: Ledger, lost: Identity, versions: Iterable[ModelVersion], new_name: str | None) -> str:
+    """Return what became of a version that the ledger names and the registry does not have, in words."""
+    found = next((version for version in versions if version.version == lost.number), None)
+    if lost.bundle is None:
+        return f"no entry tells which bundle {lost} was"
+    if found is not None and found.run_id in _runs(ledger, lost):
+        return f"its tag {BUNDLE_DIGEST} was {'edited' if BUNDLE_DIGEST in found.tags else 'deleted'}"
+    reassigned = f", and number {lost.number} given to {found.identity.short}" if found is not None else ""
     if new_name:
-        return f"the registered model was renamed to {new_name} in MLflow{anew}"
-    return f"the registered model was deleted in MLflow and made anew{anew}" if anew else "it was deleted in MLflow"
+        return f"the registered model was renamed to {new_name} in MLflow{reassigned}"
+    return f"the registered model was deleted in MLflow and made anew{reassigned}" if reassigned else "it was deleted in MLflow"
 
 
-def renamed(registry: RegistryClient, ledger: Ledger, named_versions: Identity) -> str | None:
-    """Return the registered model that has a version of the ledger by now; None where none has."""
-    return next((name for run in _runs(ledger, named_versions) if (name := registry.elsewhere(ledger.name, run))), None)
+def renamed(registry: RegistryClient, ledger: Ledger, version: Identity) -> str | None:
+    """Return the other registered model that has a version of the ledger now; None if none has."""
+    return next((name for run in _runs(ledger, version) if (name := registry.elsewhere(ledger.name, run))), None)
 
 
 def _registered(ledger: Ledger, number: int) -> dict[str, Identity]:
     """Return the versions that were registered by a number, by run: the first of each, as a repeated one takes over edits."""
     firsts: dict[str, Identity] = {}
     for decision in ledger.registrations.get(number, []):
-        run = decision.outcome.facts.get("run_id") if decision.outcome else None
-        firsts.setdefault(str(run or decision.id), decision.identity(number))
+        firsts.setdefault(decision.outcome_facts.run_id or decision.id, decision.identity(number))
     return firsts
 
 
-def _runs(ledger: Ledger, named_versions: Identity) -> list[str]:
+def _runs(ledger: Ledger, version: Identity) -> list[str]:
     """Return the runs that a version was registered with."""
-    done = [d for d in ledger.registrations.get(named_versions.number, []) if d.identity(named_versions.number) == named_versions]
-    return [str(d.outcome.facts["run_id"]) for d in done if d.outcome and d.outcome.facts.get("run_id")]
+    done = [d for d in ledger.registrations.get(version.number, []) if d.identity(version.number) == version]
+    return [run for d in done if (run := d.outcome_facts.run_id)]
 
 
 def mark(registry: RegistryClient, decision: Decision, versions: Iterable[ModelVersion]) -> None:
-    """Keep versions from being promoted, before it is decided that their files go."""
+    """Keep versions from being promoted, before their files are deleted."""
     for version in versions:
         registry.annotate(version.name, version.version, tags={PRUNED: decision.id})
 
 
 def finish(registry: RegistryClient, decision: Decision) -> None:
-    """Delete the files that a decision deletes, or, where it did not get that far, let its versions be used again."""
-    for number in decision.intent.facts.get("prune", []):
+    """Delete the files that a decision deletes; release its versions if it was not carried out."""
+    for number in decision.intent.facts.prune:
         try:
             version = registry.version(decision.model_name, number)
         except VersionNotFoundError:
             continue
         if version.tags.get(PRUNED) != decision.id:
             continue
-        if decision.outcome and number in decision.outcome.facts.get("pruned", []):
+        if number in decision.outcome_facts.pruned:
             delete_files(registry, version)
         else:
             registry.annotate(version.name, number, tags={PRUNED: ""})
 
 
-_ROUNDS = 3
-
-
 @contextmanager
 def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
-    """Take the lock of a registered model, and give its ledger to append to; who comes too late leaves the alias to others."""
+    """Take the lock of a registered model, and yield its ledger to append to; after a lost lock, set the alias right again."""
     with writing_ledger(registry, name) as ledger:
         try:
             yield ledger
@@ -128,31 +111,27 @@ def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
 
 
 def serving(registry: RegistryClient, name: str) -> ModelVersion | None:
-    """Return the version in Production, as the ledger has it; None where there is none. A wrong alias is told of, and left."""
-    champion, found = _champion_and_alias(registry, name, read_serving(registry, name))
-    if identity_of(champion) != identity_of(found):
-        logger.warning(
-            "%s: by the ledger %s is in Production, and MLflow's alias points to %s; the next decision, or fx verify --repair, "
-            "puts it back",
-            name,
-            _named(champion),
-            _named(found),
-        )
+    """Return the version in Production, by the ledger; None if there is none. A wrong alias is logged, not changed."""
+    champion, alias = _champion_and_alias(registry, name, read_serving(registry, name))
+    if identity_of(champion) != identity_of(alias):
+        names = (named(version.version if version else None) for version in (champion, alias))
+        text = "%s: by the ledger %s is in Production, but MLflow's alias points to %s; fx verify --repair sets it"
+        logger.warning(text, name, *names)
     return champion
 
 
 def align(registry: RegistryClient, name: str, ledger: LedgerWriter) -> tuple[ModelVersion | None, ModelVersion | None]:
-    """Set MLflow's alias to what the ledger says; return the version in Production, and what the alias was found to point to."""
-    champion, found = _champion_and_alias(registry, name, ledger.serving)
-    if identity_of(champion) != identity_of(found):
+    """Set MLflow's alias to the ledger's champion; return the champion, and the version that the alias pointed to."""
+    champion, alias = _champion_and_alias(registry, name, ledger.serving)
+    if identity_of(champion) != identity_of(alias):
         _point(registry, name, champion.version if champion else None)
         if ledger.overtaken():  # this came late
             align(registry, name, LedgerWriter(registry, name))
-    return champion, found
+    return champion, alias
 
 
 def mirror(registry: RegistryClient, name: str, ledger: LedgerWriter) -> None:
-    """Set MLflow's alias and stages to what was just decided, and look whether it still is the last word: this may come late."""
+    """Set MLflow's alias and stages to what was just decided, and again if others decided meanwhile."""
     for _ in range(_ROUNDS):
         try:
             align(registry, name, ledger)
@@ -164,61 +143,59 @@ def mirror(registry: RegistryClient, name: str, ledger: LedgerWriter) -> None:
             serves = ledger.champion
             msg = (
                 f"{name}: {named(serves.number if serves else None)} is in Production by the ledger, as was decided, but "
-                f"MLflow's alias and stages may not say so yet: fx verify --repair sets them ({error})"
+                f"MLflow's alias and stages may lag behind: fx verify --repair sets them ({error})"
             )
             raise RegistryError(msg[:600]) from error
 
 
 def mirror_stages(registry: RegistryClient, name: str) -> None:
-    """Let MLflow's stages say what the alias says: the champion is in Production, and nobody else."""
-    versions = registry.versions(name)
-    lagging = [version for version in versions if version.mirror_lags]
+    """Set MLflow's stages to what the alias says: only the champion is in Production."""
+    lagging = [version for version in registry.versions(name) if version.mirror_lags]
     for version in sorted(lagging, key=lambda v: v.stage != "Production"):
         registry.set_stage(name, version.version, "Production" if version.stage == "Production" else retired(registry))
 
 
 def retired(registry: RegistryClient) -> str:
-    """Return the stage of a version that was champion."""
+    """Return the stage of a former champion."""
     return "Archived" if registry.params.model_registry.auto_archive else "Staging"
 
 
 def _champion_and_alias(
-    registry: RegistryClient, name: str, told: tuple[Identity | None] | None
+    registry: RegistryClient, name: str, stated: tuple[Identity | None] | None
 ) -> tuple[ModelVersion | None, ModelVersion | None]:
-    """Return the version that the ledger means, and the one that the alias points to.
+    """Return the ledger's champion, and the version that the alias points to.
 
-    Where nothing was ever decided, or the version that is meant was deleted
-    or edited in MLflow, the alias is all there is.
+    The alias counts if nothing was ever decided, or if the champion was
+    deleted or edited in MLflow.
     """
-    found = registry.champion(name)
-    if told is None:
-        return found, found
-    (named_versions,) = told
-    if named_versions is None or (found and named_versions.may_be(found.identity)):
-        return (found if named_versions else None), found
+    alias = registry.champion(name)
+    if stated is None:
+        return alias, alias
+    (champion,) = stated
+    if champion is None or (alias and champion.may_be(alias.identity)):
+        return (alias if champion else None), alias
     try:
-        there = registry.version(name, named_versions.number)
+        version = registry.version(name, champion.number)
     except VersionNotFoundError:
-        return found, found
-    return (replace(there, stage="Production"), found) if named_versions.may_be(there.identity) else (found, found)
+        return alias, alias
+    return (replace(version, stage="Production"), alias) if champion.may_be(version.identity) else (alias, alias)
 
 
 def _point(registry: RegistryClient, name: str, version: int | None) -> None:
-    """Move the alias, and read it back: what stands between here and the registry may say yes to anything."""
+    """Move the alias, and read it back: a proxy in between may report success without doing it."""
     if version is None:
         registry.drop_alias(name, CHAMPION)
     else:
         registry.set_alias(name, CHAMPION, version)
     now = registry.champion_number(name)
     if now != version:
-        msg = f"{name}: {registry.uri} said yes to {named(version)} as champion, but has {named(now)}; look at what lies between"
+        msg = (
+            f"{name}: {registry.uri} accepted {named(version)} as champion, but has {named(now)}; check the proxies in between, "
+            "then run fx verify --repair"
+        )
         raise RegistryError(msg)
 
 
 def identity_of(version: ModelVersion | None) -> Identity | None:
-    """Return which version it is; None for none."""
+    """Return the identity of a version; None for none."""
     return version.identity if version else None
-
-
-def _named(version: ModelVersion | None) -> str:
-    return named(version.version if version else None)

@@ -1,16 +1,17 @@
-"""Every decision's course: its intent, the one path to Production, its outcome; and the end of those that were interrupted."""
+"""The one path to Production: a decision's intent, what it does under the lock, its outcome, and the end of interrupted ones."""
 
 import json
 import logging
 import os
 import shlex
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from fxhelpers.decisions._heartbeat import start_heartbeat, stop_heartbeat, was_interrupted
 from fxhelpers.decisions._mirror import align, identity_of, mirror, mirror_stages, writing
 from fxhelpers.decisions._mirror import finish as finish_pruning
 from fxhelpers.errors import (
@@ -24,12 +25,12 @@ from fxhelpers.errors import (
     VersionNotFoundError,
     VersionReplacedError,
 )
-from fxhelpers.ledger import AGAINST, ALIAS_FOUND, Decision, Identity, labels, same
+from fxhelpers.ledger import AGAINST, Decision, Identity, IntentFacts, OutcomeFacts, SealFacts, labels, same
 from fxhelpers.params import current_record
-from fxhelpers.processes import actor, process_identity
+from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
-from fxhelpers.registry import CHALLENGER, PRUNED, ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import LedgerWriter
+from fxhelpers.registry import CHALLENGER, PRUNED, ModelVersion, RegistryClient, lock
+from fxhelpers.registry.ledgers import LedgerWriter, write_heartbeat
 from fxhelpers.registry.storage import unknown_model
 
 logger = logging.getLogger(__name__)
@@ -38,23 +39,15 @@ DECISION_TAG = "fx.decision"
 """Tag of a version: id and result of the last decision about it."""
 
 _LONGEST_REASON = 1000
-_OUTSIDE = {"record": None, "status": "taken outside a recorded run"}
+_UNRECORDED = SealFacts(record=None, status="taken outside a recorded run")
 _DONE = {"promotion": "promoted", "rollback": "rolled back", "registration": "registered"}
+_HEARTBEAT_SECONDS = 30.0
+_OPEN: dict[str, threading.Event] = {}  # decisions of this process that are not sealed yet, by run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A change of champion.
-
-    Attributes
-    ----------
-    to : Identity or None
-        The new one; None: there shall be none.
-    compared_with : Identity or None
-        The champion that the decision was made against.
-    by_hand : bool
-        Made against none: whoever is champion, it is moved.
-    """
+    """A change of champion, from the one that it was compared with; ``by_hand`` from any. None is no version."""
 
     to: Identity | None
     compared_with: Identity | None = None
@@ -62,24 +55,24 @@ class Move:
 
 
 def refuse_unrecorded(command: str) -> None:
-    """Raise :class:`NoRecordError`, with the command to type, in a notebook that nobody keeps."""
+    """Raise :class:`NoRecordError`, with the command to type, in a notebook of which no record is kept."""
     if in_unrecorded_notebook():
-        msg = f"nothing was changed: this notebook is not being kept as a record. Type in a terminal: {command}"
+        msg = f"nothing was changed: no record of this notebook is being kept. Type in a terminal: {command}"
         raise NoRecordError(msg)
 
 
 def run_command(notebook: str, parameters: Mapping[str, Any]) -> str:
-    """Return the command that runs a notebook with these parameters; those that are empty are its defaults."""
-    given = {name: value for name, value in parameters.items() if value}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
-    return shlex.join(["fx", "run", notebook, *(word for name, text in texts.items() for word in ("-p", name, text))])
+    """Return the command that runs a notebook with these parameters, without the empty ones."""
+    given = {name: value if isinstance(value, str) else json.dumps(value) for name, value in parameters.items() if value}
+    return shlex.join(["fx", "run", notebook, *(part for name, text in given.items() for part in ("-p", name, text))])
 
 
-def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", approved_by: str = "", **facts: Any) -> Decision:  # noqa: ANN401
-    """Write the intent of a decision, after what others left open has been ended."""
-    for word, text in (("reason", reason), ("approved_by", approved_by)):
+def begin(registry: RegistryClient, name: str, facts: IntentFacts) -> Decision:
+    """Write the intent of a decision, after interrupted decisions have been ended."""
+    reasons = {"reason": facts.reason or "", "approved_by": facts.approved_by or ""}
+    for key, text in reasons.items():
         if len(text) > _LONGEST_REASON or not text.replace("\n", "").isprintable():
-            msg = f"{word}: at most {_LONGEST_REASON} printable characters are kept, found {len(text)}; nothing was changed"
+            msg = f"{key}: at most {_LONGEST_REASON} printable characters are kept, found {len(text)}; nothing was changed"
             raise ParamsError(msg)
     record, parent = current_record(), os.getppid()
     who = {
@@ -89,23 +82,22 @@ def begin(registry: RegistryClient, name: str, kind: str, *, reason: str = "", a
         "record": record_name(record) if record else None,
     }
     with writing(registry, name) as ledger:
-        facts |= ledger.clock.check(name)
-        champion, found = recover_interrupted(registry, name, ledger).alias
-        if kind != "registration" and ledger.head is None and not registry.versions(name):
+        facts = facts.model_copy(update={**who, **reasons, **ledger.clock.check(name)})
+        champion, pointed_to, _ = _recover_interrupted(registry, name, ledger)
+        if facts.kind != "registration" and ledger.head is None and not registry.versions(name):
             raise unknown_model(registry, name)  # a ledger, once begun, is there for good
-        serves, there = identity_of(champion), identity_of(found)
-        if serves != there:
-            facts[ALIAS_FOUND] = [there.number, there.bundle] if there else None
-        told = {**who, "reason": reason, "approved_by": approved_by, **facts}
-        decision = ledger.begin(kind, told, serves)
+        serves, alias = identity_of(champion), identity_of(pointed_to)
+        if serves != alias:
+            facts.alias_found = alias
+        decision = ledger.begin(facts, serves)
     note_decision(decision.model_name, decision.run_id)
-    start_heartbeat(registry, decision)
+    _start_heartbeat(registry, decision)
     return decision
 
 
 @contextmanager
-def recording_failure(registry: RegistryClient, decision: Decision, facts: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Give a decision that ends in an error its outcome, beside the facts known so far: stale, refused, failed or interrupted."""
+def recording_failure(registry: RegistryClient, decision: Decision, facts: OutcomeFacts | None = None) -> Iterator[None]:
+    """Write the outcome of a decision that ends in an error, with the facts known so far: stale, refused, failed, interrupted."""
     try:
         yield
     except BaseException as error:
@@ -122,14 +114,14 @@ def act(
     registry: RegistryClient,
     decision: Decision,
     *,
-    facts: dict[str, Any],
+    facts: OutcomeFacts,
     move: Move | None = None,
     stages: Mapping[Identity, str] = MappingProxyType({}),
 ) -> Decision:
-    """Take the model's lock, do what was decided, and note it on the version."""
+    """Take the model's lock, do what was decided, and tag the version with it."""
     with writing(registry, decision.model_name) as ledger:
         if stages:
-            _check_there(registry, decision.model_name, stages)
+            _check_unchanged(registry, decision.model_name, stages)
         done = act_under(ledger, registry, decision, facts=facts, move=move, stages=stages)
     note_on_version(registry, done)
     return done
@@ -140,7 +132,7 @@ def act_under(
     registry: RegistryClient,
     decision: Decision,
     *,
-    facts: dict[str, Any],
+    facts: OutcomeFacts,
     move: Move | None = None,
     stages: Mapping[Identity, str] = MappingProxyType({}),
     challenger: int | None = None,
@@ -149,14 +141,14 @@ def act_under(
     """Do what was decided, under the model's lock: the one path to Production.
 
     The outcome makes a version champion. MLflow's alias and stages, its
-    mirror, are set right after it; stages of other versions before. Where
-    there is ``more_to_do``, :func:`seal_outside` is for the caller.
+    mirror, are set right after it; stages of other versions before. If there
+    is ``more_to_do``, the caller calls :func:`seal_unrecorded` afterwards.
     """
     name = decision.model_name
     if not ledger.still_open(decision):
         msg = (
-            f"{decision.id} has its outcome already: it was carried out before, or another decision took it for interrupted; "
-            "nothing was changed: decide anew"
+            f"{decision.id} has its outcome already: it was carried out before, or another decision ended it as interrupted; "
+            "nothing was changed: decide again"
         )
         raise LockLostError(msg)
     champion, _ = align(registry, name, ledger)
@@ -168,13 +160,13 @@ def act_under(
     waiting = registry.challenger(name)
     if challenger is not None:
         registry.set_alias(name, CHALLENGER, challenger)
-    facts = {**with_bundles(facts, before, after), **_champions(before, after)}
+    facts = facts.with_champions(before, after)
     if more_to_do:
         done = ledger.conclude(decision, facts, moves=after != before)
     else:
         done = _conclude(ledger, decision, facts, moves=after != before)
     if before is not None and after is None:
-        logger.warning("%s: its champion was taken out of Production; now there is none", name)
+        logger.warning("%s: its champion was taken out of Production; now no version serves", name)
     if before is not None and before in stages:
         registry.set_stage(name, before.number, stages[before])
     if move or (champion and champion.mirror_lags):
@@ -184,153 +176,150 @@ def act_under(
     return done
 
 
-def with_bundles(facts: Mapping[str, Any], *versions: Identity | None) -> dict[str, Any]:
-    """Return facts that also tell which bundles the versions are: a number alone tells no version from another."""
-    bundles = {str(v.number): v.bundle or None for v in versions if v}
-    return {**facts, "bundles": {**facts.get("bundles", {}), **bundles}} if bundles else dict(facts)
-
-
-def _champions(before: Identity | None, after: Identity | None) -> dict[str, int | None]:
-    return {"from": before.number if before else None, "to": after.number if after else None}
-
-
 def _next_champion(
     registry: RegistryClient, name: str, before: Identity | None, move: Move | None, stages: Mapping[Identity, str]
 ) -> Identity | None:
-    """Return who is champion after a decision; refuse where champion or version are not any more as it was made on."""
+    """Return the champion after a decision; refuse if the champion or the version changed since the decision was made."""
     after = move.to if move else before
     if move and not move.by_hand and before not in {move.compared_with, after}:
-        known = labels(version for version in (move.compared_with, before) if version)
-        against, now = (known[version] if version else "no version" for version in (move.compared_with, before))
+        texts = labels(version for version in (move.compared_with, before) if version)
+        against, now = (texts[version] if version else "no version" for version in (move.compared_with, before))
         msg = (
-            f"{name}: the decision was made against {against}, but the champion is {now} by now; "
-            "nothing was changed: compare again"
+            f"{name}: the decision was made against {against}, but the champion is {now} now; nothing was changed: compare again"
         )
         raise StaleComparisonError(msg)
     if after is not None and after in stages:
-        msg = f"{name}: {after} is the champion by now, and was to leave Production; nothing was changed: decide anew"
+        msg = f"{name}: {after} became the champion, and was to leave Production; nothing was changed: decide again"
         raise StaleComparisonError(msg)
     if after is None and before is not None:
         registry.check_may_remove_alias(name)
     if after is not None and after != before:
-        there = _check_there(registry, name, [after])
-        if there[after.number].tags.get(PRUNED):
+        current = _check_unchanged(registry, name, [after])
+        if current[after.number].tags.get(PRUNED):
             msg = f"the files of {after} of {name} were deleted on purpose; nothing was changed"
             raise VersionNotFoundError(msg)
     return after
 
 
-def _check_there(registry: RegistryClient, name: str, named_versions: Collection[Identity]) -> dict[int, ModelVersion]:
-    """Return the versions that a decision is about, by number; refuse where a number stands for another one by now."""
-    if len(named_versions) == 1:
-        there = {version.number: registry.version(name, version.number) for version in named_versions}
+def _check_unchanged(registry: RegistryClient, name: str, versions: Collection[Identity]) -> dict[int, ModelVersion]:
+    """Return the versions that a decision is about, by number; refuse if a number belongs to another version now."""
+    if len(versions) == 1:
+        current = {version.number: registry.version(name, version.number) for version in versions}
     else:
-        there = {version.version: version for version in registry.versions(name)}
-    for version in named_versions:
-        now = there.get(version.number)
+        current = {version.version: version for version in registry.versions(name)}
+    for version in versions:
+        now = current.get(version.number)
         if now is None or now.identity != version:
-            found = f"by now that number stands for {now.identity.short}" if now else "it is not there any more"
+            found = f"that number belongs to {now.identity.short} now" if now else "it no longer exists"
             msg = (
                 f"{name}: the decision was made about {version} ({version.short}), but {found}: it was deleted, renamed or "
-                "edited in MLflow meanwhile; nothing was changed: decide anew"
+                "edited in MLflow; nothing was changed: decide again"
             )
             raise VersionReplacedError(msg)
-    return there
+    return current
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovery:
-    """What was found and ended under the lock.
+def _recover_interrupted(
+    registry: RegistryClient, name: str, ledger: LedgerWriter
+) -> tuple[ModelVersion | None, ModelVersion | None, list[Decision]]:
+    """Set the alias to the ledger's champion, and write what interrupted decisions lack: none of them moved a champion.
 
-    Attributes
-    ----------
-    alias : tuple of (ModelVersion or None, ModelVersion or None)
-        The version in Production, which the alias points to now, and the one
-        that it was found to point to.
-    decisions : list of Decision
-        Interrupted ones, as they are now.
-    """
-
-    alias: tuple[ModelVersion | None, ModelVersion | None]
-    decisions: list[Decision]
-
-
-def recover_interrupted(registry: RegistryClient, name: str, ledger: LedgerWriter) -> Recovery:
-    """Set the alias to what the ledger says, and end the decisions that were interrupted: none of them moved a champion.
-
-    One that was interrupted before its outcome gets one, and each its seal.
+    Returns the champion, the version that the alias pointed to before, and
+    the decisions that were ended.
     """
     before = [_completed(registry, name, ledger, decision) for decision in ledger.open if decision.run_id in ledger.moving]
-    champion, found = align(registry, name, ledger)
-    if identity_of(champion) != identity_of(found):
-        logger.warning("%s: MLflow's alias pointed elsewhere; it points to what the ledger says again", name)
+    champion, alias = align(registry, name, ledger)
+    if identity_of(champion) != identity_of(alias):
+        logger.warning("%s: MLflow's alias was wrong; it points to the ledger's champion again", name)
         mirror_stages(registry, name)
-    settled = []
+    ended = []
     completed = {decision.run_id: decision for decision in before}
     for decision in (completed.get(decision.run_id, decision) for decision in ledger.open):
         if decision.seal:  # killed after its last entry
             ledger.end(decision)
         elif was_interrupted(registry, decision):
-            ended = decision
+            done = decision
             if decision.outcome is None:
-                serves = identity_of(champion)
-                facts = {"result": "interrupted", "reason": "Interrupted; the champion was not moved."}
-                ended = ledger.conclude(decision, {**with_bundles(facts, serves), **_champions(serves, serves)})
-            finish_pruning(registry, ended)
-            about = record_facts(registry.params.paths.records, decision.record)
-            settled.append(ledger.seal(ended, {**about, "status": "interrupted", "late": True}))
-            logger.warning("%s was interrupted, and is ended now: %s", decision.id, ended.result)
-    if settled and champion:
+                facts = OutcomeFacts(result="interrupted", reason="Interrupted; the champion was not moved.")
+                done = ledger.conclude(decision, facts.with_champions(identity_of(champion), identity_of(champion)))
+            finish_pruning(registry, done)
+            seal = record_facts(registry.params.paths.records, decision.record)
+            ended.append(ledger.seal(done, seal.model_copy(update={"status": "interrupted", "late": True})))
+            logger.warning("%s was interrupted, and has been ended: %s", decision.id, done.result)
+    if ended and champion:
         mirror_stages(registry, name)
-    return Recovery(alias=(champion, found), decisions=settled)
+    return champion, alias, ended
 
 
 def _completed(registry: RegistryClient, name: str, ledger: LedgerWriter, decision: Decision) -> Decision:
-    """Give a decision of an earlier release that was killed after it set the alias, which decided then, its outcome."""
-    told, alias = ledger.moving[decision.run_id], registry.champion_identity(name)
-    named_versions = Identity.of(told["to"], told.get("facts", {}).get("bundles", {})) if told.get("to") else None
-    now = ledger.champion
-    others = (now.number if now else None) != told.get("from")
-    if others or not same(named_versions, alias) or not was_interrupted(registry, decision):
+    """Write the outcome of a decision of an earlier release that was killed after it set the alias, which decided then."""
+    moving, alias, now = ledger.moving[decision.run_id], registry.champion_identity(name), ledger.champion
+    facts = moving.outcome()
+    to = Identity.of(moving.to, facts.bundles) if moving.to else None
+    others = (now.number if now else None) != moving.from_
+    if others or not same(to, alias) or not was_interrupted(registry, decision):
         return decision
-    rests_on = told.get("facts", {})
-    against = f"{AGAINST} ({rests_on.get('verdict')}). " if rests_on.get("rests_on") == "override" else ""
-    facts = {
-        **with_bundles(rests_on, now, alias),
-        **_champions(now, alias),
-        "result": _DONE.get(decision.kind, "moved"),
-        "reason": f"{against}Interrupted after the champion was moved, and completed later.",
-        "interrupted": True,
-        "moved": told.get("time"),
-    }
-    return ledger.conclude(decision, facts)
+    against = f"{AGAINST} ({facts.verdict}). " if facts.rests_on == "override" else ""
+    done = facts.with_champions(now, alias)
+    done.result = _DONE.get(decision.kind, "moved")
+    done.reason = f"{against}Interrupted after the champion was moved, and completed later."
+    done.interrupted, done.moved = True, moving.time
+    return ledger.conclude(decision, done)
 
 
-def recover_interrupted_now(registry: RegistryClient, name: str) -> Recovery:
-    """Take the lock of a model in order to :func:`settle` it."""
+def recover_interrupted(registry: RegistryClient, name: str) -> list[Decision]:
+    """Set the alias of a model to the ledger's champion, end its interrupted decisions, and return these."""
     with writing(registry, name) as ledger:
-        return recover_interrupted(registry, name, ledger)
+        return _recover_interrupted(registry, name, ledger)[2]
 
 
-def not_done(ledger: LedgerWriter, result: str, reason: str, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the outcome of a decision that did not come to its end: nobody was made champion."""
+def was_interrupted(registry: RegistryClient, decision: Decision) -> bool:
+    """Tell whether an unfinished decision has stopped: its process has ended, or has shown no heartbeat for long.
+
+    On another machine, long is twice the expiry of a lock; on this one, if
+    the process is known to live, 20 times. The registry's clock counts, if it
+    has one.
+    """
+    ended = has_ended(decision.intent.facts.process)
+    if ended:
+        return True
+    unseen = (_now(registry) - datetime.fromisoformat(decision.last_seen)).total_seconds()
+    return unseen > (2 if ended is None else 20) * lock.EXPIRY_SECONDS
+
+
+def _now(registry: RegistryClient) -> datetime:
+    return registry.server_time() or datetime.now(UTC)
+
+
+def _start_heartbeat(registry: RegistryClient, decision: Decision) -> None:
+    """Show that a decision is at work, until it is sealed or this process ends."""
+    over = _OPEN[decision.run_id] = threading.Event()
+
+    def show() -> None:
+        while not over.wait(_HEARTBEAT_SECONDS):
+            try:
+                write_heartbeat(registry, decision, _now(registry).isoformat(timespec="milliseconds"))
+            except FxError as error:  # the next one may get through
+                logger.debug("%s: %s", decision.id, error)
+
+    threading.Thread(target=show, daemon=True, name=f"fx-heartbeat-{decision.id}").start()
+
+
+def stop_heartbeat(decision: Decision) -> None:
+    """Stop showing that a decision is at work."""
+    over = _OPEN.pop(decision.run_id, None)
+    if over:
+        over.set()
+
+
+def not_done(ledger: LedgerWriter, result: str, reason: str, facts: OutcomeFacts | None = None) -> OutcomeFacts:
+    """Return the outcome of a decision that was not carried out: the champion stays."""
     now = ledger.champion
-    return {**with_bundles(facts or {}, now), "result": result, "reason": reason, **_champions(now, now)}
-
-
-def check_by_hand(registry: RegistryClient, symbol: str) -> None:
-    """Raise :class:`PromotionRefusedError` where Production asks for an approval: a stage set by hand has none."""
-    if registry.params.promotion.approval.Production.required:
-        msg = (
-            "promotion.approval.Production.required is true in params.yaml: Production is reached by a promotion with "
-            f"approved_by and reason (fx run promote -p symbol {symbol} -p apply true -p approved_by NAME -p reason TEXT), not "
-            "by hand; nothing was changed"
-        )
-        raise PromotionRefusedError(msg)
+    return (facts or OutcomeFacts()).with_champions(now, now).model_copy(update={"result": result, "reason": reason})
 
 
 def note_on_version(registry: RegistryClient, decision: Decision) -> bool:
-    """Tag the version that a decision is about with its id and result; where that cannot be done, it is a warning."""
+    """Tag the version that a decision is about with its id and result; a failure is logged as a warning."""
     if decision.version is None:
         return True
     how = ", ".join(filter(None, (decision.kind, decision.mark)))
@@ -343,21 +332,21 @@ def note_on_version(registry: RegistryClient, decision: Decision) -> bool:
     return True
 
 
-def _conclude(ledger: LedgerWriter, decision: Decision, facts: dict[str, Any], *, moves: bool = False) -> Decision:
-    """Write the outcome; a decision outside a recorded run gets its seal at once, which says that there is no record."""
+def _conclude(ledger: LedgerWriter, decision: Decision, facts: OutcomeFacts, *, moves: bool = False) -> Decision:
+    """Write the outcome; seal a decision outside a recorded run at once, since there is no record to wait for."""
     if decision.record:
         return ledger.conclude(decision, facts, moves=moves)
     stop_heartbeat(decision)
-    return ledger.conclude(decision, facts, moves=moves, seal=_OUTSIDE)
+    return ledger.conclude(decision, facts, moves=moves, seal=_UNRECORDED)
 
 
-def seal_outside(registry: RegistryClient, decision: Decision) -> Decision:
-    """Seal a decision once all that it decides is done, if it was taken outside a recorded run."""
+def seal_unrecorded(registry: RegistryClient, decision: Decision) -> Decision:
+    """Seal a decision that was taken outside a recorded run, once all that it decides is done."""
     if decision.record:
         return decision
     with writing(registry, decision.model_name) as ledger:
         stop_heartbeat(decision)
-        return ledger.seal_decided(decision, _OUTSIDE)
+        return ledger.seal_decided(decision, _UNRECORDED)
 
 
 def _result_of(error: BaseException) -> tuple[str, str]:

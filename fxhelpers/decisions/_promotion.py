@@ -1,116 +1,52 @@
-"""Promotion: propose, decide by the policy, move the champion or refuse."""
+"""Promotion by the policy, and rollback without it: each is shown first, and moves the champion only with an intent."""
 
-import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from fxhelpers import policy
-from fxhelpers.comparison import SEED, EvaluationFrame, compare
-from fxhelpers.decisions._evidence import COMPARISON, EVIDENCE, FRAME, frame_in, keep_evidence
-from fxhelpers.decisions._mirror import check_registered, serving
-from fxhelpers.decisions._path import Move, act, begin, recording_failure, refuse_unrecorded, run_command, with_bundles
+from fxhelpers.comparison import SEED, compare
+from fxhelpers.decisions._evidence import counts_as, keep_evidence
+from fxhelpers.decisions._mirror import check_registered, find, identity_of, serving
+from fxhelpers.decisions._path import Move, act, begin, recording_failure, refuse_unrecorded, run_command
 from fxhelpers.decisions._proposal import Proposal
-from fxhelpers.errors import ParamsError, PromotionRefusedError, StaleComparisonError, VersionNotFoundError
-from fxhelpers.ledger import AGAINST, Decision, Entry, Identity, Ledger, named
-from fxhelpers.params import PromotionParams, nearest, try_gates
+from fxhelpers.errors import (
+    NoChampionError,
+    ParamsError,
+    PromotionRefusedError,
+    StaleComparisonError,
+    VersionNotFoundError,
+    VersionReplacedError,
+)
+from fxhelpers.ledger import (
+    AGAINST,
+    Decision,
+    Entry,
+    GateFacts,
+    Identity,
+    IntentFacts,
+    Ledger,
+    OutcomeFacts,
+    WindowFacts,
+    back_to,
+    named,
+    same,
+)
+from fxhelpers.params import PromotionParams, model_name, nearest, try_gates
 from fxhelpers.policy import Family, Verdict
 from fxhelpers.processes import utc_now
-from fxhelpers.registry import ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import fetch, read_ledger
-from fxhelpers.registry.storage import registered_symbols
+from fxhelpers.registry import ModelVersion, RegistryClient, load_version
+from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.storage import registered_symbols, unknown_model
 from fxhelpers.scoring import Selection, evaluation_frame
-
-logger = logging.getLogger(__name__)
-
-
-def approval_missing(registry: RegistryClient, decision: Decision, version: Identity) -> str:
-    """Say what is missing before a version may go to Production; "" where nothing is."""
-    rule = registry.params.promotion.approval.Production
-    if rule.required:
-        given = {"approved_by": decision.approved_by, "reason": decision.intent.facts.get("reason")}
-        missing = [name for name, value in given.items() if not (value or "").strip()]
-        if missing:
-            return f"promotion.approval.Production asks for {' and '.join(missing)}."
-    if decision.approved_by and rule.not_author:
-        authors = {decision.actor: "promotes"}
-        for registered in read_ledger(registry, decision.model_name).registrations.get(version.number, []):
-            if registered.identity(version.number) == version:
-                authors.setdefault(registered.actor, f"registered {version}")
-        for author, did in authors.items():
-            if _user(author) == _user(decision.approved_by):
-                return (
-                    f"{decision.approved_by[:80]} cannot approve: {author} {did}, and promotion.approval asks for somebody else."
-                )
-    return ""
-
-
-def _user(who: str) -> str:
-    """Return the name of a person, without host or mail domain."""
-    return who.partition("@")[0].strip().casefold()
-
-
-def counts_as(
-    registry: RegistryClient, ledger: Ledger, frame: EvaluationFrame, policy_sha256: str, before: Decision | None
-) -> str:
-    """Return the digest of the frame that a comparison is counted by: an earlier one where that is the same comparison.
-
-    The same are versions (by their bundles), roles, days and policy, and,
-    within the tolerance of a replay, all returns and forecasts. The earlier
-    ones are those that are stored with their decisions.
-    """
-    tried = ledger.tried(policy_sha256, before)
-    if frame.digest in tried:
-        return frame.digest
-    named_versions = ledger.named_versions()
-    for digest, decision in reversed(tried.items()):
-        bundles = {number: str(version.bundle or "") for number, version in named_versions[decision.id].by_number.items()}
-        if not _may_be(decision, bundles, frame):
-            continue
-        stored = _stored(registry, decision, bundles)
-        if stored is None:
-            logger.warning(
-                "%s: the forecasts of %s are not stored any more, so nobody can tell whether this is the same attempt",
-                ledger.name,
-                decision.id,
-            )
-        elif frame.is_same(stored):
-            return digest
-    return frame.digest
-
-
-def _may_be(decision: Decision, bundles: dict[int, str], frame: EvaluationFrame) -> bool:
-    """Tell whether a decision may be about the same comparison, by what its entries say."""
-    window = decision.outcome.facts.get("window") if decision.outcome else None
-    known = {number: frame.bundles.get(number, "") for number in (frame.challenger, *frame.others, frame.champion) if number}
-    judged = bundles.get(decision.version or 0)
-    days = {
-        "first_day": f"{frame.days.index[0]:%Y-%m-%d}",
-        "last_day": f"{frame.days.index[-1]:%Y-%m-%d}",
-        "days": len(frame.days),
-    }
-    return (
-        judged == frame.bundles.get(frame.challenger) and set(known.values()) <= set(bundles.values()) and window in (None, days)
-    )
-
-
-def _stored(registry: RegistryClient, decision: Decision, bundles: dict[int, str]) -> EvaluationFrame | None:
-    """Return the frame that a decision was made on; None where it is not there, or is not what its digest says."""
-    files = {name: fetch(registry, decision, f"{EVIDENCE}/{name}") for name in (FRAME, COMPARISON)}
-    whole = {name: content for name, content in files.items() if content is not None}
-    try:
-        frame, _ = frame_in(whole)
-    except (KeyError, ValueError, TypeError):
-        return None
-    return replace(frame, bundles=bundles) if frame.digest == decision.frame_sha256 else None
 
 
 def compare_versions(
     registry: RegistryClient, name: str, symbol: str, selection: Selection, gates: Iterable[Mapping[str, Any]] = ()
 ) -> Proposal:
-    """Compare a version with the champion and let the policy judge, or the policy with some other gates; a look, and no more."""
+    """Compare a version with the champion and judge it, by the policy or with other gates; changes nothing."""
     written = registry.params.promotion
     rules = try_gates(written, gates)
     judged = _judged(registry, name, symbol, selection, compared=True, rules=rules)
@@ -118,11 +54,11 @@ def compare_versions(
     if not tried:
         return judged
     verdict = judged.verdict
-    words = (
+    headline = (
         f"Not by the written policy: other gates than those of params.yaml were tried ({', '.join(tried)}); "
         f"{verdict.headline[0].lower()}{verdict.headline[1:]}"
     )
-    return replace(judged, verdict=replace(verdict, headline=words), tried=tried)
+    return replace(judged, verdict=replace(verdict, headline=headline), tried=tried)
 
 
 def propose(
@@ -140,17 +76,16 @@ def propose(
 ) -> Proposal:
     """Compare a version with the champion and let the policy judge; with ``apply``, after writing the intent to act on it."""
     if override and not reason.strip():
-        msg = "override: to promote against the verdict needs a reason; nothing was changed"
+        msg = "override: promoting against the verdict requires a reason; nothing was changed"
         raise ParamsError(msg)
     if not apply:
         return replace(_judged(registry, name, symbol, chosen, compared=compared, family=family), override=override)
     if chosen.version is None and not chosen.challengers:
         chosen = replace(chosen, version=_challenger(registry, name, symbol, serving(registry, name)).version)
-    told = {**chosen.told(), **({"override": True} if override else {})}
-    words = {"symbol": symbol, "version": chosen.version, **told, "reason": reason, "approved_by": approved_by, "apply": True}
-    refuse_unrecorded(run_command("promote", words))
-    about_it = {"version": chosen.version, "symbol": symbol, **told}
-    decision = begin(registry, name, "promotion", reason=reason, approved_by=approved_by, **about_it)
+    parameters: dict[str, Any] = {"symbol": symbol, "version": chosen.version, **chosen.told()}
+    parameters |= {**({"override": True} if override else {}), "reason": reason, "approved_by": approved_by}
+    refuse_unrecorded(run_command("promote", {**parameters, "apply": True}))
+    decision = begin(registry, name, IntentFacts(kind="promotion", **parameters))
     with recording_failure(registry, decision):
         _check_champion(registry, name, chosen)
         judged = _judged(registry, name, symbol, chosen, compared=compared, family=family, decision=decision)
@@ -158,10 +93,10 @@ def propose(
 
 
 def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
-    """Carry out a proposal's verdict: move the champion, or refuse and leave it; without an intent, show what would be done."""
+    """Carry out a proposal's verdict: move the champion, or refuse; without an intent, return a preview."""
     if proposal.tried:
         msg = (
-            f"{proposal.name}: other gates than those of params.yaml were tried ({', '.join(proposal.tried)}), and the written "
+            f"{proposal.name}: other gates than those of params.yaml were tried ({', '.join(proposal.tried)}), but the written "
             "policy decides: propose without gates, or write them into params.yaml; nothing was changed"
         )
         raise PromotionRefusedError(msg)
@@ -170,25 +105,23 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
     decision = proposal.decision
     against = proposal.override and proposal.verdict.outcome != "promote" and before != version
     if against:
-        facts.update(rests_on="override", reason=f"{AGAINST} ({proposal.verdict.outcome}): {proposal.verdict.reason}")
+        facts.rests_on, facts.reason = "override", f"{AGAINST} ({proposal.verdict.outcome}): {proposal.verdict.reason}"
     if decision is None:
-        champion = serving(registry, proposal.name)
-        now = champion.version if champion else None
-        return shown(proposal.name, "promotion", {**facts, "from": now, "to": now})
+        return _preview(proposal.name, "promotion", facts, identity_of(serving(registry, proposal.name)))
     with recording_failure(registry, decision, facts):
-        missing = approval_missing(registry, decision, proposal.challenger.identity)
+        missing = _approval_missing(registry, decision, proposal.challenger.identity)
         move = None
         if before == version:
-            facts["result"] = "unchanged"
+            facts.result = "unchanged"
         elif proposal.verdict.outcome != "promote" and not against:
-            facts["result"] = "refused"
+            facts.result = "refused"
         elif missing:
-            facts.update(result="refused", reason=f"Refused: {missing} {proposal.verdict.reason}")
+            facts.result, facts.reason = "refused", f"Refused: {missing} {proposal.verdict.reason}"
         else:
-            facts["result"] = "promoted"
-            move = Move(to=_identity(proposal, proposal.challenger), compared_with=_identity(proposal, proposal.champion))
+            facts.result = "promoted"
+            move = Move(to=_compared(proposal, proposal.challenger), compared_with=_compared(proposal, proposal.champion))
         if proposal.comparison:
-            facts["evidence"] = keep_evidence(registry, decision, proposal.comparison.frame, proposal.to_json())
+            facts.evidence = keep_evidence(registry, decision, proposal.comparison.frame, proposal.to_json())
         return act(registry, decision, facts=facts, move=move)
 
 
@@ -207,7 +140,7 @@ def _judged(
     champion = registry.version(name, chosen.champion) if chosen.champion is not None else serving(registry, name)
     given = _given(chosen, champion)
     challenger = registry.version(name, given[0]) if given else _challenger(registry, name, symbol, champion)
-    told: dict[str, Any] = {"name": name, "symbol": symbol, "champion": champion, "policy": rules}
+    about: dict[str, Any] = {"name": name, "symbol": symbol, "champion": champion, "policy": rules}
     is_champion = champion is not None and champion.version == challenger.version
     if is_champion and chosen.champion is not None:
         msg = f"champion: {named(chosen.champion)} would be compared with itself; name another version, or leave champion out"
@@ -219,7 +152,7 @@ def _judged(
         already = f"Version {challenger.version} is the champion already. " if is_champion else ""
         headline = f"{already}Not compared: model_registry.compare_metrics is false in params.yaml"
         verdict = Verdict(outcome="keep" if is_champion else "promote", headline=headline)
-        return Proposal(challenger=challenger, comparison=None, verdict=verdict, **told)
+        return Proposal(challenger=challenger, comparison=None, verdict=verdict, **about)
     frame = evaluation_frame(
         registry,
         name,
@@ -229,32 +162,33 @@ def _judged(
         selection=chosen,
         judged=challenger.version if chosen.version is not None or not given else None,
     )
-    counted = counts_as(registry, ledger, frame, policy.policy_digest(rules), decision)
-    attempt = ledger.attempt(counted, policy.policy_digest(rules), before=decision)
+    digest = policy.policy_digest(rules)
+    counted = counts_as(registry, ledger, frame, digest, decision)
+    attempt = ledger.attempt(counted, digest, before=decision)
     comparison = compare(frame, policy.required_tests(rules, attempt, family), cost=rules.evaluation.cost)
     verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date(), family=family)
     verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
     _check_family(name, symbol, verdict, family)
     judged = challenger if frame.challenger == challenger.version else registry.version(name, frame.challenger)
-    return Proposal(challenger=judged, comparison=comparison, verdict=verdict, attempt_frame=counted, **told)
+    return Proposal(challenger=judged, comparison=comparison, verdict=verdict, attempt_frame=counted, **about)
 
 
 def _check_family(name: str, symbol: str, verdict: Verdict, family: Family | None) -> None:
     """Refuse to decide by the p of another comparison than this one: all were adjusted together."""
     if family is None or not family.p:
         return
-    told, now = family.p.get(symbol), verdict.p_values()["p_attempt"]
-    same = told is not None and (told == 1 or math.isclose(told, now or 0.0, rel_tol=1e-9))  # 1: not eligible, whatever p is
-    if (verdict.family is not None or told is not None) and not same:
+    then, now = family.p.get(symbol), verdict.p_values()["p_attempt"]
+    equal = then is not None and (then == 1 or math.isclose(then, now or 0.0, rel_tol=1e-9))  # 1: not eligible, whatever p is
+    if (verdict.family is not None or then is not None) and not equal:
         msg = (
-            f"{name}: p is {now} now, and was {told} when the family of {family.symbols} symbols was compared: versions, prices, "
+            f"{name}: p is {now} now, and was {then} when the family of {family.symbols} symbols was compared: versions, prices, "
             "policy or attempts changed since; nothing was changed: compare all of them again"
         )
         raise StaleComparisonError(msg)
 
 
 def _given(chosen: Selection, champion: ModelVersion | None) -> list[int]:
-    """Return the challengers that were named, the one to judge first; none where it is to be found."""
+    """Return the challengers that were named, the one to judge first."""
     given = list(dict.fromkeys([*([chosen.version] if chosen.version is not None else []), *chosen.challengers]))
     if len(given) > 1 and champion is not None and champion.version in given:
         msg = f"challengers: {named(champion.version)} is the champion, which all others are compared with; leave it out"
@@ -268,14 +202,14 @@ def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> N
     now = champion.version if champion else None
     if chosen.champion is not None and chosen.champion != now:
         msg = (
-            f"{name}: the champion is {named(now)}, not {named(chosen.champion)}: a comparison with another version decides "
-            "nothing. Leave champion out, or leave apply out in order to look; nothing was changed"
+            f"{name}: the champion is {named(now)}, not {named(chosen.champion)}, and only a comparison with the champion "
+            "decides. Leave champion out, or leave apply out for a comparison only; nothing was changed"
         )
         raise StaleComparisonError(msg)
 
 
 def _challenger(registry: RegistryClient, name: str, symbol: str, champion: ModelVersion | None) -> ModelVersion:
-    """Return the version registered last that waits; where none waits, the champion."""
+    """Return the waiting challenger, or else the champion, or else the newest version that is not archived."""
     waiting = registry.challenger(name) or champion
     versions = [] if waiting else registry.versions(name)
     challenger = waiting or next((v for v in versions if v.stage != "Archived"), None)
@@ -286,42 +220,151 @@ def _challenger(registry: RegistryClient, name: str, symbol: str, champion: Mode
     return challenger
 
 
-def _facts(proposal: Proposal) -> dict[str, Any]:
+def _facts(proposal: Proposal) -> OutcomeFacts:
     """Return what the outcome says: the verdict and all that it rests on."""
-    comparison = proposal.comparison
-    versions = [v for v in (proposal.challenger, proposal.champion) if v]
-    facts: dict[str, Any] = {
-        "version": proposal.challenger.version,
-        "verdict": proposal.verdict.outcome,
-        "reason": proposal.verdict.reason,
-        "rests_on": "compared" if comparison else "not compared",
-    }
-    facts = with_bundles(facts, *(_identity(proposal, version) for version in versions))
+    comparison, verdict = proposal.comparison, proposal.verdict
+    facts = OutcomeFacts(
+        version=proposal.challenger.version,
+        verdict=verdict.outcome,
+        reason=verdict.reason,
+        rests_on="compared" if comparison else "not compared",
+    ).with_bundles(_compared(proposal, proposal.challenger), _compared(proposal, proposal.champion))
     if comparison:
-        facts["window"] = {"first_day": comparison.first_day, "last_day": comparison.last_day, "days": len(comparison.frame.days)}
-        facts["frame_sha256"] = comparison.frame.digest
+        days = len(comparison.frame.days)
+        facts.window = WindowFacts(first_day=comparison.first_day, last_day=comparison.last_day, days=days)
+        facts.frame_sha256 = comparison.frame.digest
         if proposal.attempt_frame not in {"", comparison.frame.digest}:
-            facts["attempt_frame"] = proposal.attempt_frame
-        facts["challengers"] = [comparison.frame.challenger, *comparison.frame.others]
-        facts["gates"] = [gate.to_json() for gate in proposal.verdict.gates]
-        facts["attempt"], facts["seed"] = proposal.verdict.attempt, SEED
-        facts["skill"] = proposal.verdict.skill
-        if proposal.verdict.family:
-            facts["family"] = {**proposal.verdict.family.told(), **proposal.verdict.p_values()}
-        facts["policy_sha256"] = policy.policy_digest(proposal.policy)
+            facts.attempt_frame = proposal.attempt_frame
+        facts.challengers = [comparison.frame.challenger, *comparison.frame.others]
+        facts.gates = [GateFacts.model_validate(gate.to_json()) for gate in verdict.gates]
+        facts.attempt, facts.seed, facts.skill = verdict.attempt, SEED, verdict.skill
+        if verdict.family:
+            facts.family = {**verdict.family.told(), **verdict.p_values()}
+        facts.policy_sha256 = policy.policy_digest(proposal.policy)
     return facts
 
 
-def _identity(proposal: Proposal, version: ModelVersion | None) -> Identity | None:
-    """Return which version was compared: the one that was loaded, whatever its number stands for by now."""
+def _compared(proposal: Proposal, version: ModelVersion | None) -> Identity | None:
+    """Return the identity of the version that was loaded for the comparison; its number may belong to another one now."""
     if version is None or proposal.comparison is None:
-        return version.identity if version else None
+        return identity_of(version)
     return Identity(version.version, proposal.comparison.frame.bundles.get(version.version, version.identity.bundle))
 
 
-def shown(name: str, kind: str, facts: dict[str, Any]) -> Decision:
+def _preview(name: str, kind: str, facts: OutcomeFacts, champion: Identity | None) -> Decision:
     """Return the decision that would be taken; it is in no ledger."""
-    intent = Entry.after(None, ledger=name, entry="intent", decision="", now=utc_now(), facts={"kind": kind})
-    told = {"result": "only shown", **facts}
-    outcome = Entry.after(intent, ledger=name, entry="outcome", decision="", now=utc_now(), facts=told)
-    return Decision(run_id="", intent=intent, outcome=outcome)
+    number = champion.number if champion else None
+    facts = facts.model_copy(update={"result": "only shown", "from_": number, "to": number})
+    intent = Entry.after(None, ledger=name, decision="", now=utc_now(), facts=IntentFacts(kind=kind))
+    return Decision(run_id="", intent=intent, outcome=Entry.after(intent, ledger=name, decision="", now=utc_now(), facts=facts))
+
+
+def _approval_missing(registry: RegistryClient, decision: Decision, version: Identity) -> str:
+    """Return what is missing before a version may go to Production; "" if nothing is."""
+    rule = registry.params.promotion.approval.Production
+    if rule.required:
+        given = {"approved_by": decision.approved_by, "reason": decision.intent.facts.reason}
+        missing = [name for name, value in given.items() if not (value or "").strip()]
+        if missing:
+            return f"promotion.approval.Production requires {' and '.join(missing)}."
+    if decision.approved_by and rule.not_author:
+        authors = {decision.actor: "promotes"}
+        for registered in read_ledger(registry, decision.model_name).registrations.get(version.number, []):
+            if registered.identity(version.number) == version:
+                authors.setdefault(registered.actor, f"registered {version}")
+        for author, did in authors.items():
+            if _user(author) == _user(decision.approved_by):
+                return (
+                    f"{decision.approved_by[:80]} cannot approve: {author} {did}, and promotion.approval requires another person."
+                )
+    return ""
+
+
+def _user(who: str) -> str:
+    """Return the name of a person, without host or mail domain."""
+    return who.partition("@")[0].strip().casefold()
+
+
+def roll_back(
+    registry: RegistryClient,
+    symbol: str,
+    version: int | Literal["none"] | None,
+    *,
+    apply: bool,
+    reason: str,
+    approved_by: str,
+) -> Decision:
+    """Make the previous champion, or a given version, or none, the champion; without ``apply``, check it and return a preview."""
+    name = model_name(symbol)
+    ledger, champion, alias = read_ledger(registry, name), serving(registry, name), registry.champion_identity(name)
+    before = identity_of(champion)
+    if before is None and not ledger.decisions and not registry.versions(name):
+        raise unknown_model(registry, name)
+    try:
+        target = None if version == "none" else _target(registry, ledger, before, alias, version)
+    except NoChampionError as error:
+        if apply:
+            raise
+        return _preview(name, "rollback", OutcomeFacts(reason=str(error)), before)
+    about: dict[str, Any] = (
+        {"version": target.number} if target else {"version": before.number if before else None, "nobody": True}
+    )
+    facts = OutcomeFacts(**about, rests_on="manual")
+    if not apply:
+        facts.reason = _checked(registry, name, target)
+        return _preview(name, "rollback", facts, before)
+    if not reason.strip():
+        to = " --to none" if target is None else f" --version {version}" if version else ""
+        msg = f"reason: a rollback requires one: fx rollback {symbol}{to} --reason TEXT; nothing was changed"
+        raise ParamsError(msg)
+    refuse_unrecorded(back_to(name, symbol, target.number if target else None, now=None))
+    intent = IntentFacts(kind="rollback", symbol=symbol, reason=reason, approved_by=approved_by, **about)
+    decision = begin(registry, name, intent)
+    with recording_failure(registry, decision):
+        missing = "" if target is None or target in ledger.champions else _approval_missing(registry, decision, target)
+        if missing:
+            msg = f"{target} was never in Production: {missing} Nothing was changed."
+            raise PromotionRefusedError(msg)
+        facts.result = "unchanged" if before == target == alias else "rolled back"
+        facts.reason = _checked(registry, name, target)
+        return act(registry, decision, facts=facts.with_bundles(target), move=Move(to=target, compared_with=before))
+
+
+def _target(
+    registry: RegistryClient, ledger: Ledger, before: Identity | None, alias: Identity | None, version: int | None
+) -> Identity:
+    """Return the given version, or the previous champion; if MLflow's alias is wrong, the ledger's champion."""
+    symbol = ledger.symbol
+    if version is not None:
+        target = check_registered(ledger, registry.version(ledger.name, version)).identity
+        others = [champion for champion in ledger.champions if champion.number == version and champion != target]
+        if others and target not in ledger.champions:
+            msg = (
+                f"{ledger.name}: {target} ({target.short}) was never in Production; another one of this number was "
+                f"({others[0].short}). Nothing was changed. To compare and promote this one: fx run promote -p symbol "
+                f"{symbol} -p version {version} -p apply true"
+            )
+            raise VersionReplacedError(msg)
+        return target
+    former = ledger.former if same(alias, ledger.serving) else ledger.serving
+    if former is not None:
+        return find(registry, ledger, former).identity
+    if before is None:
+        msg = (
+            f"{ledger.name}: no version was ever in Production, by the ledger at {registry.uri}; compare and promote one: "
+            f"fx run promote -p symbol {symbol} -p apply true"
+        )
+    else:
+        msg = (
+            f"{ledger.name}: no version was in Production before {before}, by the ledger at {registry.uri}; name one: "
+            f"fx rollback {symbol} --version N --reason TEXT, or let none serve: fx rollback {symbol} --to none --reason TEXT"
+        )
+    raise NoChampionError(msg)
+
+
+def _checked(registry: RegistryClient, name: str, version: Identity | None) -> str:
+    """Load a version, with its bytes checked, replay its stored forecasts, and return the result as a reason."""
+    if version is None:
+        return "No version will serve."
+    again = load_version(registry, name, version.number).replay()
+    return f"Version {version.number} loads, its bytes are those registered, and {again} of {again} forecasts came out the same."

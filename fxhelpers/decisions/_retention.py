@@ -1,4 +1,4 @@
-"""Retention: Staging versions that are past their time are archived; their files go only where that is asked for."""
+"""Retention: archive Staging versions that are overdue, and delete the files of archived ones on request."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -12,40 +12,37 @@ from fxhelpers.decisions._path import (
     begin,
     note_on_version,
     recording_failure,
-    recover_interrupted_now,
+    recover_interrupted,
     refuse_unrecorded,
-    seal_outside,
+    seal_unrecorded,
 )
-from fxhelpers.ledger import Decision, Identity, Ledger
+from fxhelpers.ledger import Decision, Identity, IntentFacts, Ledger, OutcomeFacts
 from fxhelpers.registry import MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.storage import stored_bytes, unknown_model
 
 AT_ONCE = 200
-"""Versions that one decision archives or prunes at most: their numbers have to fit into its entry."""
+"""Most versions that one decision archives or prunes: their numbers must fit into its entry."""
 
 _KINDS_THAT_KEEP = {"promotion", "rollback", "stage change"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Retention:
-    """What is past its time, and what was done about it.
+    """Versions that are overdue, and what was done with them.
 
     Attributes
     ----------
     versions : DataFrame
-        One row a version, oldest first: ``version``, ``stage`` (before),
+        One row per version, oldest first: ``version``, ``stage`` (before),
         ``registered``, ``due`` (UTC), ``bytes``, ``what`` (archive, prune,
         archive and prune, or keep) and ``why``.
     decision : Decision or None
-        None where nothing was to be done, or ``apply`` was false.
-    identities : tuple of Identity
-        Which versions the numbers stood for.
+        None if there was nothing to do, or ``apply`` was false.
     """
 
     versions: pd.DataFrame
     decision: Decision | None
-    identities: tuple[Identity, ...] = ()
 
     def _repr_html_(self) -> str:
         if self.decision:
@@ -59,60 +56,60 @@ class Retention:
 
     @property
     def bytes_pruned(self) -> int:
-        """What pruning frees, or would free."""
+        """Bytes that pruning frees, or would free."""
         return int(self.versions.loc[self.versions["what"].str.contains("prune"), "bytes"].sum())
 
 
 def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, prune: bool, reason: str) -> Retention:
-    """Archive the Staging versions older than ``retention_days``, and prune archived ones where that is asked for."""
+    """Archive the Staging versions older than ``retention_days``, and ``prune`` archived ones."""
     if apply:
         flag = " -p prune true" if prune else ""
         refuse_unrecorded(f"fx run retain -p symbol {symbol} -p apply true{flag}")
-    ledger, there = read_ledger(registry, name), registry.versions(name)
-    if not there and not ledger.decisions:
+    ledger, versions = read_ledger(registry, name), registry.versions(name)
+    if not versions and not ledger.decisions:
         raise unknown_model(registry, name)
-    identities = tuple(version.identity for version in there)
-    found = Retention(versions=_plan(registry, ledger, there, prune=prune), decision=None, identities=identities)
-    archive, gone = found.due("archive"), found.due("prune")
+    identities = tuple(version.identity for version in versions)
+    plan = Retention(versions=_plan(registry, ledger, versions, prune=prune), decision=None)
+    archive, gone = plan.due("archive"), plan.due("prune")
     if not apply:
-        return found
+        return plan
     if not (archive or gone):
-        recover_interrupted_now(registry, name)  # what was archived before a run was interrupted is not due any more
-        return found
+        recover_interrupted(registry, name)  # versions that an interrupted run archived are not due any more
+        return plan
     days = registry.params.model_registry.retention_days
-    decision = begin(registry, name, "archiving", symbol=symbol, reason=reason, archive=archive, prune=gone)
+    decision = begin(registry, name, IntentFacts(kind="archiving", symbol=symbol, reason=reason, archive=archive, prune=gone))
     with recording_failure(registry, decision):
         with writing(registry, name) as writer:
             now = [registry.version(name, number) for number in gone]
             champion = writer.champion
-            versions = [v for v in now if v.identity in identities and v.identity != champion]
-            mark(registry, decision, versions)  # from here on nobody makes one of them champion
+            pruned = [v for v in now if v.identity in identities and v.identity != champion]
+            mark(registry, decision, pruned)  # from here on none of them can become champion
             why = [f"In Staging for more than {days} days: {len(archive)} archived."] if archive else []
-            why += [f"Files of {len(gone)} archived versions deleted, {found.bytes_pruned} bytes."] if gone else []
-            told = {"archived": archive, "pruned": [version.version for version in versions], "bytes": found.bytes_pruned}
-            facts = {"result": "archived", "reason": " ".join(why), **told}
-            stages = {version: "Archived" for version in found.identities if version.number in archive}
+            why += [f"Files of {len(gone)} archived versions deleted, {plan.bytes_pruned} bytes."] if gone else []
+            facts = OutcomeFacts(result="archived", reason=" ".join(why), archived=archive, bytes=plan.bytes_pruned)
+            facts.pruned = [version.version for version in pruned]
+            stages = {version: "Archived" for version in identities if version.number in archive}
             try:
                 done = act_under(writer, registry, decision, facts=facts, stages=stages, more_to_do=True)
             except BaseException:
-                known = read_ledger(registry, name).decisions  # which may have its outcome
-                finish(registry, next((d for d in known if d.run_id == decision.run_id), decision))
+                decisions = read_ledger(registry, name).decisions  # this one may have its outcome
+                finish(registry, next((d for d in decisions if d.run_id == decision.run_id), decision))
                 raise
         finish(registry, done)
-        done = seal_outside(registry, done)
+        done = seal_unrecorded(registry, done)
     note_on_version(registry, done)
-    return replace(found, decision=done)
+    return replace(plan, decision=done)
 
 
 def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion], *, prune: bool) -> pd.DataFrame:
-    days, now, named = registry.params.model_registry.retention_days, datetime.now(UTC), _named(ledger)
+    days, now, kept = registry.params.model_registry.retention_days, datetime.now(UTC), _kept(ledger)
     shared = Counter(version.run_id for version in versions)
     rows, left = [], AT_ONCE
     for version in reversed(versions):
         due = version.archive_due(days)
         late = past = due is not None and due <= now
         size = stored_bytes(registry, version) if past or version.stage == "Archived" else 0
-        why = named.get(version.identity) or named.get(Identity(version.version), "")  # which may be this one
+        why = kept.get(version.identity) or kept.get(Identity(version.version), "")  # without a bundle, it may be this one
         if MODEL_DIGEST not in version.tags or shared[version.run_id] > 1:
             why = why or "its files are not ours alone"
         gone = prune and not why and size > 0 and (past or version.stage == "Archived")
@@ -128,12 +125,12 @@ def _plan(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]
     return pd.DataFrame(rows, columns=["version", "stage", "registered", "due", "bytes", "what", "why"])
 
 
-def _named(ledger: Ledger) -> dict[Identity, str]:
+def _kept(ledger: Ledger) -> dict[Identity, str]:
     """Return the versions whose files are evidence, and why."""
-    named: dict[Identity, str] = {}
+    kept: dict[Identity, str] = {}
     named_versions = ledger.named_versions()
     for decision in (decision for decision in ledger.decisions if decision.kind in _KINDS_THAT_KEEP):
         about = named_versions[decision.id]
         versions = (*about.by_number.values(), about.before, about.after)
-        named |= {version: f"named by {decision.id}" for version in versions if version}
-    return named | dict.fromkeys(ledger.champions, "was in Production")
+        kept |= {version: f"named by {decision.id}" for version in versions if version}
+    return kept | dict.fromkeys(ledger.champions, "was in Production")

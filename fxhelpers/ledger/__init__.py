@@ -1,40 +1,48 @@
-"""The ledger of one registered model: its entries in a chain, the decisions that they make up, and who reigned when.
+"""The ledger of one registered model: its entries in a chain, the decisions that they make up, and its production periods.
 
-Pure: texts in, facts out. Where the entries are kept is the registry's business.
+Pure: texts in, facts out. The registry stores the entries.
 """
 
 from fxhelpers.ledger._chain import Fault, Ledger, NamedVersions, ProductionPeriod
-from fxhelpers.ledger._decision import AGAINST, ALIAS_FOUND, NO_SKILL, NOT_COMPARED, Decision, back_to, named
-from fxhelpers.ledger._entry import (
+from fxhelpers.ledger._decision import AGAINST, NO_SKILL, NOT_COMPARED, Decision, back_to, named
+from fxhelpers.ledger._entry import Entry, Link, StoredRun, entry_name, first_name, link_name
+from fxhelpers.ledger._facts import (
+    FACTS,
     KINDS,
-    SERVES,
-    Entry,
+    Facts,
+    GateFacts,
     Identity,
-    Link,
-    StoredRun,
-    entry_name,
-    first_name,
+    IntentFacts,
+    Moving,
+    OutcomeFacts,
+    SealFacts,
+    WindowFacts,
     labels,
-    link_name,
     same,
 )
 
 __all__ = [
     "AGAINST",
-    "ALIAS_FOUND",
+    "FACTS",
     "KINDS",
     "NOT_COMPARED",
     "NO_SKILL",
-    "SERVES",
     "Decision",
     "Entry",
+    "Facts",
     "Fault",
+    "GateFacts",
     "Identity",
+    "IntentFacts",
     "Ledger",
     "Link",
+    "Moving",
     "NamedVersions",
+    "OutcomeFacts",
     "ProductionPeriod",
+    "SealFacts",
     "StoredRun",
+    "WindowFacts",
     "back_to",
     "entry_name",
     "first_name",

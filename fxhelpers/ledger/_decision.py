@@ -4,27 +4,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fxhelpers.display import Keyed, rows_html
-from fxhelpers.ledger._entry import Entry, Identity
+from fxhelpers.ledger._entry import Entry
+from fxhelpers.ledger._facts import Facts, Identity, IntentFacts, OutcomeFacts, SealFacts
 from fxhelpers.params import MODEL_PREFIX
 
 AGAINST = "AGAINST THE VERDICT"
-"""How a promotion by override is marked, wherever it is shown."""
-
-ALIAS_FOUND = "alias_found"
-"""Fact of an intent: number and bundle of the version that MLflow's alias was found to point to, None for none."""
+"""Label of a promotion by override, wherever it is shown."""
 
 NO_SKILL, NOT_COMPARED = "no evidence of skill", "not compared"
-"""How a promotion is marked whose forecasts are not significantly better than no model, or that rests on no comparison."""
+"""Label of a promotion whose forecasts are not significantly better than no model, or that rests on no comparison."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Keyed):
-    """One decision about a registered model: what was meant, what came of it, and the seal on its record.
+    """One decision about a registered model: its intent, what came of it, and the seal on its record.
 
     Attributes
     ----------
     run_id : str
-        MLflow run that keeps it; "" for one that was only shown.
+        MLflow run that keeps it; "" for a preview.
     intent : Entry
         Written before anything was evaluated.
     outcome : Entry or None
@@ -32,13 +30,13 @@ class Decision(Keyed):
     seal : Entry or None
         None: not sealed yet.
     seen : str
-        When its owner last showed that it is at work, ISO 8601, UTC.
+        Last heartbeat of the process that takes it, ISO 8601, UTC.
     """
 
     run_id: str
-    intent: Entry = field(repr=False)
-    outcome: Entry | None = field(default=None, repr=False)
-    seal: Entry | None = field(default=None, repr=False)
+    intent: Entry[IntentFacts] = field(repr=False)
+    outcome: Entry[OutcomeFacts] | None = field(default=None, repr=False)
+    seal: Entry[SealFacts] | None = field(default=None, repr=False)
     seen: str = field(default="", repr=False, compare=False)
 
     @property
@@ -52,41 +50,51 @@ class Decision(Keyed):
         return self.intent.ledger
 
     @property
+    def outcome_facts(self) -> OutcomeFacts:
+        """What its outcome says; empty without one."""
+        return self.outcome.facts if self.outcome else OutcomeFacts()
+
+    @property
+    def seal_facts(self) -> SealFacts:
+        """What its seal says; empty without one."""
+        return self.seal.facts if self.seal else SealFacts()
+
+    @property
     def symbol(self) -> str:
-        """Ticker that the model forecasts: as the decision says, or else as the model's name does."""
-        return str(self.intent.facts.get("symbol") or self.model_name.removeprefix(MODEL_PREFIX))
+        """Ticker that the model forecasts: from the decision, or else from the model's name."""
+        return self.intent.facts.symbol or self.model_name.removeprefix(MODEL_PREFIX)
 
     @property
     def kind(self) -> str:
         """registration, promotion, rollback, stage change, archiving or repair."""
-        return str(self.intent.facts.get("kind"))
+        return self.intent.facts.kind
 
     @property
     def version(self) -> int | None:
         """Version that it is about."""
-        return self._number("version")
+        number: int | None = self._latest("version").version
+        return number
 
     @property
     def result(self) -> str | None:
         """What came of it, such as promoted, refused, stale or failed; None while it is open."""
-        return self.outcome.facts.get("result") if self.outcome else None
+        return self.outcome_facts.result
 
     @property
     def verdict(self) -> str | None:
-        """Of the policy: promote, keep or inconclusive; None where none was asked."""
-        return self._text("verdict")
+        """Verdict of the policy: promote, keep or inconclusive; None if the policy did not judge."""
+        return self.outcome_facts.verdict
 
     @property
     def reason(self) -> str:
-        """Why, in words: the rule's reason, and in quotes that of whoever acted."""
-        own = str(self.outcome.facts.get("reason") or "") if self.outcome else ""
-        given = self.intent.facts.get("reason")
+        """Why, in words: the policy's reason, then in quotes that of the actor."""
+        own, given = self.outcome_facts.reason or "", self.intent.facts.reason
         return f'{own} "{given}"'.strip() if given else own
 
     @property
     def rests_on(self) -> str | None:
-        """``compared``, ``not compared``, ``override`` or ``manual``; None where it moves no champion."""
-        return self._text("rests_on")
+        """``compared``, ``not compared``, ``override`` or ``manual``; None if it moves no champion."""
+        return self.outcome_facts.rests_on
 
     @property
     def overridden(self) -> bool:
@@ -95,55 +103,44 @@ class Decision(Keyed):
 
     @property
     def skill(self) -> bool | None:
-        """Whether the forecasts were significantly better than no model at all; None where that is not known.
+        """Whether the forecasts were significantly better than no model at all; None if that is not known.
 
         Outcomes of earlier releases have it in the default policy's gate of
         that name, or in the words for a first champion.
         """
-        told, gates = self._told("skill"), self._told("gates")
-        if isinstance(told, bool):
-            return told
-        missed = [g for g in gates if g.get("id") == "skill" and g.get("result") != "pass"] if isinstance(gates, list) else []
-        return False if missed or (self.kind == "promotion" and NO_SKILL in str(self._told("reason"))) else None
+        facts = self.outcome_facts
+        if facts.skill is not None:
+            return facts.skill
+        missed = any(gate.id == "skill" and gate.result != "pass" for gate in facts.gates)
+        return False if missed or (self.kind == "promotion" and NO_SKILL in (facts.reason or "")) else None
 
     @property
     def mark(self) -> str:
-        """What to say with a promotion, wherever it is shown; "" where it has nothing against it."""
+        """Labels of a promotion, wherever it is shown; "" if nothing speaks against it."""
         marks = {AGAINST: self.overridden, NO_SKILL: self.skill is False, NOT_COMPARED: self.rests_on == NOT_COMPARED}
-        return ", ".join(mark for mark, there in marks.items() if there) if self.result == "promoted" else ""
+        return ", ".join(mark for mark, applies in marks.items() if applies) if self.result == "promoted" else ""
 
     @property
     def came_to(self) -> str:
-        """Its result with its mark; ``open`` without an outcome."""
+        """Its result with its label; ``open`` without an outcome."""
         return ", ".join(filter(None, (self.result or "open", self.mark)))
 
     @property
-    def frame_sha256(self) -> str | None:
-        """Digest of the evaluation frame that was judged; None where none was."""
-        return self._text("frame_sha256")
-
-    @property
-    def challengers(self) -> list[int]:
-        """All versions that were tested at once in order to promote one of them."""
-        told = self._told("challengers")
-        return [number for number in told if isinstance(number, int)] if isinstance(told, list) else []
-
-    @property
     def numbers(self) -> set[int]:
-        """The versions that it names, beside the champion before and afterwards."""
-        lists = (self._told(key) for key in ("challengers", "archive", "archived", "prune", "pruned"))
-        listed = {number for told in lists if isinstance(told, list) for number in told if isinstance(number, int)}
-        return listed | ({self.version} if self.version is not None else set())
+        """The versions that it names, besides the champion before and afterwards."""
+        intent, outcome = self.intent.facts, self.outcome_facts
+        lists = (self._latest("challengers").challengers, intent.archive, intent.prune, outcome.archived, outcome.pruned)
+        return {number for numbers in lists for number in numbers} | ({self.version} if self.version is not None else set())
 
     @property
     def from_version(self) -> int | None:
         """Champion before."""
-        return self._number("from")
+        return self.outcome_facts.from_
 
     @property
     def to_version(self) -> int | None:
         """Champion afterwards."""
-        return self._number("to")
+        return self.outcome_facts.to
 
     @property
     def applied(self) -> bool:
@@ -152,85 +149,82 @@ class Decision(Keyed):
 
     @property
     def moved_at(self) -> str | None:
-        """When the champion was moved, ISO 8601, UTC; None where it was not."""
-        return self._text("moved")
+        """When the champion was moved, ISO 8601, UTC; None if it was not."""
+        return self.outcome_facts.moved
 
     @property
-    def settles(self) -> bool:
-        """Whether it decided who is champion, also where that one was it already."""
-        named_versions = None if self.to_nobody else self.version
-        return self.moved_at is not None or (
-            self.outcome is not None and self.rests_on == "manual" and named_versions == self.to_version
-        )
+    def decides_champion(self) -> bool:
+        """Whether it decided which version is champion, also if that one was it already."""
+        wanted = None if self.to_nobody else self.version
+        return self.moved_at is not None or (self.outcome is not None and self.rests_on == "manual" and wanted == self.to_version)
 
     @property
     def to_nobody(self) -> bool:
-        """Whether it was made so that no version serves."""
-        return self._told("nobody") is True
+        """Whether it was taken so that no version serves."""
+        return self._latest("nobody").nobody is True
 
     @property
     def actor(self) -> str:
         """Who acted: user@host."""
-        return str(self.intent.facts.get("actor", ""))
+        return self.intent.facts.actor
 
     @property
     def approved_by(self) -> str | None:
-        """Who agreed."""
-        return self.intent.facts.get("approved_by") or None
+        """Who approved it."""
+        return self.intent.facts.approved_by or None
 
     @property
     def unseen(self) -> bool:
-        """Whether the policy alone decided, and nobody is named who looked at it."""
+        """Whether the policy alone decided: no approver is named."""
         return bool(self.id and self.verdict) and self.rests_on == "compared" and not self.approved_by
 
     @property
     def outcome_sha256(self) -> str | None:
-        """Digest of the outcome: a record that shows it is a witness of the ledger."""
+        """Digest of the outcome. A record shows it too, which makes the record a second source."""
         return self.outcome.digest if self.outcome and self.run_id else None
 
     @property
     def time(self) -> str:
-        """When it was decided, or begun where it is open: ISO 8601, UTC."""
+        """When it was decided, or else begun; ISO 8601, UTC."""
         return (self.outcome or self.intent).time
 
     @property
     def last_seen(self) -> str:
-        """When its owner was last seen at work: ISO 8601, UTC."""
+        """When the process that takes it was last seen at work, ISO 8601, UTC."""
         return max(self.time, self.seen)
 
     @property
-    def alias_found(self) -> Identity | None:
-        """The version that MLflow's alias was found to point to when this was begun, if it was put right then."""
-        told = self.intent.facts.get(ALIAS_FOUND)
-        return Identity(*told) if isinstance(told, list) else None
+    def alias_repaired(self) -> bool:
+        """Whether MLflow's alias was wrong when it was begun, and was set to the champion then."""
+        return "alias_found" in self.intent.facts.model_fields_set
 
     @property
     def record(self) -> str | None:
-        """Its record below the folder of records, ``AAPL/….ipynb``; None where it was taken outside a recorded run."""
-        return self._text("record")
+        """Its record below the folder of records, ``AAPL/….ipynb``; None if it was taken outside a recorded run."""
+        return self.intent.facts.record
 
     @property
     def message(self) -> str:
         """What was decided, in a sentence."""
-        stays = f"{named(self.to_version)} stays champion" if self.to_version else "there still is no champion"
+        stays = f"{named(self.to_version)} stays champion" if self.to_version else "there is still no champion"
         if self.moved_at:
             mark = f", {self.mark}" if self.mark else ""
             mark = mark.replace(AGAINST, f"{AGAINST} ({self.verdict})").replace(NO_SKILL, f"with {NO_SKILL}")
-            told = f"{named(self.to_version)} serves now, {named(self.from_version)} did before{mark}"
+            text = f"{named(self.to_version)} serves now, {named(self.from_version)} did before{mark}"
         elif not self.run_id:
-            would = f"{'no version' if self.to_nobody else f'version {self.version}'} would serve"
-            told = f"nothing; this only shows that {would if self._would_move else stays}"
+            serves = f"{named(None if self.to_nobody else self.version)} would serve"
+            text = f"preview, nothing was changed: {serves if self._would_move else stays}"
         elif self.outcome is None:
-            told = f"the {self.kind} is open: it is at work, or was interrupted"
+            text = f"the {self.kind} is open: it is running, or was interrupted"
         elif self.result in {"refused", "registered"}:
-            told = f"version {self.version} was {self.result}: {stays}"
+            text = f"version {self.version} was {self.result}: {stays}"
         else:
-            told = f"{'nothing' if self.result == 'unchanged' else f'the {self.kind} ended as {self.result}'}: {stays}"
-        return f"{told[0].upper()}{told[1:]}."
+            text = f"{'nothing changed' if self.result == 'unchanged' else f'the {self.kind} ended as {self.result}'}: {stays}"
+        return f"{text[0].upper()}{text[1:]}."
 
     @property
     def _would_move(self) -> bool:
-        """Whether a decision that is only shown would move the champion."""
+        """Whether a preview would move the champion if it were applied."""
         if self.to_nobody:
             return self.to_version is not None
         wanted = self.kind == "rollback" or self.verdict == "promote" or self.rests_on == "override"
@@ -238,25 +232,24 @@ class Decision(Keyed):
 
     @property
     def undo(self) -> str:
-        """What would undo it: a command, or that there is nothing to undo."""
+        """The command that undoes it, or that there is nothing to undo."""
         if not self.applied:
-            return "Nothing is to be undone: no champion was moved."
+            return "Nothing to undo: no champion was moved."
         return back_to(self.model_name, self.symbol, self.from_version, now=self.to_version)
 
     def _repr_html_(self) -> str:
-        words = {"compared": "a comparison on the same days", "override": f"an override: {AGAINST}, {self.verdict}"}
-        rests_on = words.get(str(self.rests_on), self.rests_on)
+        texts = {"compared": "a comparison on the same days", "override": f"an override: {AGAINST}, {self.verdict}"}
         return rows_html(
             {
-                "decision": self.id or "none: this only shows what would be done",
+                "decision": self.id or "none: this is a preview",
                 "result": self.came_to,
                 "verdict": self.verdict,
                 "reason": self.reason,
-                "rests on": rests_on,
+                "rests on": texts.get(str(self.rests_on), self.rests_on),
                 "champion before": self.from_version or "none",
                 "champion now": self.to_version or "none",
                 "by": self.actor,
-                "approved by": self.approved_by or ("nobody: the policy alone decided" if self.unseen else None),
+                "approved by": self.approved_by or ("no one: decided by the policy alone" if self.unseen else None),
                 "time (UTC)": self.time,
             },
             card=("reason", "by", "approved by"),
@@ -265,34 +258,24 @@ class Decision(Keyed):
     @property
     def bundles(self) -> dict[str, str | None]:
         """Digests of the bundles of the versions that it rests on, by version."""
-        told = self._told("bundles")
-        return {number: digest for number, digest in told.items() if number.isdecimal()} if isinstance(told, dict) else {}
+        return {number: digest for number, digest in self.outcome_facts.bundles.items() if number.isdecimal()}
 
     def identity(self, number: int) -> Identity:
-        """Return the version of a number that it names, as far as it says itself which one that is."""
+        """Return the version of a number, with its bundle if the decision names it."""
         return Identity.of(number, self.bundles)
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
-        """Those that there are, in order."""
+    def entries(self) -> tuple[Entry[Facts], ...]:
+        """Its entries, in order."""
         return tuple(entry for entry in (self.intent, self.outcome, self.seal) if entry)
 
-    def _told(self, key: str) -> Any:  # noqa: ANN401 (facts differ in type)
-        """Return a fact of the outcome, or else of the intent."""
-        facts = self.outcome.facts if self.outcome else {}
-        return facts.get(key, self.intent.facts.get(key))
-
-    def _number(self, key: str) -> int | None:
-        told = self._told(key)
-        return told if isinstance(told, int) else None
-
-    def _text(self, key: str) -> str | None:
-        told = self._told(key)
-        return told if isinstance(told, str) else None
+    def _latest(self, key: str) -> Any:  # noqa: ANN401 (IntentFacts or OutcomeFacts: both have the key)
+        """Return the facts that say something last: those of the outcome if they have the key, or else of the intent."""
+        return self.outcome_facts if key in self.outcome_facts.model_fields_set else self.intent.facts
 
 
 def back_to(model_name: str, symbol: str, version: int | None, *, now: int | None) -> str:
-    """Return what to type to make a version champion again, or none: a command, or Python where no command takes the model."""
+    """Return what to type to make a version champion again, or none: a command, or Python if no command takes the model."""
     if model_name == f"{MODEL_PREFIX}{symbol}":  # fx rollback takes a symbol
         return f"fx rollback {symbol} {f'--version {version}' if version else '--to none'} --reason TEXT"
     to, stage = (version, "Production") if version else (now, "Archived")

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from fxhelpers.errors import LedgerError, RegistryError, VersionNotFoundError
-from fxhelpers.ledger import KINDS, Decision, Entry, Ledger, Link, StoredRun, first_name, link_name
+from fxhelpers.ledger import KINDS, Decision, Entry, Facts, Ledger, Link, SealFacts, StoredRun, first_name, link_name
 from fxhelpers.registry._calls import all_pages
 from fxhelpers.registry._client import RegistryClient, ignoring, new_run, quoted
 
@@ -34,7 +34,7 @@ _LONG_AGO = "1970-01-01T00:00:00.000+00:00"
 class ChainEnd:
     """The end of a ledger, as it was read."""
 
-    head: Entry | None  # the last entry; without facts if it was deleted in MLflow
+    head: Entry[Facts] | None  # the last entry; without facts if it was deleted in MLflow
     holder: str  # the run that takes the link to its successor; "" if nothing was ever written
     runs: dict[str, Run]  # those that were read, by id: all open ones, and some others
 
@@ -90,7 +90,7 @@ def _followed(registry: RegistryClient, name: str, end: ChainEnd) -> ChainEnd:
     return ChainEnd(head=head, holder=holder, runs=runs)
 
 
-def _entry(run: Run | None, link: Link) -> Entry | None:
+def _entry(run: Run | None, link: Link) -> Entry[Facts] | None:
     """Return the entry that a link names; None if it was deleted in MLflow."""
     for text in stored(run).texts.values() if run else ():
         with suppress(LedgerError):
@@ -99,10 +99,10 @@ def _entry(run: Run | None, link: Link) -> Entry | None:
     return None
 
 
-def _deleted(name: str, before: Entry | None, link: Link) -> Entry:
+def _deleted(name: str, before: Entry[Facts] | None, link: Link) -> Entry[Facts]:
     """Return a placeholder for an entry that was deleted in MLflow, so that the ledger can go on and the gap shows."""
     seq, time, previous = (before.seq, before.time, before.digest) if before else (0, _LONG_AGO, "")
-    rest: dict[str, Any] = {"decision": "", "time": time, "previous": previous, "facts": {}, "digest": link.digest}
+    rest: dict[str, Any] = {"decision": "", "time": time, "previous": previous, "facts": SealFacts(), "digest": link.digest}
     return Entry(ledger=name, seq=seq + 1, entry="seal", **rest, intact=False)
 
 

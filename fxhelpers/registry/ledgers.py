@@ -1,18 +1,32 @@
 """Ledgers in MLflow: read, and written under the lock of their model; ``_chains`` says how they are kept."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from mlflow.entities import Run, RunTag
 
 from fxhelpers.errors import LockLostError, RegistryError
-from fxhelpers.ledger import SERVES, Decision, Entry, Fault, Identity, Ledger, Link, entry_name, first_name, link_name
+from fxhelpers.ledger import (
+    Decision,
+    Entry,
+    Facts,
+    Fault,
+    Identity,
+    IntentFacts,
+    Ledger,
+    Link,
+    Moving,
+    OutcomeFacts,
+    SealFacts,
+    entry_name,
+    first_name,
+    link_name,
+)
 from fxhelpers.registry import _chains
 from fxhelpers.registry._chains import PREFIX, ChainEnd
 from fxhelpers.registry._client import RegistryClient, new_run, quoted
@@ -22,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _MOVING = "fx.moving"  # tag in which earlier releases announced a move, before they set the alias, which decided
 _TRIES = 3
+
+_F = TypeVar("_F", bound=Facts)
 
 
 class LedgerWriter:
@@ -46,15 +62,17 @@ class LedgerWriter:
         self._last_end = max((run.info.end_time or 0 for run in runs.values()), default=0)
         active = {key for key, run in runs.items() if (run.info.status, run.info.lifecycle_stage) == ("RUNNING", "active")}
         self.open = [decision for decision in decisions if decision.run_id in active]  # without an end, oldest first
-        self.moving: dict[str, dict[str, Any]] = {}  # announced moves of open decisions of earlier releases, by run
+        self.moving: dict[str, Moving] = {}  # announced moves of open decisions of earlier releases, by run
         for run_id in {decision.run_id for decision in self.open if decision.outcome is None}:
             move = runs[run_id].data.tags.get(_MOVING, "")
             with suppress(ValueError):
-                self.moving |= {run_id: json.loads(move)} if move and "intent" in _chains.stored(runs[run_id]).texts else {}
+                self.moving |= (
+                    {run_id: Moving.model_validate_json(move)} if move and "intent" in _chains.stored(runs[run_id]).texts else {}
+                )
         self._late = sorted(active - {decision.run_id for decision in decisions})
 
     @property
-    def head(self) -> Entry | None:
+    def head(self) -> Entry[Facts] | None:
         """The last entry."""
         return self._end.head
 
@@ -72,10 +90,10 @@ class LedgerWriter:
         run = _chains.get_run(self._registry, self._name, self._end.holder) if self.head else None
         return self.head is not None and _chains.link_in(run, link_name(self.head.digest)) is not None
 
-    def begin(self, kind: str, facts: dict[str, Any], serving: Identity | None) -> Decision:
+    def begin(self, facts: IntentFacts, serving: Identity | None) -> Decision:
         """Append the intent of a new decision, and open its run."""
-        decision = self.clock.new_id(kind)
-        entry = self._next("intent", decision, {"kind": kind, **facts, SERVES: _json(serving)})
+        decision = self.clock.new_id(facts.kind)
+        entry = self._next(decision, facts.model_copy(update={"serves": serving}))
         experiment = self._registry.experiment(_chains.EXPERIMENT)
         tags = {_chains.MODEL: self._name, _chains.DECISION: decision, PREFIX + entry_name(entry): entry.to_json()}
         with self._registry.session("write the ledger of", self._name) as client:
@@ -87,7 +105,7 @@ class LedgerWriter:
         except LockLostError:
             self._terminate(run_id, failed=True)
             if self.head is None and self._goes_on_after_gap(root):
-                return self.begin(kind, facts, serving)
+                return self.begin(facts, serving)
             raise
         if root or self._after_gap:
             self._link(entry, run_id, run_id, first_name(self._name))  # so that it counts as the first without reading the root
@@ -98,17 +116,17 @@ class LedgerWriter:
         return Decision(run_id=run_id, intent=entry)
 
     def conclude(
-        self, decision: Decision, facts: dict[str, Any], *, moves: bool = False, seal: dict[str, Any] | None = None
+        self, decision: Decision, facts: OutcomeFacts, *, moves: bool = False, seal: SealFacts | None = None
     ) -> Decision:
         """Append a decision's outcome, which makes a champion if it ``moves`` one, and its seal if that is known."""
         now = self.clock.now()
         time = max(now, self.head.time) if self.head and not self.clock.sets_back else now
-        outcome = self._append(decision, "outcome", {**facts, "moved": time} if moves else facts, time)
+        outcome = self._append(decision, facts.model_copy(update={"moved": time}) if moves else facts, time)
         self.serving = (outcome.serving,)
         decision = replace(decision, outcome=outcome)
         return decision if seal is None else self.seal_decided(decision, seal)
 
-    def seal_decided(self, decision: Decision, facts: dict[str, Any]) -> Decision:
+    def seal_decided(self, decision: Decision, facts: SealFacts) -> Decision:
         """Seal what was decided, even if other writers went on right after it: their decisions undo none of it."""
         for _ in range(_TRIES):
             try:
@@ -119,9 +137,9 @@ class LedgerWriter:
                 break  # another writer sealed it
         return decision
 
-    def seal(self, decision: Decision, facts: dict[str, Any]) -> Decision:
+    def seal(self, decision: Decision, facts: SealFacts) -> Decision:
         """Append a decision's seal, and end its run."""
-        sealed = replace(decision, seal=self._append(decision, "seal", {**facts, SERVES: _json(self.champion)}))
+        sealed = replace(decision, seal=self._append(decision, facts.model_copy(update={"serves": self.champion})))
         self.end(sealed)
         return sealed
 
@@ -129,18 +147,18 @@ class LedgerWriter:
         """End a decision's run."""
         self._terminate(decision.run_id, failed=decision.result in {"failed", "interrupted"})
 
-    def _append(self, decision: Decision, kind: Any, facts: dict[str, Any], now: str = "") -> Entry:  # noqa: ANN401 (one of KINDS)
-        entry = self._next(kind, decision.id, facts, now)
+    def _append(self, decision: Decision, facts: _F, now: str = "") -> Entry[_F]:
+        entry = self._next(decision.id, facts, now)
         with self._registry.session("write the ledger of", self._name) as client:
             client.log_batch(decision.run_id, tags=[RunTag(PREFIX + entry_name(entry), entry.to_json())])
         self._link(entry, decision.run_id, self._end.holder, link_name(entry.previous))
         return entry
 
-    def _next(self, kind: Any, decision: str, facts: dict[str, Any], now: str = "") -> Entry:  # noqa: ANN401 (one of KINDS)
-        header: dict[str, Any] = {"ledger": self._name, "entry": kind, "decision": decision, "now": now or self.clock.now()}
-        return Entry.after(self.head, **header, facts=facts, sets_back=self.clock.sets_back)
+    def _next(self, decision: str, facts: _F, now: str = "") -> Entry[_F]:
+        now = now or self.clock.now()
+        return Entry.after(self.head, ledger=self._name, decision=decision, now=now, facts=facts, sets_back=self.clock.sets_back)
 
-    def _link(self, entry: Entry, run_id: str, holder: str, name: str) -> None:
+    def _link(self, entry: Entry[Facts], run_id: str, holder: str, name: str) -> None:
         """Name an entry as the successor, unless there is one."""
         link = Link(entry.digest, run_id)
         for attempt in range(1, _TRIES + 1):
@@ -265,11 +283,7 @@ def _read(registry: RegistryClient, name: str, runs: list[Run]) -> Ledger:
 def _serving(registry: RegistryClient, name: str, end: ChainEnd) -> tuple[Identity | None] | None:
     if end.head is None:
         return None
-    if end.head.tells_serving and (end.head.serving is None or end.head.serving.bundle is not None):
+    if end.head.states_champion and (end.head.serving is None or end.head.serving.bundle is not None):
         return (end.head.serving,)
     ledger = read_ledger(registry, name)
-    return (ledger.serving,) if ledger.last_telling else None
-
-
-def _json(serving: Identity | None) -> list[Any] | None:
-    return [serving.number, serving.bundle] if serving else None
+    return (ledger.serving,) if ledger.last_statement else None

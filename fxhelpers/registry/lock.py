@@ -15,7 +15,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from fxhelpers.errors import ClockError, LockedError, RegistryError
-from fxhelpers.ledger import Entry
+from fxhelpers.ledger import Entry, Facts
 from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.registry._client import ANY_MODEL, RegistryClient, ignoring, quoted
 
@@ -42,7 +42,7 @@ class Clock:
     that has no clock, behind the ledger's last entry (then below 0).
     """
 
-    def __init__(self, registry: RegistryClient, head: Entry | None) -> None:
+    def __init__(self, registry: RegistryClient, head: Entry[Facts] | None) -> None:
         self._uri = registry.uri
         local, remote = datetime.now(UTC), registry.server_time()
         self._has_remote = remote is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.projects import DATABASE, bundle_maker, new_project
 from fxhelpers import ModelRegistry
-from fxhelpers.ledger import KINDS, Decision, Entry, entry_name, link_name
+from fxhelpers.ledger import FACTS, KINDS, Decision, Entry, entry_name, link_name
 from fxhelpers.registry.ledgers import read_ledger
 
 SYMBOL = "S001"
@@ -75,7 +75,7 @@ class _Copies:
         """Yield the rows of one more version; whatever names the template by an id names the copy."""
         new = {self.run_id: secrets.token_hex(16), self.decision.run_id: secrets.token_hex(16)}
         new[self.decision.id] = f"{self.decision.id.rpartition('-')[0]}-{number:08x}"
-        for digest in (self.decision.bundles[str(self.decision.version)], self.decision.outcome.facts["model_sha256"]):
+        for digest in (self.decision.bundles[str(self.decision.version)], self.decision.outcome_facts.model_sha256):
             new[digest] = sha256(f"{digest} {number}".encode()).hexdigest()
         pattern = re.compile("|".join(map(re.escape, new)))
 
@@ -105,12 +105,12 @@ class _Copies:
         made = []
         for kind in KINDS:
             template: Entry = getattr(self.decision, kind)
-            facts = _mapped(template.facts, renamed)
+            facts = _mapped(template.facts.stored(), renamed)
             if kind == "outcome":
                 facts |= {"version": number, "bundles": {str(number): next(iter(facts["bundles"].values()))}}
             now = datetime.fromisoformat(template.time) + timedelta(milliseconds=number - self.decision.version)
             decision, time = renamed(self.decision.id), now.isoformat(timespec="milliseconds")
-            self.head = Entry.after(self.head, ledger=NAME, entry=kind, decision=decision, now=time, facts=facts)
+            self.head = Entry.after(self.head, ledger=NAME, decision=decision, now=time, facts=FACTS[kind].read(facts))
             made.append(self.head)
         return made
 
