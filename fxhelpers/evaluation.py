@@ -17,23 +17,23 @@ from fxhelpers.prices import prices_digest
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """Forecasts of one bundle on its test days, and what they are worth.
+    """Forecasts of one bundle on its test days, with their metrics.
 
     Attributes
     ----------
     symbol : str
         Ticker.
     metrics : dict
-        ForesightX's ``test_metrics`` and the two baselines; errors as
-        fractions of return, accuracies as fractions of days. ``test_mape``
-        is None: returns are often almost zero, and a percentage of them
-        means nothing.
+        ForesightX's ``test_metrics`` and those of the two baselines; errors
+        as fractions of return, accuracies as fractions of days. ``test_mape``
+        is None: a percentage of a return, which is often almost zero, means
+        nothing.
     predictions : DataFrame
-        One row a day: Date, Actual, Predicted, Error, Abs_Error,
+        One row per day: Date, Actual, Predicted, Error, Abs_Error,
         Direction_Correct.
     same_prices : bool
-        Whether the prices are, to the last digit, those of the training.
-        After a split or a dividend a vendor restates them all.
+        Whether the prices equal those of the training to the last digit.
+        Vendors restate all prices after a split or a dividend.
     """
 
     symbol: str
@@ -47,7 +47,7 @@ class Evaluation:
         return over_zero(self.predictions["Actual"], self.predictions["Predicted"], "test")
 
     def to_frame(self) -> pd.DataFrame:
-        """Return model and baselines side by side, for people."""
+        """Return the metrics of model and baselines as text, for display."""
         rows = {
             "model": ("test_rmse", "test_mae", "direction_accuracy"),
             "zero return": ("test_rmse_zero", "test_mae_zero", None),
@@ -69,7 +69,7 @@ def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
     bundle : Bundle
         Trained by fxhelpers.
     prices : DataFrame of shape (n_days, 5)
-        That cover the test window.
+        They must cover the test window.
 
     Returns
     -------
@@ -85,8 +85,8 @@ def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
     window = bundle.metadata.get("windows", {}).get("test")
     if window is None:
         msg = (
-            f"{bundle.metadata_path.name} states no test window, so no day is known that this bundle was not trained on; "
-            "evaluate it where it was trained (its evaluation_metrics file is read), or train with fx run train"
+            f"{bundle.metadata_path.name} states no test window, so its unseen days are unknown; evaluate it where it was "
+            "trained (its evaluation_metrics file is read), or train with fx run train"
         )
         raise NotComparableError(msg)
     test = frame.loc[window["first_day"] : window["last_day"]]
@@ -113,21 +113,20 @@ def forecast_days(
     features: pd.DataFrame,
     target: pd.Series,
 ) -> pd.DataFrame:
-    """Forecast every day on which all of a model's features and the target are known; columns ``target`` and ``forecast``.
+    """Forecast, from raw features, every day on which they and the target are known; columns ``target`` and ``forecast``.
 
-    ``pipeline`` predicts from raw features. :class:`NotComparableError` where
-    a feature is not at hand, or not known on any day.
+    :class:`NotComparableError` if a feature is missing, or there is no such day.
     """
-    foreign = [name for name in feature_names if name not in features]
-    if foreign:
+    missing = [name for name in feature_names if name not in features]
+    if missing:
         msg = (
-            f"{len(foreign)} of its {len(feature_names)} features are not among the {features.shape[1]} that are at hand, the "
-            f"first is {foreign[0]!r}: the model was trained on others. It can be registered and served, but not compared."
+            f"{len(missing)} of its {len(feature_names)} features are not among the {features.shape[1]} available ones, first "
+            f"{missing[0]!r}: the model was trained on others. It can be registered and served, but not compared."
         )
         raise NotComparableError(msg)
     table = features[feature_names].assign(target=target).replace([np.inf, -np.inf], np.nan).dropna()
     if table.empty:
-        msg = f"there is no day on which all of its {len(feature_names)} features and the next day's return are known"
+        msg = f"no day has all of its {len(feature_names)} features and the next day's return"
         raise NotComparableError(msg)
     forecast = pipeline.predict(table[feature_names])
     return pd.DataFrame({"target": table["target"], "forecast": np.asarray(forecast)}, index=table.index)
@@ -135,7 +134,8 @@ def forecast_days(
 
 def _metrics(actual: pd.Series, predicted: pd.Series, mean: float) -> dict[str, Any]:
     up, down = actual > 0, actual < 0
-    zero, steady, residual = actual * 0, actual * 0 + mean, actual - predicted
+    zero, constant = actual * 0, actual * 0 + mean
+    series = {"prediction": predicted, "actual": actual, "residual": actual - predicted}
     return {
         "test_rmse": rmse(actual, predicted),
         "test_mae": mae(actual, predicted),
@@ -143,21 +143,17 @@ def _metrics(actual: pd.Series, predicted: pd.Series, mean: float) -> dict[str, 
         "direction_accuracy": hit_rate(actual, predicted),
         "up_movement_accuracy": hit_rate(actual[up], predicted[up]) if up.any() else None,
         "down_movement_accuracy": hit_rate(actual[down], predicted[down]) if down.any() else None,
-        "prediction_mean": float(predicted.mean()),
-        "prediction_std": float(predicted.std(ddof=0)),
-        "actual_mean": float(actual.mean()),
-        "actual_std": float(actual.std(ddof=0)),
-        "residual_mean": float(residual.mean()),
-        "residual_std": float(residual.std(ddof=0)),
+        **{f"{name}_mean": float(values.mean()) for name, values in series.items()},
+        **{f"{name}_std": float(values.std(ddof=0)) for name, values in series.items()},
         "test_samples": len(actual),
         "up_movements": int(up.sum()),
         "down_movements": int(down.sum()),
         "test_r2": r2(actual, predicted),
         "test_rmse_zero": rmse(actual, zero),
         "test_mae_zero": mae(actual, zero),
-        "test_rmse_mean": rmse(actual, steady),
-        "test_mae_mean": mae(actual, steady),
-        "direction_accuracy_mean": hit_rate(actual, steady),
+        "test_rmse_mean": rmse(actual, constant),
+        "test_mae_mean": mae(actual, constant),
+        "direction_accuracy_mean": hit_rate(actual, constant),
     }
 
 

@@ -1,8 +1,7 @@
-"""Features of one day from the prices up to that day, and the target: the next day's return.
+"""Features from the prices up to each day, and the target: the next day's return.
 
-Every feature is free of scale: prices multiplied by a constant, or a share
-split in two, change none of them. None looks ahead. Both are tested as
-properties. Indicators come from TA-Lib.
+Features are scale-free: multiplying all prices by a constant, or splitting the
+share, changes none of them. None looks ahead. Indicators come from TA-Lib.
 """
 
 import numpy as np
@@ -12,7 +11,7 @@ import talib
 TARGET = "Target_Return"
 HORIZON_DAYS = 1
 SCHEMA_VERSION = 1
-"""Raised whenever a feature is computed in another way: versions of different schemas are not compared."""
+"""Incremented when the computation of a feature changes: versions of different schemas are not compared."""
 
 
 def build_features(prices: pd.DataFrame) -> pd.DataFrame:
@@ -26,8 +25,8 @@ def build_features(prices: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_days, n_features)
-        One row a day, from that day's and earlier prices only; NaN while the
-        longest look-back (200 days) warms up. Returns are fractions.
+        One row per day, from that day's and earlier prices only; NaN during
+        the longest look-back (200 days). Returns are fractions.
     """
     columns = {
         **_returns(prices),
@@ -52,7 +51,7 @@ def next_day_return(prices: pd.DataFrame) -> pd.Series:
     Returns
     -------
     Series of shape (n_days,)
-        Fractions; NaN on the last day, whose next day is not known yet.
+        Fractions; NaN on the last day.
     """
     close = prices["Close"]
     return (close.shift(-HORIZON_DAYS) / close - 1).rename(TARGET)
@@ -124,15 +123,10 @@ def _candle(prices: pd.DataFrame) -> dict[str, pd.Series]:
 def _calendar(index: pd.DatetimeIndex) -> dict[str, np.ndarray]:
     week = 2 * np.pi * index.day_of_week.to_numpy() / 5
     year = 2 * np.pi * (index.month.to_numpy() - 1) / 12
-    return {
-        "weekday_sin": np.sin(week),
-        "weekday_cos": np.cos(week),
-        "month_sin": np.sin(year),
-        "month_cos": np.cos(year),
-    }
+    return {"weekday_sin": np.sin(week), "weekday_cos": np.cos(week), "month_sin": np.sin(year), "month_cos": np.cos(year)}
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return part / whole; one half where the whole is zero (a flat band), NaN where either is NaN."""
+    """Return part / whole; 0.5 if the whole is zero (a flat band), NaN if either is NaN."""
     safe = np.where(whole == 0, 1.0, whole)
     return np.where(whole == 0, 0.5, part / safe)

@@ -1,8 +1,4 @@
-"""The measures by name: which direction is better, what people call them, how they are shown.
-
-Directions live here, with the measure; nobody has to state them in a policy.
-The formulas are in :mod:`fxhelpers.metrics`.
-"""
+"""The measures by name: label, direction and format. The formulas are in :mod:`fxhelpers.metrics`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,20 +6,20 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """What is known of a measure before anything is measured.
+    """Properties of a measure.
 
     Attributes
     ----------
     label : str
-        As people call it.
+        Its name in reports.
     better : {"lower", "higher", "nearer to 1"}
     form : str
         Format of one value.
     of_zero : bool
-        Whether forecasting zero has it: it has no direction and takes no
-        position.
+        Whether the zero forecast, which has no sign, has this measure.
     of_files : bool
-        Measured on the stored model and this machine, not on the days.
+        Whether it is measured on the stored model and this machine, not on
+        the days.
     """
 
     label: str
@@ -47,8 +43,8 @@ MEASURES = {
     "rmse": Measure(label="RMSE", better="lower", form="{:.3%}"),
     "mae": Measure(label="MAE", better="lower", form="{:.3%}"),
     "r2": Measure(label="R² against zero", better="higher", form="{:+.4f}"),
-    "rmse_to_zero": Measure(label="RMSE as a ratio to that of zero", better="lower", form="{:.4f}"),
-    "rmse_to_mean": Measure(label="RMSE as a ratio to that of the mean", better="lower", form="{:.4f}"),
+    "rmse_to_zero": Measure(label="RMSE / RMSE of the zero forecast", better="lower", form="{:.4f}"),
+    "rmse_to_mean": Measure(label="RMSE / RMSE of the mean forecast", better="lower", form="{:.4f}"),
     "hit_rate": Measure(label="hit rate", better="higher", form="{:.1%}", of_zero=False),
     "hit_rate_up": Measure(label="hit rate on up days", better="higher", form="{:.1%}", of_zero=False),
     "hit_rate_down": Measure(label="hit rate on down days", better="higher", form="{:.1%}", of_zero=False),
@@ -83,8 +79,8 @@ MEANINGS = {
 
 REFUSED = {
     "mape": (
-        "a percentage of a return means nothing: daily returns are often almost zero, and dividing by them gives numbers such as "
+        "a percentage of a return means nothing: daily returns are often almost zero, and dividing by them yields values such as "
         "1.8e13; use rmse or mae"
     ),
 }
-"""What people ask for and do not get, and why."""
+"""Measures that are not offered, and why."""

@@ -1,23 +1,20 @@
-"""Measures of a forecast of daily returns.
+"""Measures of a forecast of daily returns; each first line says which direction is better.
 
-Each says in its first line which direction is better. Those of returns and
-forecasts raise :class:`ValueError` where these are empty, not on one index, or
-not finite. Mean absolute percentage error is not here on purpose (see
-``measures.REFUSED``).
+Measures of returns and forecasts raise :class:`ValueError` if these are empty,
+not finite, or not on one index. Mean absolute percentage error is left out on
+purpose (see ``measures.REFUSED``).
 """
 
 import numpy as np
 import pandas as pd
 from scipy.stats import linregress, spearmanr
 
-DAYS_A_YEAR = 252
-"""Trading days."""
-
-_TWO = 2  # different values, at least, or there is nothing to correlate
+TRADING_DAYS = 252
+"""Trading days per year."""
 
 
 def rmse(y_true: pd.Series, y_pred: pd.Series) -> float:
-    """Root of the mean squared error; lower is better.
+    """Root mean squared error; lower is better.
 
     Parameters
     ----------
@@ -60,13 +57,13 @@ def hit_rate(y_true: pd.Series, y_pred: pd.Series) -> float:
     Parameters
     ----------
     y_true, y_pred : Series of shape (n_days,)
-        Next-day simple returns, as fractions, on one index. Days without a
-        change of price are left out.
+        Next-day simple returns, as fractions, on one index. Days on
+        which the price does not change are left out.
 
     Returns
     -------
     float in [0, 1]
-        NaN where every ``y_true`` is zero.
+        NaN if every ``y_true`` is zero.
 
     Examples
     --------
@@ -81,10 +78,10 @@ def hit_rate(y_true: pd.Series, y_pred: pd.Series) -> float:
 
 
 def r2(y_true: pd.Series, y_pred: pd.Series) -> float:
-    """Share of the squared returns that the forecast explains, against forecasting zero; higher is better.
+    """Out-of-sample R² against the zero forecast; higher is better.
 
-    Out-of-sample R² as in Campbell and Thompson (2008),
-    doi:10.1093/rfs/hhm055, with the zero forecast as the benchmark.
+    As in Campbell and Thompson (2008), doi:10.1093/rfs/hhm055, with the zero
+    forecast as the benchmark.
 
     Parameters
     ----------
@@ -94,7 +91,7 @@ def r2(y_true: pd.Series, y_pred: pd.Series) -> float:
     Returns
     -------
     float
-        At most 1; below 0 where forecasting zero is better; NaN where every
+        At most 1; below 0 if the zero forecast is better; NaN if every
         ``y_true`` is zero.
     """
     error = _errors(y_true, y_pred)
@@ -115,10 +112,10 @@ def information_coefficient(y_true: pd.Series, y_pred: pd.Series) -> float:
     Returns
     -------
     float in [-1, 1]
-        NaN where either is the same on every day.
+        NaN if either is constant.
     """
     _errors(y_true, y_pred)
-    if y_true.nunique() < _TWO or y_pred.nunique() < _TWO:
+    if _constant(y_true) or _constant(y_pred):
         return float("nan")
     return float(spearmanr(y_true, y_pred).statistic)
 
@@ -126,9 +123,9 @@ def information_coefficient(y_true: pd.Series, y_pred: pd.Series) -> float:
 def mincer_zarnowitz(y_true: pd.Series, y_pred: pd.Series) -> tuple[float, float]:
     """Slope and intercept of the regression of returns on forecasts; a slope nearer to 1 is better.
 
-    At a slope of 1 and an intercept of 0 a forecast of one per cent means
-    one per cent: Mincer and Zarnowitz (1969), in Economic Forecasts and
-    Expectations, NBER. Computed by :func:`scipy.stats.linregress`.
+    A slope of 1 and an intercept of 0 mean a calibrated forecast: Mincer and
+    Zarnowitz (1969), in Economic Forecasts and Expectations, NBER. Computed
+    by :func:`scipy.stats.linregress`.
 
     Parameters
     ----------
@@ -138,9 +135,9 @@ def mincer_zarnowitz(y_true: pd.Series, y_pred: pd.Series) -> tuple[float, float
     Returns
     -------
     slope : float
-        NaN where the forecast is the same on every day.
+        NaN if the forecast is constant.
     intercept : float
-        As a fraction of return; NaN with it.
+        As a fraction of return; NaN if the forecast is constant.
 
     Examples
     --------
@@ -150,28 +147,27 @@ def mincer_zarnowitz(y_true: pd.Series, y_pred: pd.Series) -> tuple[float, float
     (3.0, 0.0)
     """
     _errors(y_true, y_pred)
-    if y_pred.nunique() < _TWO:
+    if _constant(y_pred):
         return float("nan"), float("nan")
     line = linregress(y_pred, y_true)
     return float(line.slope), float(line.intercept)
 
 
 def sign_strategy(y_true: pd.Series, y_pred: pd.Series, *, cost: float = 0.0) -> pd.DataFrame:
-    """Hold the share while a rise is forecast, sell it short while a fall is: what each day earns.
+    """Daily result of the sign strategy: long if the forecast is positive, short if it is negative.
 
     Parameters
     ----------
     y_true, y_pred : Series of shape (n_days,)
         Next-day simple returns, as fractions, on one index.
     cost : float
-        Of trading, as a fraction of the value traded.
+        Cost of trading, as a fraction of the value traded.
 
     Returns
     -------
     DataFrame of shape (n_days, 3)
-        ``position`` (1, -1 or 0), ``traded`` (fraction of the capital that
-        had to be bought or sold, at most 2) and ``net`` (return after costs,
-        as a fraction).
+        ``position`` (1, -1 or 0), ``traded`` (fraction of the capital bought
+        or sold, at most 2) and ``net`` (return after costs, as a fraction).
     """
     _errors(y_true, y_pred)
     position = np.sign(y_pred)
@@ -190,13 +186,13 @@ def annual_return(net: pd.Series) -> float:
     Returns
     -------
     float
-        As a fraction a year, without compounding.
+        As a fraction per year, without compounding.
     """
-    return float(net.mean() * DAYS_A_YEAR)
+    return float(net.mean() * TRADING_DAYS)
 
 
 def sharpe(net: pd.Series) -> float:
-    """Mean daily return by its standard deviation, times the root of 252; higher is better.
+    """Annualized Sharpe ratio: mean daily return / its standard deviation * sqrt(252); higher is better.
 
     Parameters
     ----------
@@ -206,14 +202,14 @@ def sharpe(net: pd.Series) -> float:
     Returns
     -------
     float
-        A year's; NaN where the returns do not vary.
+        NaN if the returns are constant.
     """
     deviation = float(net.std(ddof=1)) if len(net) > 1 else 0.0
-    return float(net.mean()) / deviation * DAYS_A_YEAR**0.5 if deviation > 0 else float("nan")
+    return float(net.mean()) / deviation * TRADING_DAYS**0.5 if deviation > 0 else float("nan")
 
 
 def drawdown(net: pd.Series) -> pd.Series:
-    """How far the capital lies below its highest value so far, day by day; lower is better.
+    """Fraction by which the capital is below its highest value so far, by day; lower is better.
 
     Parameters
     ----------
@@ -223,10 +219,14 @@ def drawdown(net: pd.Series) -> pd.Series:
     Returns
     -------
     Series of shape (n_days,)
-        Fractions in [0, 1]; the capital before the first day counts too.
+        In [0, 1]; the capital before the first day counts too.
     """
     capital = (1 + net).cumprod()
     return 1 - capital / capital.cummax().clip(lower=1.0)
+
+
+def _constant(values: pd.Series) -> bool:
+    return bool((values == values.iloc[0]).all())
 
 
 def _errors(y_true: pd.Series, y_pred: pd.Series) -> pd.Series:

@@ -1,7 +1,7 @@
-"""Daily prices of one share: adjusted for splits and dividends, and checked.
+"""Daily prices of one share, adjusted for splits and dividends, and checked.
 
-Each source is an entry of ``SOURCES``: ``sample`` (real prices of a few
-shares, in the package ``bokeh_sampledata``), ``csv`` (a folder of
+Sources are the entries of ``SOURCES``: ``sample`` (real prices of a few
+shares, from the package ``bokeh_sampledata``), ``csv`` (a folder of
 ``SYMBOL.csv``) and ``yfinance`` (optional extra).
 """
 
@@ -19,11 +19,11 @@ from fxhelpers.params import PricesParams, check_symbol, nearest
 
 COLUMNS = ["Open", "High", "Low", "Close", "Volume"]
 MINIMUM_DAYS = 500
-"""Days needed: the longest feature looks back over 200, and three windows have to hold something."""
+"""The longest feature looks back 200 days, and three windows follow."""
 
 
 def known_symbols(params: PricesParams) -> list[str] | None:
-    """List the symbols of the price source; None where it cannot be known without asking for one.
+    """List the symbols of the price source, sorted; None if only a request for one can tell.
 
     Parameters
     ----------
@@ -33,31 +33,11 @@ def known_symbols(params: PricesParams) -> list[str] | None:
     Returns
     -------
     list of str or None
-        Sorted.
     """
     source = SOURCES[params.source]
     if source.suffix:
         return sorted(path.stem for path in params.folder.glob(f"*{source.suffix}"))
     return list(source.symbols) or None
-
-
-def price_file(symbol: str, params: PricesParams) -> Path | None:
-    """Return the file that holds the prices of a symbol; None where the source is no folder of files.
-
-    Parameters
-    ----------
-    symbol : str
-        Ticker.
-    params : PricesParams
-        The ``prices`` section of ``params.yaml``.
-
-    Returns
-    -------
-    Path or None
-        It need not be there.
-    """
-    suffix = SOURCES[params.source].suffix
-    return params.folder / f"{symbol}{suffix}" if suffix else None
 
 
 def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
@@ -80,7 +60,7 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
     Raises
     ------
     UnknownSymbolError
-        The source does not have the symbol; the message lists what it has.
+        The source does not have the symbol; the message lists those it has.
     TooFewDaysError
         Fewer than ``MINIMUM_DAYS``.
     PriceDataError
@@ -88,32 +68,31 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
         High below a Low.
     """
     check_symbol(symbol)
-    known, file = known_symbols(params), price_file(symbol, params)
+    source, known = SOURCES[params.source], known_symbols(params)
+    file = params.folder / f"{symbol}{source.suffix}" if source.suffix else None
     if known is not None and symbol not in known:
-        looked = f"in {params.folder} (prices.folder in params.yaml), as {file.name}" if file else ""
-        where = looked or f"of prices.source: {params.source}"
+        in_folder = f"in {params.folder} (prices.folder in params.yaml), as {file.name}" if file else ""
+        where = in_folder or f"of prices.source: {params.source}"
         has = ", ".join(known) or ("nothing" if params.folder.is_dir() else "no such folder")
         msg = f"no prices for {symbol!r} {where}{nearest(symbol, known)}; there: {has}"
         raise UnknownSymbolError(msg)
     origin = str(file) if file else f"{symbol} ({params.source})"
-    raw = SOURCES[params.source].read(file or symbol)
-    frame = _adjust(raw, origin)
+    frame = _adjust(source.read(file or symbol), origin)
     check_prices(frame, origin)
     first, last = (pd.Timestamp(day) if day else None for day in (params.start, params.end))
     frame = frame.loc[first:last]
     if len(frame) < MINIMUM_DAYS:
         span = f" ({frame.index[0]:%Y-%m-%d} to {frame.index[-1]:%Y-%m-%d})" if len(frame) else ""
         msg = (
-            f"{origin}: {len(frame)} days of prices{span}, at least {MINIMUM_DAYS} are needed: the 200-day average has to "
-            "warm up and training, validation and test windows have to hold something. Choose another symbol or an "
-            "earlier prices.start."
+            f"{origin}: {len(frame)} days of prices{span}, at least {MINIMUM_DAYS} are required: the longest feature looks back "
+            "200 days, and three windows follow. Choose another symbol or an earlier prices.start."
         )
         raise TooFewDaysError(msg)
     return frame
 
 
 def check_prices(frame: pd.DataFrame, origin: str) -> None:
-    """Refuse prices that no exchange could have printed: name the rule that is broken, how often, and the first day."""
+    """Raise :class:`PriceDataError` for impossible prices: the rule they break, how often, and the first day."""
     index = pd.DatetimeIndex(frame.index)
     if index.hasnans:
         msg = f"{origin}: {int(np.isnat(index.to_numpy()).sum())} rows without a date"
@@ -135,7 +114,7 @@ def check_prices(frame: pd.DataFrame, origin: str) -> None:
 
 
 def describe_prices(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return what to look at before believing prices, as a table of one column.
+    """Summarize prices in one column, for a sanity check.
 
     Parameters
     ----------
@@ -145,9 +124,8 @@ def describe_prices(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        First and last day, their number, the largest move of a day and the
-        longest gap between two: a split that was not adjusted for, or a hole,
-        shows in these.
+        First and last day, number of days, largest daily move and longest
+        gap: they reveal an unadjusted split or a hole in the data.
     """
     moves, gaps = frame["Close"].pct_change(), frame.index.to_series().diff()
     largest = int(np.nanargmax(moves.abs()))
@@ -155,14 +133,14 @@ def describe_prices(frame: pd.DataFrame) -> pd.DataFrame:
         "first day": f"{frame.index[0]:%Y-%m-%d}",
         "last day": f"{frame.index[-1]:%Y-%m-%d}",
         "days": f"{len(frame):,}",
-        "largest move of a day": f"{moves.iloc[largest]:+.1%} on {frame.index[largest]:%Y-%m-%d}",
+        "largest daily move": f"{moves.iloc[largest]:+.1%} on {frame.index[largest]:%Y-%m-%d}",
         "longest gap": f"{gaps.max().days} calendar days up to {gaps.idxmax():%Y-%m-%d}",
     }
     return pd.DataFrame({"prices": rows})
 
 
 def prices_digest(frame: pd.DataFrame) -> str:
-    """Return the SHA-256 of a price frame: same days and same values, same digest."""
+    """Return the SHA-256 of the days and values of a price frame."""
     days = frame.index.to_numpy().astype("datetime64[D]").astype("<i8")
     values = np.ascontiguousarray(frame[COLUMNS].to_numpy(), dtype="<f8")
     return hashlib.sha256(days.tobytes() + values.tobytes()).hexdigest()
@@ -171,42 +149,40 @@ def prices_digest(frame: pd.DataFrame) -> str:
 def _refuse(origin: str, rule: str, days: pd.Index) -> None:
     first = pd.Timestamp(days[0])
     times = "once" if len(days) == 1 else f"{len(days)} times, first"
-    msg = f"{origin}: {rule}, {times} on {first:%Y-%m-%d}; mend the prices at their source"
+    msg = f"{origin}: {rule}, {times} on {first:%Y-%m-%d}; fix the prices at their source"
     raise PriceDataError(msg)
 
 
 def _adjust(raw: pd.DataFrame, origin: str) -> pd.DataFrame:
-    """Bring any source's table to our columns; where there is an adjusted close, adjust everything by it."""
+    """Bring a source's table to our columns; if it has an adjusted close, adjust all prices by it."""
     table = raw.rename(columns=lambda name: str(name).strip().lower().replace("_", " "))
     twice = table.columns[table.columns.duplicated()]
     if len(twice):
         msg = f"{origin}: more than one column {twice[0].title()}; there: {', '.join(map(str, raw.columns))}"
         raise PriceDataError(msg)
-    missing = [name for name in ["date", *map(str.lower, COLUMNS)] if name not in table]
+    missing = [name for name in ["Date", *COLUMNS] if name.lower() not in table]
     if missing:
-        separator = "; columns have to be separated by commas" if len(raw.columns) == 1 else ""
-        there = ", ".join(map(str, raw.columns))
-        msg = f"{origin}: no column {', '.join(name.title() for name in missing)}; there: {there}{separator}"
+        separator = "; separate columns by commas" if len(raw.columns) == 1 else ""
+        msg = f"{origin}: no column {', '.join(missing)}; there: {', '.join(map(str, raw.columns))}{separator}"
         raise PriceDataError(msg)
     written = table["date"].astype(str).str[:10]  # the day on the exchange, whatever hour and offset follow
     days = pd.to_datetime(written, format="%Y-%m-%d", errors="coerce")
     _refuse_unreadable(origin, "date, written as YYYY-MM-DD,", table["date"], days, rows=pd.Series(range(1, len(days) + 1)))
-    names = {name.lower(): name for name in COLUMNS} | {"adj close": "Adj Close"}
     numbers = {}
-    for key, name in names.items():
-        if key in table:
-            numbers[name] = pd.to_numeric(table[key], errors="coerce")
-            _refuse_unreadable(origin, f"number in column {name}", table[key], numbers[name], rows=written)
+    for name in (*COLUMNS, "Adj Close"):
+        if name.lower() in table:
+            text = table[name.lower()]
+            numbers[name] = pd.to_numeric(text, errors="coerce")
+            _refuse_unreadable(origin, f"number in column {name}", text, numbers[name], rows=written)
     frame = pd.DataFrame(numbers).astype(float).set_axis(pd.DatetimeIndex(days, name="Date"))
-    adjusted = frame.pop("Adj Close") if "Adj Close" in frame else frame["Close"]
-    factor = adjusted / frame["Close"]
+    factor = (frame.pop("Adj Close") if "Adj Close" in frame else frame["Close"]) / frame["Close"]
     frame[COLUMNS[:4]] = frame[COLUMNS[:4]].mul(factor, axis=0)
     frame["Volume"] = frame["Volume"] / factor
     return frame
 
 
 def _refuse_unreadable(origin: str, what: str, written: pd.Series, read: pd.Series, *, rows: pd.Series) -> None:
-    """Refuse text where a date or a number has to be; what is simply missing is found later."""
+    """Refuse text in place of a date or a number; missing values are found later."""
     wrong = written.notna().to_numpy() & read.isna().to_numpy()
     if wrong.any():
         first = int(np.argmax(wrong))
@@ -243,19 +219,18 @@ def _read_yfinance(symbol: str) -> pd.DataFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceSource:
-    """A place that daily prices come from.
+    """Source of daily prices.
 
     Attributes
     ----------
     read : callable
-        Takes the file, or, of a source without files, the symbol; returns
-        columns Date, Open, High, Low, Close, Volume and, where prices are not
+        Takes the file, or the symbol if the source has no files; returns
+        columns Date, Open, High, Low, Close, Volume and, if prices are not
         adjusted yet, Adj Close, in any order and case.
     suffix : str
-        Of a folder with one file a symbol, such as ``.csv``; "" otherwise.
+        Suffix of the files, one per symbol, such as ``.csv``; "" without files.
     symbols : tuple of str
-        All that a source without files has; empty where nobody can know
-        without asking for one.
+        All symbols of a source without files; empty if they are unknown.
     """
 
     read: Callable[[Any], pd.DataFrame]
@@ -268,4 +243,4 @@ SOURCES = {
     "csv": PriceSource(read=_read_csv, suffix=".csv"),
     "yfinance": PriceSource(read=_read_yfinance),
 }
-"""The sources by the name that ``prices.source`` in ``params.yaml`` gives them."""
+"""The sources, by their names in ``prices.source``."""

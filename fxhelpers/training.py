@@ -1,4 +1,4 @@
-"""Training of one MLP: days split in order of time, the scaler fitted on training days, the choice made on validation days."""
+"""Training of one MLP: windows in order of time, fits on the training days, hyperparameters chosen on the validation days."""
 
 import platform
 import time
@@ -20,26 +20,29 @@ from fxhelpers.comparison import over_zero
 from fxhelpers.errors import ParamsError, PriceDataError
 from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, TARGET, build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, rmse
-from fxhelpers.params import MlpParams, TrainingParams, nearest
+from fxhelpers.params import MlpParams, TrainingParams, explain, nearest
 from fxhelpers.prices import prices_digest
 
 _MINIMUM_WINDOW = 30
 _KEPT_FORECASTS = 128
 
+_Windows = dict[str, tuple[pd.DataFrame, pd.Series]]
+"""Features and target of each window."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedModel:
-    """A fitted model that is not on disk yet.
+    """A fitted model, not yet written to disk.
 
     Attributes
     ----------
     model, scaler : estimator
-        The scaler has to be applied first.
+        The model takes scaled features.
     metadata : dict
-        What the bundle's metadata file will hold, but for file names.
+        Content of the bundle's metadata file, without file names.
     candidates : DataFrame
-        One row for each combination tried, with ``val_rmse`` (fraction;
-        lower is better); the kept one first.
+        One row per combination tried, with ``val_rmse`` (fraction; lower is
+        better); the kept one first.
     validation : DataFrame of shape (n_validation_days, 2)
         Columns ``target`` and ``forecast``: returns as fractions.
     """
@@ -59,12 +62,11 @@ class TrainedModel:
         return found
 
     def candidates_frame(self) -> pd.DataFrame:
-        """Return the combinations tried, the kept one first, for people."""
-        kept = ["kept", *[""] * (len(self.candidates) - 1)]
-        told = self.candidates.drop(columns="val_rmse").map(str)
-        told["validation RMSE (lower is better)"] = self.candidates["val_rmse"].map("{:.4%}".format)
-        told[""] = kept
-        return told
+        """Return the combinations tried as text, for display; the kept one first."""
+        shown = self.candidates.drop(columns="val_rmse").map(str)
+        shown["validation RMSE (lower is better)"] = self.candidates["val_rmse"].map("{:.4%}".format)
+        shown[""] = ["kept", *[""] * (len(shown) - 1)]
+        return shown
 
 
 def supervised(prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
@@ -77,9 +79,9 @@ def supervised(prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
 def split_windows(days: pd.Index, params: TrainingParams) -> dict[str, slice]:
     """Split days into the positions of ``training``, ``validation`` and ``test``, in order of time.
 
-    Between two windows the forecast's horizon and the embargo are left out, so
-    that no label of one reaches into the next. :class:`PriceDataError` where a
-    window would hold fewer than 30 days.
+    The forecast horizon and the embargo separate the windows, so that no
+    target reaches into the next window. :class:`PriceDataError` if a window
+    would hold fewer than 30 days.
     """
     count, gap = len(days), HORIZON_DAYS + params.embargo_days
     test_start = int(count * (1 - params.test_size))
@@ -93,8 +95,8 @@ def split_windows(days: pd.Index, params: TrainingParams) -> dict[str, slice]:
         held = window.stop - window.start
         if held < _MINIMUM_WINDOW:
             msg = (
-                f"the {name} window would hold {held} of {count} days, at least {_MINIMUM_WINDOW} are needed: "
-                "use more prices, or other sizes"
+                f"the {name} window would hold {held} of {count} days, at least {_MINIMUM_WINDOW} are required: "
+                "use more prices, or change training.validation_size or training.test_size"
             )
             raise PriceDataError(msg)
     return windows
@@ -109,21 +111,23 @@ def train_model(
     overrides: dict[str, Any] | None = None,
     source: str = "",
 ) -> TrainedModel:
-    """Train one model; the test days are not looked at.
+    """Fit one model; of several candidates keep the one with the lowest validation RMSE.
+
+    The test days are set aside before anything is fitted, and never used.
 
     Parameters
     ----------
     symbol : str
-        Ticker.
+        Ticker, for the metadata.
     prices : DataFrame of shape (n_days, 5)
         As :func:`fxhelpers.prices.load_prices` returns it.
     params : TrainingParams
         The ``training`` section of ``params.yaml``.
     model : str, optional
-        One of ``training.models``; by default ``training.model``.
+        A key of ``training.models``; by default ``training.model``.
     overrides : dict, optional
-        Hyperparameters that replace those of ``params.yaml``. One that is
-        given here is no longer a candidate.
+        Hyperparameters that replace those of ``params.yaml``, including their
+        candidates.
     source : str, optional
         The price source, for the metadata.
 
@@ -136,54 +140,38 @@ def train_model(
     ParamsError
         No such model, an unknown hyperparameter, or a fit that diverges.
     PriceDataError
-        Too few days.
+        Too few days, or a close that does not change.
     """
     chosen = model or params.model
     settings = _settings(params, chosen, overrides or {})
     features, target = supervised(prices)
-    days = _Days(features=features, target=target, windows=split_windows(features.index, params))
+    windows = {name: (features.iloc[days], target.iloc[days]) for name, days in split_windows(features.index, params).items()}
     for name in ("training", "validation"):
-        if not days.of(name)[1].any():
+        if not windows[name][1].any():
             msg = f"{symbol}: the close does not change on any {name} day, so there is no return to forecast"
             raise PriceDataError(msg)
-    scaler = StandardScaler().fit(days.of("training")[0])
+    scaler = StandardScaler().fit(windows["training"][0])
     fixed, grid = settings.model_dump(exclude={"candidates"}), ParameterGrid(settings.candidates)
-    fits = [_fit({**fixed, **candidate}, scaler, days, random_state=params.random_state) for candidate in grid]
+    fits = [_fit({**fixed, **candidate}, scaler, windows, random_state=params.random_state) for candidate in grid]
     best = min(fits, key=lambda fit: fit.val_rmse)
-    metadata = {
-        "symbol": symbol,
-        **_description(best, days, chosen, params),
-        **_provenance(days, prices, params, source),
-        "forecasts": _some_forecasts(best, features),
-    }
-    candidates = pd.DataFrame(
-        [{**{name: fit.hyper[name] for name in settings.candidates}, "val_rmse": fit.val_rmse} for fit in fits]
-    )
+    rows = [{**{key: fit.hyper[key] for key in settings.candidates}, "val_rmse": fit.val_rmse} for fit in fits]
     return TrainedModel(
         model=best.estimator,
         scaler=scaler,
-        metadata=metadata,
-        candidates=candidates.sort_values("val_rmse", kind="stable", ignore_index=True),
-        validation=pd.DataFrame({"target": days.of("validation")[1], "forecast": best.forecast}),
+        metadata={
+            "symbol": symbol,
+            **_description(best, windows, chosen, params),
+            **_provenance(windows, prices, params, source),
+            "forecasts": _some_forecasts(best, features),
+        },
+        candidates=pd.DataFrame(rows).sort_values("val_rmse", kind="stable", ignore_index=True),
+        validation=pd.DataFrame({"target": windows["validation"][1], "forecast": best.forecast}),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Days:
-    """The days that a model can be trained on, and what they are used for."""
-
-    features: pd.DataFrame
-    target: pd.Series
-    windows: dict[str, slice]
-
-    def of(self, window: str) -> tuple[pd.DataFrame, pd.Series]:
-        """Return features and target of one window."""
-        return self.features.iloc[self.windows[window]], self.target.iloc[self.windows[window]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Fit:
-    """One combination of hyperparameters, fitted on the training days and tried on the validation days."""
+    """One combination of hyperparameters, fitted on the training days, with its forecast of the validation days."""
 
     hyper: dict[str, Any]
     scaler: StandardScaler
@@ -193,100 +181,89 @@ class _Fit:
     val_rmse: float
 
 
-def _metrics(fit: _Fit, days: _Days) -> dict[str, float]:
-    (_, actual), (inside, seen) = days.of("validation"), days.of("training")
-    return {
-        "val_rmse": fit.val_rmse,
-        "val_mae": mae(actual, fit.forecast),
-        "val_direction_accuracy": hit_rate(actual, fit.forecast),
-        "val_rmse_zero": rmse(actual, actual * 0),
-        "val_rmse_mean": rmse(actual, actual * 0 + float(seen.mean())),
-        "train_rmse": rmse(seen, _forecast(fit.scaler, fit.estimator, inside)),
-    }
-
-
-def _description(best: _Fit, days: _Days, model: str, params: TrainingParams) -> dict[str, Any]:
-    """Return what there is to know of the model itself."""
-    iterations = getattr(best.estimator, "regressor_", best.estimator).n_iter_
-    return {
-        "model_type": "MLP",
-        "architecture": list(best.hyper["hidden_layer_sizes"]),
-        "features_count": days.features.shape[1],
-        "feature_names": list(days.features.columns),
-        "feature_ranges": _ranges(days.of("training")[0]),
-        "metrics": {**_metrics(best, days), "iterations": iterations, "training_time": best.seconds},
-        "config": {**best.hyper, "model": model, "iterations": iterations, "random_state": params.random_state},
-    }
-
-
-def _ranges(features: pd.DataFrame) -> dict[str, list[float]]:
-    """Return the least and the greatest value of each feature."""
-    return {str(name): [float(values.min()), float(values.max())] for name, values in features.items()}
-
-
-def _some_forecasts(fit: _Fit, features: pd.DataFrame) -> dict[str, list[Any]]:
-    """Forecast some days of the whole span, so that anybody can see later whether prices were restated."""
-    some = features.iloc[np.linspace(0, len(features) - 1, _KEPT_FORECASTS).round().astype(int)]
-    forecast = _forecast(fit.scaler, fit.estimator, some)
-    return {"days": [f"{day:%Y-%m-%d}" for day in some.index], "values": [float(value) for value in forecast]}
-
-
-def _provenance(days: _Days, prices: pd.DataFrame, params: TrainingParams, source: str) -> dict[str, Any]:
-    """Return what a registry needs to know of the data and the means."""
-    libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
-    mean = float(days.of("training")[1].mean())
-    return {
-        "feature_schema": {"version": SCHEMA_VERSION, "dtype": "float64"},
-        "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},
-        "windows": {name: describe_days(days.of(name)[0].index) for name in days.windows},
-        "embargo_days": params.embargo_days,
-        "prices": {"source": source, "sha256": prices_digest(prices), **describe_days(prices.index)},
-        "libraries": {**libraries, "python": platform.python_version()},
-    }
-
-
-def describe_days(days: pd.Index) -> dict[str, Any]:
-    """Return first day, last day and number of days, as JSON can hold them."""
-    return {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "days": len(days)}
-
-
 def _settings(params: TrainingParams, chosen: str, overrides: dict[str, Any]) -> MlpParams:
     if chosen not in params.models:
         msg = f"model: {chosen!r} is not defined{nearest(chosen, params.models)}; training.models has {', '.join(params.models)}"
         raise ParamsError(msg)
     base = params.models[chosen]
-    unknown = [key for key in overrides if key not in MlpParams.model_fields]
-    if unknown:
-        msg = f"overrides: unknown hyperparameter {unknown[0]!r}{nearest(unknown[0], MlpParams.model_fields)}"
-        raise ParamsError(msg)
     candidates = {name: values for name, values in base.candidates.items() if name not in overrides}
     try:
         return MlpParams(**{**base.model_dump(), "candidates": candidates, **overrides})
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        msg = f"overrides: {'.'.join(map(str, found['loc']))}: {found['msg']}, found {found['input']!r}"
+        raise ParamsError("\n".join(f"overrides: {line}" for line in explain(error, MlpParams))) from error
+
+
+def _fit(hyper: dict[str, Any], scaler: StandardScaler, windows: _Windows, *, random_state: int) -> _Fit:
+    arguments = {name: value for name, value in hyper.items() if name != "standardise_target"}
+    estimator = MLPRegressor(**arguments, random_state=random_state)
+    if hyper["standardise_target"]:
+        estimator = TransformedTargetRegressor(regressor=estimator, transformer=StandardScaler())
+    (features, target), (later, actual) = windows["training"], windows["validation"]
+    start = time.perf_counter()
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):  # a fit that diverges is an error below
+            warnings.simplefilter("ignore", ConvergenceWarning)  # iterations and max_iter are both in the metadata
+            estimator.fit(scaler.transform(features), target.to_numpy())
+    except ValueError as error:
+        msg = f"the model cannot be fitted with {arguments}: {error}"
         raise ParamsError(msg) from error
+    seconds = time.perf_counter() - start
+    forecast = _forecast(scaler, estimator, later)
+    val_rmse = rmse(actual, forecast)
+    return _Fit(hyper=hyper, scaler=scaler, estimator=estimator, seconds=seconds, forecast=forecast, val_rmse=val_rmse)
 
 
 def _forecast(scaler: StandardScaler, estimator: Any, rows: pd.DataFrame) -> pd.Series:  # noqa: ANN401 (scikit-learn's have no common base)
     return pd.Series(estimator.predict(scaler.transform(rows)), index=rows.index)
 
 
-def _fit(hyper: dict[str, Any], scaler: StandardScaler, days: _Days, *, random_state: int) -> _Fit:
-    arguments = {name: value for name, value in hyper.items() if name != "standardise_target"}
-    estimator = MLPRegressor(**arguments, random_state=random_state)
-    if hyper["standardise_target"]:
-        estimator = TransformedTargetRegressor(regressor=estimator, transformer=StandardScaler())
-    (inside, seen), (outside, actual) = days.of("training"), days.of("validation")
-    start = time.perf_counter()
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):  # a fit that diverges is an error below
-            warnings.simplefilter("ignore", ConvergenceWarning)  # iterations and max_iter are both in the metadata
-            estimator.fit(scaler.transform(inside), seen.to_numpy())
-    except ValueError as error:
-        msg = f"the model cannot be fitted with {arguments}: {error}"
-        raise ParamsError(msg) from error
-    seconds = time.perf_counter() - start
-    forecast = _forecast(scaler, estimator, outside)
-    off = rmse(actual, forecast)
-    return _Fit(hyper=hyper, scaler=scaler, estimator=estimator, seconds=seconds, forecast=forecast, val_rmse=off)
+def _metrics(fit: _Fit, windows: _Windows) -> dict[str, float]:
+    (_, actual), (features, target) = windows["validation"], windows["training"]
+    return {
+        "val_rmse": fit.val_rmse,
+        "val_mae": mae(actual, fit.forecast),
+        "val_direction_accuracy": hit_rate(actual, fit.forecast),
+        "val_rmse_zero": rmse(actual, actual * 0),
+        "val_rmse_mean": rmse(actual, actual * 0 + float(target.mean())),
+        "train_rmse": rmse(target, _forecast(fit.scaler, fit.estimator, features)),
+    }
+
+
+def _description(best: _Fit, windows: _Windows, model: str, params: TrainingParams) -> dict[str, Any]:
+    """Return the metadata of the model itself."""
+    iterations = getattr(best.estimator, "regressor_", best.estimator).n_iter_
+    training, _ = windows["training"]
+    return {
+        "model_type": "MLP",
+        "architecture": list(best.hyper["hidden_layer_sizes"]),
+        "features_count": training.shape[1],
+        "feature_names": list(training.columns),
+        "feature_ranges": {str(name): [float(values.min()), float(values.max())] for name, values in training.items()},
+        "metrics": {**_metrics(best, windows), "iterations": iterations, "training_time": best.seconds},
+        "config": {**best.hyper, "model": model, "iterations": iterations, "random_state": params.random_state},
+    }
+
+
+def _some_forecasts(fit: _Fit, features: pd.DataFrame) -> dict[str, list[Any]]:
+    """Forecast a sample of all days, which later reveals restated prices."""
+    some = features.iloc[np.linspace(0, len(features) - 1, _KEPT_FORECASTS).round().astype(int)]
+    forecast = _forecast(fit.scaler, fit.estimator, some)
+    return {"days": [f"{day:%Y-%m-%d}" for day in some.index], "values": [float(value) for value in forecast]}
+
+
+def _provenance(windows: _Windows, prices: pd.DataFrame, params: TrainingParams, source: str) -> dict[str, Any]:
+    """Return the metadata of data and libraries."""
+    libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
+    mean = float(windows["training"][1].mean())
+    return {
+        "feature_schema": {"version": SCHEMA_VERSION, "dtype": "float64"},
+        "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},
+        "windows": {name: _span(target.index) for name, (_, target) in windows.items()},
+        "embargo_days": params.embargo_days,
+        "prices": {"source": source, "sha256": prices_digest(prices), **_span(prices.index)},
+        "libraries": {**libraries, "python": platform.python_version()},
+    }
+
+
+def _span(days: pd.Index) -> dict[str, Any]:
+    return {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "days": len(days)}

@@ -1,46 +1,13 @@
 """Generate ``docs/settings.md`` from the models of ``params.yaml``: ``make docs``.
 
-Keys, types, defaults and bounds come from the models. What a key does is the
-comment beside it in ``params.yaml``, or, for a key without one, a line of
-``SENTENCES``.
+Keys, types, defaults, bounds and what a key does come from the models.
 """
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fxhelpers.params import Params, find_params_file
-
-SENTENCES = {
-    "training.models.NAME.hidden_layer_sizes": "units per hidden layer",
-    "training.models.NAME.activation": "activation of the hidden layers",
-    "training.models.NAME.solver": "optimizer",
-    "training.models.NAME.alpha": "L2 penalty",
-    "training.models.NAME.learning_rate": "learning-rate schedule; with `solver: sgd`",
-    "training.models.NAME.learning_rate_init": "initial learning rate; with `sgd` and `adam`",
-    "training.models.NAME.max_iter": "maximum number of epochs",
-    "training.models.NAME.early_stopping": "stop when the score on a part of the training days no longer improves",
-    "training.models.NAME.validation_fraction": "that part; with `early_stopping`",
-    "training.models.NAME.n_iter_no_change": "epochs without improvement before training stops",
-    "training.models.NAME.standardise_target": "scale returns to mean 0 and variance 1 for the fit; forecasts are scaled back",
-    "training.models.NAME.candidates": "values to try per hyperparameter; the best RMSE on the validation days wins",
-    "promotion.gates[].id": "name of the gate, unique in the policy",
-    "promotion.gates[].metric": "measure to bound; see the list of measures in [policy](policy.md#measures)",
-    "promotion.gates[].test": "test to run, instead of a bound on a measure",
-    "promotion.gates[].versus": "what to compare with; without it, `min` and `max` bound the value itself",
-    "promotion.gates[].slice": "bound the worst of the three thirds of the days by volatility; with `metric: rmse`",
-    "promotion.gates[].min": "smallest value that passes",
-    "promotion.gates[].max": "largest value that passes",
-    "promotion.gates[].min_improvement": "required gain, as a fraction of the absolute value it is compared with",
-    "promotion.gates[].max_regression": "tolerated loss, as a fraction of the absolute value it is compared with",
-    "promotion.gates[].alpha": "level of the test, before it is divided among attempts",
-    "promotion.gates[].resamples": "bootstrap resamples; more are drawn if the level needs them",
-    "promotion.gates[].margin": "non-inferiority margin, as a fraction of the RMSE compared with; with `stationary_bootstrap`",
-    "promotion.gates[].severity": "`fail` decides; `warn` is only reported",
-}
+from fxhelpers.params import Params
 
 _HEAD = """# Settings
 
@@ -76,15 +43,14 @@ _BOUNDS = {
 }
 
 
-def settings_page(params_file: Path) -> str:
-    """Return the page; a key without comment and sentence is a KeyError."""
+def settings_page() -> str:
+    """Return the page; a key without description is a KeyError."""
     schema = Params.model_json_schema()
-    known = {**comments(yaml.compose(params_file.read_text())), **SENTENCES}
     page = _HEAD
     for title, text, keys in _sections("", schema, schema["$defs"]):
         rows = [
-            f"| `{name}` | {_type(key)} | {_default(key, schema['$defs'])} | {_bounds(key)} | {known[path]} |"
-            for path, name, key in keys
+            f"| `{name}` | {_type(key)} | {_default(key, schema['$defs'])} | {_bounds(key)} | {key['description']} |"
+            for name, key in keys
         ]
         page += "\n".join(
             ["", f"## {title}", "", text, "", "| key | type | default | bounds | what it does |", "| --- " * 5 + "|", *rows, ""]
@@ -92,8 +58,8 @@ def settings_page(params_file: Path) -> str:
     return page
 
 
-def _sections(path: str, model: dict[str, Any], models: dict[str, Any]) -> Iterator[tuple[str, str, list[tuple[str, str, Any]]]]:
-    """Yield title, text and keys (path, name, schema) of a model and then of those inside it."""
+def _sections(path: str, model: dict[str, Any], models: dict[str, Any]) -> Iterator[tuple[str, str, list[tuple[str, Any]]]]:
+    """Yield title, text and keys (name, schema) of a model and then of those inside it."""
     keys, inner = [], []
     for name, key in model["properties"].items():
         for where, holder in (
@@ -104,7 +70,7 @@ def _sections(path: str, model: dict[str, Any], models: dict[str, Any]) -> Itera
             if isinstance(holder, dict) and "$ref" in holder:
                 inner.append((f"{path}{where}", models[holder["$ref"].rpartition("/")[2]]))
         if "$ref" not in key:
-            keys.append((f"{path}{name}", name, key))
+            keys.append((name, key))
     if keys:
         text = model["description"].partition("\n\n")[0] if path else "Keys outside any section."
         yield f"`{path.rstrip('.')}`" if path else "Top level", text.replace("``", "`"), keys
@@ -141,15 +107,5 @@ def _bounds(key: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def comments(node: yaml.Node, path: str = "") -> dict[str, str]:
-    """Return the comment in the line of each key of ``params.yaml``."""
-    found: dict[str, str] = {}
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        line = key.start_mark.buffer[key.start_mark.pointer :].partition("\n")[0]
-        found |= {f"{path}{key.value}": line.partition("# ")[2].strip()} if "# " in line else {}
-        found |= comments(value, f"{path}{key.value}.")
-    return found
-
-
 if __name__ == "__main__":
-    print(settings_page(find_params_file()), end="")
+    print(settings_page(), end="")

@@ -135,7 +135,7 @@ def test_all_are_those_that_have_what_the_notebook_reads(project: Project, regis
     assert ["YOUNG: " in notes[0], "'my notes' is not a ticker" in notes[1], len(notes)] == [True, True, 2]
     project.write(prices={"source": "csv", "start": "2013-01-01"})
     (prices / "BROKEN.csv").unlink()
-    with pytest.raises(ParamsError, match=r"all leaves out S001: .* at least 500 are needed"):
+    with pytest.raises(ParamsError, match=r"all leaves out S001: .* at least 500 are required"):
         read_symbols("all", ["prices"], load_params())
     project.write(prices={"source": "yfinance"})
     with pytest.raises(ParamsError, match="yfinance cannot list its symbols"):

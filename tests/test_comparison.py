@@ -108,7 +108,7 @@ def test_several_challengers_are_tested_as_arch_does(skills: tuple[float, ...]) 
     steps = StepM(rivals, losses, size=0.05, block_size=first.block, reps=2_000, seed=SEED)
     steps.compute()
     assert {a.forecast for a in comparison.test_results if a.p < 0.05} == set(steps.superior_models)
-    assert all(a.family == 6 and a.p >= a.p_alone for a in comparison.test_results)
+    assert all(a.challengers == 6 and a.p >= a.p_alone for a in comparison.test_results)
     every = frame.days[[*frame.challengers, "version 1"]].rsub(target, axis=0) ** 2
     block = max(
         5, math.ceil(optimal_block_length(every.drop(columns="version 2").rsub(every["version 2"], axis=0)).stationary.max())

@@ -109,7 +109,7 @@ def test_the_intent_is_written_before_anything_is_evaluated(registered: Register
     with pytest.raises(NotComparableError):
         registry.propose("AAPL", apply=True)
     assert (last(registry).kind, last(registry).result) == ("promotion", "failed")
-    assert "no day is left to compare on" in last(registry).reason
+    assert "no unseen day to compare on" in last(registry).reason
     registry = project.registry(prices={"end": None})
     promoted(registry)
     assert len(registry.history("AAPL").ledger.attempts) == 1  # where nothing could be compared, nothing was tried

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import NAME, ROOT, Project
 from papermill.__main__ import papermill
-from settings_page import SENTENCES, comments, settings_page
+from settings_page import settings_page
 
 from fxhelpers import ModelRegistry, load_params, load_prices
 from fxhelpers.cli import cli
@@ -126,8 +126,30 @@ def test_the_readme_leads_to_every_page_and_is_short() -> None:
 
 
 def test_the_page_of_settings_is_what_the_models_say() -> None:
-    assert settings_page(ROOT / "params.yaml") == PAGES["docs/settings.md"], "make docs"
-    assert SENTENCES.keys().isdisjoint(comments(yaml.compose((ROOT / "params.yaml").read_text())))
+    assert settings_page() == PAGES["docs/settings.md"], "make docs"
+
+
+def test_the_comments_of_params_yaml_are_the_descriptions_of_the_models() -> None:
+    schema = Params.model_json_schema()
+    found = comments(yaml.compose((ROOT / "params.yaml").read_text()))
+    assert len(found) > 30
+    for path, comment in found.items():
+        if not path.startswith("training.models."):  # whose keys are names
+            *sections, key = path.split(".")
+            model = schema
+            for section in sections:
+                model = schema["$defs"][model["properties"][section]["$ref"].rpartition("/")[2]]
+            assert model["properties"][key]["description"] == comment, path
+
+
+def comments(node: yaml.Node, path: str = "") -> dict[str, str]:
+    """Return the comment in the line of each key of ``params.yaml``."""
+    found: dict[str, str] = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        line = key.start_mark.buffer[key.start_mark.pointer :].partition("\n")[0]
+        found |= {f"{path}{key.value}": line.partition("# ")[2].strip()} if "# " in line else {}
+        found |= comments(value, f"{path}{key.value}.")
+    return found
 
 
 def test_the_page_of_notebooks_has_all_of_them() -> None:

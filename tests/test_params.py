@@ -48,11 +48,11 @@ def test_no_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytes
         ("prices: {start: 2005-02-30}", "cannot be read as YAML: day is out of range"),
         (
             "mlflow: {dagshub_username: someone}",
-            "dagshub_username is that of a repository on DagsHub, which needs mlflow.dagshub_repo",
+            "dagshub_username names a repository on DagsHub, which needs mlflow.dagshub_repo",
         ),
         (
             "mlflow: {dagshub_repo: models}",
-            "dagshub_repo is that of a repository on DagsHub, which needs mlflow.dagshub_username",
+            "dagshub_repo names a repository on DagsHub, which needs mlflow.dagshub_username",
         ),
         ("prices: {source: csv}\n\nmlflow: {}\nprices:\n  source: sample", "the key 'prices' is there twice, on lines 1 and 4"),
         ("training:\n  models:\n    a:\n      alpha: 1\n      'alpha': 2", "the key 'alpha' is there twice, on lines 4 and 5"),
@@ -229,14 +229,14 @@ def test_the_shipped_file_shows_every_key_there_is() -> None:
     ("uri", "says"),
     [
         ("htp://host:5000", r"htp:// is unknown \(did you mean 'http'\?\)"),
-        ("http://", "no host is named; expected http://HOST:PORT"),
-        ("http:/host:5000", "no host is named"),
+        ("http://", "the host is missing; expected http://HOST:PORT"),
+        ("http:/host:5000", "the host is missing"),
         ("https://me:S3CRET-word@host:70000/x", "Port out of range"),
         ("https://me:S3CRET-word@[host/x", "Invalid IPv6 URL"),
         ("http://host:5000 ", "no white space"),
         ("sqlite://outputs/mlflow.db", "three slashes"),
-        ("HTTP://me:S3CRET-word@host", "small letters"),
-        ("outputs/registry", "no kind of address stands before it; expected dagshub, or one of http://"),
+        ("HTTP://me:S3CRET-word@host", "must be lowercase"),
+        ("outputs/registry", "the address has no scheme; expected dagshub, or one of http://"),
         ("localhost:5000", "localhost:// is unknown"),
     ],
 )
@@ -253,14 +253,14 @@ def test_an_address_is_checked_when_it_is_read(project: Project, monkeypatch: py
 @pytest.mark.parametrize(
     ("section", "key", "value", "says"),
     [
-        ("mlflow", "experiment_name", " x", "neither begins nor ends with white space"),
-        ("mlflow", "experiment_name", "a\nb", "printed as it is"),
+        ("mlflow", "experiment_name", " x", "without white space at its beginning or end"),
+        ("mlflow", "experiment_name", "a\nb", "a name must be printable"),
         ("mlflow", "dagshub_username", "me/you", "letters, digits"),
         ("mlflow", "dagshub_repo", "a b", "letters, digits"),
-        ("paths", "records", "~/records", "written out, without ~"),
-        ("paths", "models", "a\0b", "not printed"),
-        ("prices", "folder", "~/prices", "written out"),
-        ("paths", "models", "params.yaml", "a folder is expected, and .* is a file"),
+        ("paths", "records", "~/records", "write the path out, without ~"),
+        ("paths", "models", "a\0b", "unprintable"),
+        ("prices", "folder", "~/prices", "write the path out"),
+        ("paths", "models", "params.yaml", "expected a folder, and .* is a file"),
     ],
 )
 def test_names_and_paths_are_checked_when_they_are_read(project: Project, section: str, key: str, value: str, says: str) -> None:
@@ -298,7 +298,7 @@ def test_a_ticker_is_the_text_that_stands_there(ticker: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("text", ["true", "TRUE", "7203", "1.5e+3", "2020-01-02", "~", "0x10", ".nan"])
 def test_what_yaml_cannot_take_for_text_says_how_to_write_it(text: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(f"default_symbol: {text}\n")
-    with pytest.raises(ParamsError, match="if it is meant as text, as a ticker is, put it in quotes"):
+    with pytest.raises(ParamsError, match="to enter text, such as a ticker, put it in quotes"):
         load_params(tmp_path / "params.yaml")
 
 

@@ -20,7 +20,7 @@ from fxhelpers.comparison._tests import tail
 from fxhelpers.errors import ParamsError
 from fxhelpers.ledger import NO_SKILL
 from fxhelpers.params import GateParams, PromotionParams
-from fxhelpers.params._promotion import GATE_KEYS, EvaluationParams
+from fxhelpers.params._sections import GATE_KEYS, EvaluationParams
 from fxhelpers.policy import Family, Verdict, judge, policy_digest, required_tests
 
 QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
@@ -255,7 +255,7 @@ def test_under_non_inferiority_a_fresher_model_that_is_as_good_replaces_an_old_o
 
 
 @pytest.mark.parametrize(
-    ("gate", "result", "said"),
+    ("gate", "result", "message"),
     [
         ({"metric": "hit_rate", "min": 0.9}, "fail", "its hit rate is"),
         ({"metric": "hit_rate", "min": 0.4, "max": 0.9}, "pass", ""),
@@ -408,28 +408,28 @@ def test_no_p_is_zero_however_great_the_gain() -> None:
             r"promotion\.gates\.0\.metric: unknown metric \(did you mean 'rmse'\?\)",
         ),
         ({"gates": [{"id": "g", "metric": "mape", "max": 1}]}, "mape is refused: a percentage of a return means nothing"),
-        ({"gates": [{"id": "g", "metric": "r2", "min": 0.3, "max": 0.2}]}, "min 0.3 lies above max 0.2: nothing can pass"),
+        ({"gates": [{"id": "g", "metric": "r2", "min": 0.3, "max": 0.2}]}, "min 0.3 is above max 0.2: nothing can pass"),
         ({"gates": [{"id": "g", "metric": "r2"}]}, "gate g: no bound"),
-        ({"gates": [{"id": "g"}]}, "either metric or test is needed"),
-        ({"gates": [{"id": "g", "metric": "rmse", "max_regression": 0.1}]}, "a change against what"),
+        ({"gates": [{"id": "g"}]}, "metric or test is required"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max_regression": 0.1}]}, "a bound on a change needs versus"),
         ({"gates": [{"id": "g", "metric": "rmse", "max": 0.1, "versus": "champion"}]}, "they take no versus"),
         (
             {"gates": [{"id": "g", "metric": "rmse", "max_regression": 0.1, "min_improvement": 0.1, "versus": "champion"}]},
-            "contradict",
+            "use one of them",
         ),
         ({"gates": [{"id": "g", "metric": "rmse", "max_regression": -0.1, "versus": "champion"}]}, "greater than or equal to 0"),
         (
             {"gates": [{"id": "g", "metric": "hit_rate", "max_regression": 0.1, "versus": "zero_return"}]},
-            "forecasting zero has no hit_rate",
+            "the zero forecast has no hit_rate",
         ),
         ({"gates": [{"id": "g", "metric": "rmse", "max": 1, "alpha": 0.05}]}, "alpha belong to a test"),
-        ({"gates": [{"id": "g", "metric": "r2", "max": 1, "slice": "volatility_tercile"}]}, "goes with metric: rmse"),
+        ({"gates": [{"id": "g", "metric": "r2", "max": 1, "slice": "volatility_tercile"}]}, "requires metric: rmse"),
         (
             {"gates": [{"id": "g", "test": "t_test", "versus": "champion", "alpha": 0.05}]},
             r"gates\.0\.test: Input should be 'stationary",
         ),
         ({"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion"}]}, "a test needs alpha"),
-        ({"gates": [{"id": "g", "test": "diebold_mariano", "alpha": 0.05}]}, "what is it tested against"),
+        ({"gates": [{"id": "g", "test": "diebold_mariano", "alpha": 0.05}]}, "a test needs versus"),
         ({"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion", "alpha": 5}]}, r"gates\.0\.alpha"),
         (
             {"gates": [{"id": "g", "test": "diebold_mariano", "versus": "champion", "alpha": 0.05, "max": 1}]},
@@ -439,7 +439,7 @@ def test_no_p_is_zero_however_great_the_gain() -> None:
             {"gates": [{"id": "g", "metric": "rmse", "max": 1, "maxx": 1}]},
             r"gates\.0\.maxx: unknown key; the nearest known one is 'max'",
         ),
-        ({"gates": [{"id": "days", "metric": "rmse", "max": 1}]}, "is that of a gate which is always there"),
+        ({"gates": [{"id": "days", "metric": "rmse", "max": 1}]}, "belongs to a built-in gate"),
         (
             {"gates": [{"id": "g", "metric": "rmse", "max": 1}, {"id": "g", "metric": "mae", "max": 1}]},
             "the id 'g' is there twice",
@@ -448,13 +448,13 @@ def test_no_p_is_zero_however_great_the_gain() -> None:
             {"gates": [{"id": "a", "metric": "r2", "max": 0.1}, {"id": "b", "metric": "r2", "min": 0.2}]},
             "gates b and a contradict",
         ),
-        ({"gates": [{"id": "g", "metric": "rmse", "max": 1}]}, "policy superiority: a gate has to test the challenger"),
+        ({"gates": [{"id": "g", "metric": "rmse", "max": 1}]}, "policy superiority: one gate must test the challenger"),
         (
             {"gates": [{"id": "g", "metric": "latency", "versus": "champion", "max_regression": 0.1}]},
             "would be decided by noise",
         ),
-        ({"gates": []}, "policy superiority: a gate has to test the challenger"),
-        ({"policy": "non_inferiority"}, "gate superior asks for a better one"),
+        ({"gates": []}, "policy superiority: one gate must test the challenger"),
+        ({"policy": "non_inferiority"}, "gate superior requires a better one"),
         (
             {"policy": "non_inferiority", "gates": [{"id": "g", "metric": "rmse", "max": 1}]},
             "how much worse the challenger may be",
@@ -462,7 +462,7 @@ def test_no_p_is_zero_however_great_the_gain() -> None:
         ({"policy": "best"}, "promotion.policy"),
         ({"attempts": "forget"}, "promotion.attempts"),
         ({"evaluation": {"min_days": 0}}, r"promotion\.evaluation\.min_days"),
-        ({"evaluation": {"min_days": 119}}, r"30 days reject 10 % at a level of 5 %\); at least 120 are needed, found 119"),
+        ({"evaluation": {"min_days": 119}}, r"at least 120 days are required: .*reject 10 % of equal forecasts\), found 119"),
         ({"evaluation": {"min_day": 9}}, "the nearest known one is 'min_days'"),
     ],
 )
@@ -585,7 +585,7 @@ def test_every_test_is_adjusted_for_the_number_of_challengers() -> None:
     for test, versus in (("diebold_mariano", "champion"), ("diebold_mariano", "zero_return"), ("pesaran_timmermann", None)):
         test_result = comparison.test_result(test, versus)
         assert test_result is not None
-        assert (test_result.family, test_result.p) == (5, min(1, 5 * test_result.p_alone))
+        assert (test_result.challengers, test_result.p) == (5, min(1, 5 * test_result.p_alone))
     alone = compare(frame_of(crowd[0], forecaster(target, 0, 9), target)).test_result("stationary_bootstrap", "champion")
     family = comparison.test_result("stationary_bootstrap", "champion")
     assert alone is not None

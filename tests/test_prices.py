@@ -102,7 +102,7 @@ def test_a_missing_column_and_an_empty_file_are_named(tmp_path: Path, table: pd.
     with pytest.raises(PriceDataError, match="no column High; there: Date, Open, Low"):
         from_csv(table.drop(columns="High"), tmp_path / "prices")
     (tmp_path / "prices" / "XYZ.csv").write_text("Date;Open\n2000-01-03;1\n")
-    with pytest.raises(PriceDataError, match="columns have to be separated by commas"):
+    with pytest.raises(PriceDataError, match="separate columns by commas"):
         load_prices("XYZ", PricesParams(source="csv", folder=tmp_path / "prices"))
     (tmp_path / "prices" / "XYZ.csv").write_text("")
     with pytest.raises(PriceDataError, match="cannot be read as a table"):
@@ -118,8 +118,8 @@ def test_a_split_that_was_not_adjusted_for_and_a_hole_show_in_the_description(ta
     frame = table.assign(Date=pd.to_datetime(table["Date"])).set_index("Date")
     frame.loc["2001-03-01":, "Close"] /= 10
     shown = describe_prices(frame.drop(frame.loc["2000-09-01":"2000-12-29"].index))["prices"]
-    assert shown["largest move of a day"].startswith("-8")
-    assert shown["largest move of a day"].endswith("on 2001-03-01")
+    assert shown["largest daily move"].startswith("-8")
+    assert shown["largest daily move"].endswith("on 2001-03-01")
     assert shown["longest gap"] == "124 calendar days up to 2001-01-02"
 
 

@@ -317,8 +317,8 @@ def test_gates_to_try_take_their_places(project: Project) -> None:
         ([{"id": "gain", "metrik": "rmse"}], r"^gates\.0\.metrik: unknown key; the nearest known one is 'metric'"),
         ([{"id": "a", "metric": "r2", "max": 1}, {"id": "a", "metric": "r2", "max": 2}], r"^gates: the id 'a' is there twice"),
         ([{"id": "gain", "metric": "r2", "max": 1}] * 2, r"^gates: the id 'gain' is there twice"),
-        ([{"id": "days", "metric": "r2", "max": 1}], r"^gates: the id 'days' is that of a gate which is always there"),
-        ([{"id": "superior", "metric": "r2", "max": 1}], r"^gates: policy superiority: a gate has to test the challenger"),
+        ([{"id": "days", "metric": "r2", "max": 1}], r"^gates: the id 'days' belongs to a built-in gate"),
+        ([{"id": "superior", "metric": "r2", "max": 1}], r"^gates: policy superiority: one gate must test the challenger"),
         ({"id": "gain"}, r"^gates: Input should be a valid list"),
         ("gain", r"^gates: Input should be a valid list, found 'gain'"),
     ],
@@ -345,7 +345,7 @@ def test_several_challengers_are_tested_at_once_and_the_best_is_judged(registere
         registry.compare("AAPL", challengers=range(1, 52))
     with pytest.raises(ParamsError, match="version 1 would be compared with itself"):
         registry.compare("AAPL", 1, champion=1)
-    with pytest.raises(ParamsError, match="version numbers are expected, 1 or more, found 'two'"):
+    with pytest.raises(ParamsError, match="expected a version number, 1 or more; found 'two'"):
         registry.compare("AAPL", challengers=["two"])  # type: ignore[list-item]
     assert registry.verify("AAPL", deep=True).findings == ()
 
@@ -363,7 +363,7 @@ def test_what_is_no_version_number_is_refused_and_never_taken_for_the_newest(pro
     ]
     for act in acts:
         for wrong in (0, -1, True, False, 1.0, "1", "x", float("nan"), 10**12):
-            with pytest.raises(ParamsError, match=r"(version|champion|challengers): version numbers are expected, 1 or more"):
+            with pytest.raises(ParamsError, match=r"(version|champion|challengers): expected a version number, 1 or more"):
                 act(wrong)
 
 

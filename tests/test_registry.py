@@ -347,7 +347,7 @@ def test_a_symbol_is_data_whatever_it_holds(project: Project, symbol: str) -> No
         lambda: load_prices(symbol, registry.params.prices),
     ]
     for call in calls:
-        with pytest.raises(ParamsError, match=r"is not a ticker: 1 to 32 letters"):
+        with pytest.raises(ParamsError, match=r"is not a ticker; use 1 to 32 letters"):
             call()
     assert set(project.folder.rglob("*")) == before
 

@@ -63,7 +63,7 @@ def test_overrides_replace_settings_and_candidates() -> None:
     ("options", "message"),
     [
         ({"model": "regularized"}, "'regularized' is not defined .did you mean 'regularised'"),
-        ({"overrides": {"alfa": 1}}, "unknown hyperparameter 'alfa' .did you mean 'alpha'"),
+        ({"overrides": {"alfa": 1}}, "overrides: alfa: unknown key; the nearest known one is 'alpha'"),
         ({"overrides": {"alpha": -1}}, "overrides: alpha: .*greater than or equal to 0, found -1"),
         ({"overrides": {"solver": "sgd", "learning_rate_init": 1e30}}, "cannot be fitted with .*non-finite"),
     ],

@@ -1,7 +1,7 @@
 """Bundles: the files of one trained model, found, read, checked and written.
 
-File names and JSON keys are ForesightX's, so that either reads the other's
-metadata. Ours hold the estimators as ``.skops``; ForesightX's as ``.pkl``.
+File names and JSON keys are ForesightX's, so that each can read the other's
+metadata. Ours hold estimators as ``.skops``, ForesightX's as ``.pkl``.
 """
 
 from fxhelpers.bundles._bundle import TRUSTED_TYPES, Bundle, load_estimator, select_by_name

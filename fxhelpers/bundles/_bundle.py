@@ -1,4 +1,4 @@
-"""What one trained model is made of, and its estimators as skops files."""
+"""A bundle, and its estimators as skops files."""
 
 import copy
 import io
@@ -22,10 +22,10 @@ TRUSTED_TYPES = (
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
 )
-"""Types beyond skops' own defaults that our models are made of."""
+"""Types of our models beyond skops' own defaults."""
 
 _UNPACKED_BYTES = 64 * 2**20
-_SCHEMA_BYTES = 16 * 2**20  # of a version it has 1.5 kB a feature; parsed it takes thirty times as much memory
+_SCHEMA_BYTES = 16 * 2**20  # a real one has 1.5 kB per feature; parsed, it takes thirty times as much memory
 _OBJECTS = {
     *TRUSTED_TYPES,
     "sklearn.compose._column_transformer.ColumnTransformer",
@@ -33,7 +33,7 @@ _OBJECTS = {
     "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing._data.StandardScaler",
-    "sklearn.preprocessing._function_transformer.FunctionTransformer",  # of a ColumnTransformer that passes columns on
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",  # in a ColumnTransformer that passes columns through
 }
 _NODES = {
     *(("ObjectNode", name) for name in _OBJECTS),
@@ -46,15 +46,15 @@ _NODES = {
     ("ListNode", "builtins.list"),
     ("TupleNode", "builtins.tuple"),
 }
-"""How skops may build what: everything else is refused, also where skops itself would trust it."""
+"""Loader and type of all that skops may build: everything else is refused, even if skops itself trusts it."""
 
 
 def select_by_name(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
-    """Return a pipeline of scaler and model that takes its features by name, as :class:`ColumnTransformer` does.
+    """Return a pipeline of scaler and model that takes its features by name, in any order, among any others.
 
-    The order of the columns and further ones do not matter. What has no
-    names, such as an array of scaled features, raises :class:`ValueError`
-    under plain scikit-learn too. A pipeline that selects is left as it is.
+    Input without names, such as an array of scaled features, raises
+    :class:`ValueError`, in plain scikit-learn too. A pipeline that already
+    selects by name is returned unchanged.
     """
     if isinstance(pipeline[0], ColumnTransformer):
         return pipeline
@@ -62,7 +62,7 @@ def select_by_name(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
     columns.fit(pd.DataFrame(np.zeros((1, len(names))), columns=list(names)))
     scaler, model = (copy.copy(step) for _, step in pipeline.steps)
     for step in (scaler, model):
-        vars(step).pop("feature_names_in_", None)  # it gets an array, in this order, and would warn of that
+        vars(step).pop("feature_names_in_", None)  # its input is an array, and it would warn about that
     return Pipeline([("columns", columns), ("scaler", scaler), ("model", model)])
 
 
@@ -72,11 +72,11 @@ def dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401 (scikit-learn's est
 
 
 def load_estimator(content: bytes, origin: str, *, trusted: Collection[str] = (), unpacked: int = _UNPACKED_BYTES) -> Any:  # noqa: ANN401
-    """Read a fitted estimator from the bytes of a ``.skops`` file; ``origin`` says in errors where they come from.
+    """Read a fitted estimator from the bytes of a ``.skops`` file; ``origin`` names the source in errors.
 
-    :class:`UntrustedBundleError` where it asks for a type or function that no
-    such model needs, and for none of the ``trusted`` classes;
-    :class:`BundleError` where it is truncated, or no such file.
+    :class:`UntrustedBundleError` if it requires a type or function that neither
+    our models need nor ``trusted`` lists; :class:`BundleError` if it is
+    truncated, or not a ``.skops`` file.
     """
     try:
         _check(content, origin, trusted, unpacked)
@@ -84,7 +84,7 @@ def load_estimator(content: bytes, origin: str, *, trusted: Collection[str] = ()
     except UntrustedBundleError:
         raise
     except Exception as error:  # a crafted file can make zip, JSON, numpy and skops raise anything; it is refused
-        msg = f"{origin}: not a whole .skops file ({len(content)} bytes): {str(error)!r:.300}; train or copy the bundle again"
+        msg = f"{origin}: not a complete .skops file ({len(content)} bytes): {str(error)!r:.300}; train or copy the bundle again"
         raise BundleError(msg) from error
     if not hasattr(estimator, "n_features_in_"):
         msg = f"{origin}: holds {type(estimator).__name__}, not a fitted scaler or model of scikit-learn"
@@ -93,25 +93,24 @@ def load_estimator(content: bytes, origin: str, *, trusted: Collection[str] = ()
 
 
 def _check(content: bytes, origin: str, trusted: Collection[str], most: int) -> None:
-    """Read what a file is going to ask skops for, before skops does."""
+    """Check everything that a file would make skops build, before skops reads it."""
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         unpacked = sum(entry.file_size for entry in file.infolist())
         if unpacked > most or file.getinfo("schema.json").file_size > _SCHEMA_BYTES:
-            msg = f"{origin}: unpacks to {unpacked // 2**20} MB, more than a model of ours; it was not loaded"
+            msg = f"{origin}: unpacks to {unpacked // 2**20} MB, more than the limit; it was not loaded"
             raise UntrustedBundleError(msg)
         nodes = set(_nodes(json.loads(file.read("schema.json"))))
     unknown = nodes - _NODES - {("ObjectNode", name) for name in trusted}
     if unknown:
-        named = ", ".join(sorted(f"{name} (as {loader})" for loader, name in unknown))
+        listed = ", ".join(sorted(f"{name} (as {loader})" for loader, name in unknown))
         msg = (
-            f"{origin}: asks for {named}, which no model of ours is made of; it was not loaded. "
-            "A class that you trust: list its full name under bundles: trusted_types in params.yaml (no function can be trusted)"
+            f"{origin}: requires {listed}, which no model of ours needs; it was not loaded. "
+            "If you trust the class, list its full name under bundles: trusted_types in params.yaml (functions cannot be trusted)"
         )
         raise UntrustedBundleError(msg)
 
 
 def _nodes(node: object) -> Iterator[tuple[str, str]]:
-    """Yield loader and full name of everything that a schema asks skops to build."""
     waiting = [node]
     while waiting:
         node = waiting.pop()
@@ -123,10 +122,10 @@ def _nodes(node: object) -> Iterator[tuple[str, str]]:
             waiting += node
 
 
-_LARGEST = 1e300
+_LARGEST = 1e300  # that every database can store
 
 FORMAT_VERSION = 1
-"""Version of the metadata that this fxhelpers writes; newer ones are refused."""
+"""Version of the metadata that this fxhelpers writes; newer versions are refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,9 +141,9 @@ class Bundle(Keyed):
     evaluation_path : Path or None
         The latest evaluation that belongs to it.
     features_path : Path or None
-        The symbol's latest features file, where ForesightX left one.
+        The symbol's latest ForesightX features file, if any.
     model_object, scaler_object : estimator
-        As fitted; the scaler has to be applied first.
+        As fitted; the model takes scaled features.
     scaler_content : bytes
         The scaler as a ``.skops`` file.
     metadata : dict
@@ -152,13 +151,13 @@ class Bundle(Keyed):
     test_metrics : dict
         The evaluation's ``test_metrics``; empty without an evaluation.
     forecasts : Series
-        What it forecast for real days, by date, as fractions of return: as
-        the training stored it, else as the evaluation did; may be empty.
+        Its forecasts of real days, by date, as fractions of return, as stored
+        by the training, else by the evaluation; may be empty.
     digest : str
         SHA-256 over model, scaler and metadata: the identity of the bundle.
     chosen : str
-        Why it was taken, where nobody named its model file, and which times
-        cannot be right.
+        Why it was chosen, unless its model file was given, and implausible
+        times.
     """
 
     symbol: str
@@ -178,17 +177,17 @@ class Bundle(Keyed):
 
     @property
     def model_type(self) -> str:
-        """Kind of model, for example ``MLP``."""
+        """Kind of model, such as ``MLP``."""
         return str(self.metadata.get("model_type", "MLP"))
 
     @property
     def is_ours(self) -> bool:
-        """Whether its estimators came as skops files, and not as pickles."""
+        """Whether its estimators are skops files, not pickles."""
         return self.model_path.suffix == ".skops"
 
     @property
     def name(self) -> str:
-        """What its files are named by: ``AAPL_20251220_034123``, or the symbol alone."""
+        """Common part of its file names: ``AAPL_20251220_034123``, or the symbol alone."""
         return self.metadata_path.stem.removeprefix("mlp_model_stats_")
 
     @property
@@ -203,12 +202,12 @@ class Bundle(Keyed):
 
     @property
     def feature_names(self) -> list[str]:
-        """Names of the features, in the order of the columns."""
+        """Names of the features, in the order of the model's columns."""
         return list(self.metadata["feature_names"])
 
     @property
     def timestamp(self) -> str:
-        """When it was trained, as the metadata writes it."""
+        """Time of the training, as the metadata states it."""
         return str(self.metadata["timestamp"])
 
     @property
@@ -218,25 +217,25 @@ class Bundle(Keyed):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Validation metrics of the training and test metrics of the evaluation, those that are numbers."""
+        """Numeric validation metrics of the training and test metrics of the evaluation."""
         merged = {**self.metadata.get("metrics", {}), **self.test_metrics}
         numbers = {k: v for k, v in merged.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        return {k: v for k, v in numbers.items() if abs(v) < _LARGEST}  # neither NaN nor what no database holds
+        return {k: v for k, v in numbers.items() if abs(v) < _LARGEST}  # NaN fails this too
 
     @property
     def typical(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of each raw feature in training, as the scaler has them."""
+        """Mean and standard deviation of each raw feature in training, from the scaler."""
         scaler, ones = self.scaler_object, np.ones(self.features_count)
-        mean, scale = getattr(scaler, "mean_", None), getattr(scaler, "scale_", None)  # of another scaler: unknown
+        mean, scale = getattr(scaler, "mean_", None), getattr(scaler, "scale_", None)  # another kind of scaler may have neither
         return (ones * 0 if mean is None else mean), (ones if scale is None else scale)
 
     def typical_days(self) -> pd.DataFrame:
-        """Return raw features of two days: an average one, and one above it in everything."""
+        """Return raw features of two days: the mean, and one standard deviation above it."""
         mean, scale = self.typical
         return pd.DataFrame(np.asarray([mean, mean + scale], dtype=float), columns=self.feature_names)
 
     def pipeline(self) -> Pipeline:
-        """Return scaler and model as one estimator that predicts from raw features, which it takes by name."""
+        """Return scaler and model as one estimator that predicts from raw features, selected by name."""
         return select_by_name(Pipeline([("scaler", self.scaler_object), ("model", self.model_object)]), self.feature_names)
 
     def _repr_html_(self) -> str:
@@ -249,7 +248,7 @@ class Bundle(Keyed):
                 "features": self.features_count,
                 "evaluation": self.evaluation_path.name if self.evaluation_path else "none yet",
                 "model file": self.model_path.name,
-                **({} if self.is_ours else {"read": "by a process of its own, which made a skops file of it; only that is used"}),
+                **({} if self.is_ours else {"read": "converted from a pickle to a skops file in a sandbox"}),
                 "SHA-256": self.digest,
             }
         )

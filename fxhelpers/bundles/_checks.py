@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline
 
@@ -16,52 +16,65 @@ from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle
 from fxhelpers.errors import BundleError
 from fxhelpers.files import sha256
 from fxhelpers.foresightx import predictions_file, read_features
+from fxhelpers.params import explain
 
 logger = logging.getLogger(__name__)
 
-
-_KINDS = {"feature_names": list, "features_count": int, "architecture": list}
-_KINDS |= dict.fromkeys(("metrics", "config", "files", "windows", "target", "forecasts"), dict)
+_SAME = 1e-6
+"""Tolerance for forecasts, absolute and relative: what another processor or library may change."""
 
 _Day = Annotated[date, BeforeValidator(lambda text: date.fromisoformat(text) if isinstance(text, str) else text)]
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        msg = "a name must be printable"
+        raise ValueError(msg)
+    return name
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class Days(_Part):
-    """First and last day of a window."""
-
+class _Days(_Part):
     first_day: _Day
     last_day: _Day
     days: int = 0
 
 
-class Target(_Part):
-    """What is forecast."""
-
+class _Target(_Part):
     horizon_days: int = 1
     units: str = "fraction"
     training_mean: float = Field(default=0.0, allow_inf_nan=False)
 
 
-class Prices(Days):
-    """What it was trained on."""
-
+class _Prices(_Days):
     sha256: str
 
 
-class Facts(_Part):
-    """What later steps count on, where metadata say it."""
+class _Spans(_Part):
+    """The days that metadata state."""
 
-    windows: dict[str, Days] = {}
-    target: Target | None = None
-    prices: Prices | None = None
+    windows: dict[str, _Days] = {}
+    prices: _Prices | None = None
+
+
+class _Metadata(_Spans):
+    """All keys that later steps rely on."""
+
+    feature_names: list[Annotated[str, AfterValidator(_printable)]]
+    features_count: int = 0
+    architecture: list[Any] = []
+    metrics: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    target: _Target = _Target()
+    forecasts: dict[str, Any] = {}
 
 
 def check_metadata(metadata: dict[str, Any], path: Path, symbol: str) -> None:
-    """Raise :class:`BundleError` where metadata lack something, say it in another form, or are another symbol's."""
+    """Raise :class:`BundleError` if metadata are incomplete, malformed, newer than this fxhelpers, or of another symbol."""
     version = metadata.get("format_version", 0)
     if not isinstance(version, int) or version > FORMAT_VERSION:
         msg = f"{path}: format_version {version}, this fxhelpers reads up to {FORMAT_VERSION}; install a newer fxhelpers"
@@ -70,35 +83,26 @@ def check_metadata(metadata: dict[str, Any], path: Path, symbol: str) -> None:
     if missing:
         msg = f"{path}: no {', '.join(missing)}; found the keys {', '.join(metadata)}"
         raise BundleError(msg)
-    for key, kind in _KINDS.items():
-        if key in metadata and not isinstance(metadata[key], kind):
-            msg = f"{path}: {key} has to be {kind.__name__}, found {metadata[key]!r:.80}"
-            raise BundleError(msg)
-    if not all(isinstance(name, str) and name.isprintable() for name in metadata["feature_names"]):
-        msg = f"{path}: feature_names has to list names, found {metadata['feature_names']!r:.80}"
-        raise BundleError(msg)
-    twice = [name for name, times in Counter(metadata["feature_names"]).items() if times > 1]
-    if twice:
-        msg = f"{path}: feature_names lists {twice[0]!r} more than once"
-        raise BundleError(msg)
     try:
-        Facts.model_validate(metadata)
+        _Metadata.model_validate(metadata)
     except ValidationError as error:
-        found = error.errors(include_url=False)[0]
-        where = ".".join(map(str, found["loc"]))
-        msg = f"{path}: {where}: {found['msg']}, found {found['input']!r:.80}"
+        msg = f"{path}: {explain(error, _Metadata)[0]}"
         raise BundleError(msg) from error
+    (name, times), *_ = Counter(metadata["feature_names"]).most_common(1)
+    if times > 1:
+        msg = f"{path}: feature_names lists {name!r} more than once"
+        raise BundleError(msg)
     if metadata["symbol"] != symbol:
-        msg = f"{path}: metadata of {metadata['symbol']}, but the model file is {symbol}'s"
+        msg = f"{path}: metadata of {metadata['symbol']}, but the model file is for {symbol}"
         raise BundleError(msg)
 
 
 def check_digests(metadata: dict[str, Any], path: Path, contents: dict[Path, bytes]) -> None:
-    """Raise :class:`BundleError` where metadata list the bundle's files, and not these."""
+    """Raise :class:`BundleError` if metadata list other files or other bytes."""
     recorded = metadata.get("files", {})
     for file, content in contents.items() if recorded else ():
         if file.name not in recorded:
-            msg = f"{file}: {path.name} lists the bundle's files with their SHA-256, and this one is not among them"
+            msg = f"{file}: {path.name} lists the bundle's files with their SHA-256, and this file is not among them"
             raise BundleError(msg)
         if recorded[file.name] != sha256(content):
             msg = f"{file}: its bytes are not those that {path.name} records; the file changed after training"
@@ -106,7 +110,7 @@ def check_digests(metadata: dict[str, Any], path: Path, contents: dict[Path, byt
 
 
 def check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path, Any]) -> None:
-    """Raise :class:`BundleError` where model and scaler, in this order, are not such, or of other features than metadata list."""
+    """Raise :class:`BundleError` if model and scaler are swapped, or made for other features than metadata list."""
     names = metadata["feature_names"]
     count = metadata.get("features_count", len(names))
     if count != len(names):
@@ -125,11 +129,11 @@ def check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path
 
 
 def check_description(bundle: Bundle) -> None:
-    """Raise :class:`BundleError` where metadata describe another network than the weights are."""
+    """Raise :class:`BundleError` if metadata describe another network than the weights form."""
     model = bundle.model_object
     while not isinstance(model, MLPRegressor):  # in a pipeline, or behind a transformed target
         model = model[-1] if isinstance(model, Pipeline) else getattr(model, "regressor_", None)
-        if model is None:  # of a type that params.yaml trusts: nothing is known of what it is made of
+        if model is None:  # a trusted type, whose layers are unknown
             return
     config = bundle.config
     layers = [len(biases) for biases in model.intercepts_[:-1]]
@@ -141,36 +145,36 @@ def check_description(bundle: Bundle) -> None:
     ):
         if stated is not None and stated != found:
             msg = (
-                f"{bundle.metadata_path}: {key} is {stated!r:.60}, but {bundle.model_path.name} has {found!r:.60}; these "
-                "metadata are of another model: put those that were written with it beside it"
+                f"{bundle.metadata_path}: {key} is {stated!r:.60}, but {bundle.model_path.name} has {found!r:.60}; "
+                "these metadata describe another model: restore those written with this one"
             )
             raise BundleError(msg)
 
 
-def check_evaluated(of: dict[str, Any], path: Path, metadata: dict[str, Any]) -> None:
-    """Raise :class:`BundleError` where an evaluation of the same training time says that it is of another network."""
+def check_evaluated(info: dict[str, Any], path: Path, metadata: dict[str, Any]) -> None:
+    """Raise :class:`BundleError` if an evaluation of the same training time is of another network."""
     for key in ("architecture", "features_count"):
-        if key in of and key in metadata and of[key] != metadata[key]:
+        if key in info and key in metadata and info[key] != metadata[key]:
             msg = (
-                f"{path}: evaluated was a model with {key} {of[key]!r:.60}, but the one trained at the same time, "
-                f"{metadata['timestamp']}, has {metadata[key]!r:.60}; put the evaluation of another model aside"
+                f"{path}: it evaluates a model with {key} {info[key]!r:.60}, but the one trained at {metadata['timestamp']} has "
+                f"{metadata[key]!r:.60}; move this evaluation away"
             )
             raise BundleError(msg)
 
 
 def last_seen(metadata: dict[str, Any]) -> str:
-    """Return the last day that a model was trained or chosen on, else the last of its prices; "" where metadata do not say."""
+    """Return the last training or validation day, else the last day of the prices; "" if metadata do not state it."""
     try:
-        facts = Facts.model_validate(metadata)
+        spans = _Spans.model_validate(metadata)
     except ValidationError:
         return ""
-    seen = [facts.windows[name].last_day for name in ("training", "validation") if name in facts.windows]
-    last = max(seen, default=facts.prices.last_day if facts.prices else None)
+    seen = [spans.windows[name].last_day for name in ("training", "validation") if name in spans.windows]
+    last = max(seen, default=spans.prices.last_day if spans.prices else None)
     return last.isoformat() if last else ""
 
 
 def check_forecasts(bundle: Bundle) -> None:
-    """Let a bundle forecast two typical days: what cannot do that has no place in a registry."""
+    """Raise :class:`BundleError` if a bundle cannot forecast two typical days."""
     try:
         rows = bundle.typical_days()
         found = np.asarray(bundle.pipeline().predict(rows))
@@ -178,22 +182,12 @@ def check_forecasts(bundle: Bundle) -> None:
         msg = f"{bundle.model_path}: cannot forecast a typical day: {type(error).__name__}: {str(error)!r:.200}"
         raise BundleError(msg) from error
     if found.shape != (len(rows),) or found.dtype.kind != "f" or not np.isfinite(found).all():
-        msg = f"{bundle.model_path}: one finite number a day is expected, found {found.tolist()!r:.80} for two days"
+        msg = f"{bundle.model_path}: expected one finite number per day, found {found.tolist()!r:.80} for two days"
         raise BundleError(msg)
 
 
-_SAME = 1e-6
-"""Returns, or shares of the forecast: what another processor or library may change."""
-
-
 def check_reproduces(bundle: Bundle, features: list[Path]) -> None:
-    """Let a bundle give its stored forecasts again, from any of the features files that are at hand.
-
-    Raises
-    ------
-    BundleError
-        From none of them does it; the message says how the latest differs.
-    """
+    """Raise :class:`BundleError` if no features file reproduces the stored forecasts; the message is about the latest."""
     if bundle.forecasts.empty or bundle.evaluation_path is None:
         return
     stored = predictions_file(bundle.evaluation_path)
@@ -207,23 +201,24 @@ def check_reproduces(bundle: Bundle, features: list[Path]) -> None:
         if found.empty:
             continue
         expected = bundle.forecasts.loc[found.index]
-        off = (found - expected).abs() - _SAME * (1 + expected.abs())
-        if (off <= 0).all():
+        excess = (found - expected).abs() - _SAME * (1 + expected.abs())
+        if (excess <= 0).all():
             return
-        day = pd.Timestamp(str(off.idxmax()))
+        day = pd.Timestamp(str(excess.idxmax()))
         wrong = wrong or (
             f"{bundle.model_path}: forecasts {found.loc[day]:+.6g} for {day:%Y-%m-%d} from {path}, but {stored} has "
-            f"{expected.loc[day]:+.6g}; {int((off > 0).sum())} of {len(off)} days differ. Model, scaler, features and "
-            "predictions are not of one training, or the features were computed anew from other prices. Evaluate it again where "
-            f"it was trained, or put {stored.name} aside if it is known to be of another model"
+            f"{expected.loc[day]:+.6g}; {int((excess > 0).sum())} of {len(excess)} days differ. These files are not of one "
+            f"training, or prices were restated: evaluate again where it was trained, or move {stored.name} away"
         )
     if wrong:
         raise BundleError(wrong)
-    logger.warning("%s: no features are at hand for the days of %s, so these were not reproduced", bundle.model_path, stored.name)
+    logger.warning(
+        "%s: no features file has the days of %s, so its forecasts were not reproduced", bundle.model_path, stored.name
+    )
 
 
 def _forecasts(bundle: Bundle, path: Path) -> pd.Series:
-    """Forecast the days that both a features file and the stored forecasts have."""
+    """Forecast the days that a features file and the stored forecasts have in common."""
     days = read_features(path)[bundle.feature_names].dropna()
     days = days.loc[days.index.intersection(bundle.forecasts.index)]
     values = bundle.pipeline().predict(days) if len(days) else np.empty(0)

@@ -1,4 +1,4 @@
-"""Bundles on disk: found, read, checked and written."""
+"""Finding, reading and writing of bundles."""
 
 import errno
 import json
@@ -41,9 +41,9 @@ from fxhelpers.foresightx import (
     companion_folders,
     convert,
     evaluation_files,
+    features_days,
     latest_features,
     one_of_each,
-    read_table,
     stamp_in,
     stored_forecasts,
     trained_until,
@@ -52,8 +52,7 @@ from fxhelpers.params import BundlesParams, PathsParams, check_symbol, nearest
 
 logger = logging.getLogger(__name__)
 
-
-_DEEPEST = 20
+_MAX_DEPTH = 20
 
 
 def load_bundle(
@@ -63,45 +62,52 @@ def load_bundle(
     model_path: str | Path | None = None,
     rules: BundlesParams | None = None,
 ) -> Bundle:
-    """Find, read and check a bundle: a symbol's latest, or that of a model file; with the latest evaluation that belongs to it.
+    """Find, read and check a bundle, given by its model file, or the latest of a symbol; with its latest evaluation.
 
-    The latest is the one that was trained on the latest days, then the one
-    that was written last. Scaler, metadata, evaluation and features are found
-    by the name of the model file: beside it first, then where ``paths`` says.
-    Pickles are converted by a process of their own, and only what it makes of
-    them is used. What metadata say of the model has to be true of its
-    weights. Where the forecasts and the features of a foreign training are at
-    hand, its model has to give these forecasts from those features.
+    The latest is the one trained on the latest days, then the one written
+    last. Scaler, metadata, evaluation and features files are found by the
+    name of the model file: first in its folder, then in those of ``paths``.
+    Pickles are converted in a sandbox. Metadata must be true of the weights,
+    and a foreign model must reproduce its stored forecasts if its features
+    file is available.
 
-    :class:`BundleNotFoundError` where one of the files is missing,
-    :class:`UntrustedBundleError` where one asks for more than a model needs,
-    other :class:`BundleError` where one is truncated, contradictory, there
-    twice and not the same, too big or of a newer format.
+    :class:`BundleNotFoundError` if a file is missing,
+    :class:`UntrustedBundleError` if one requires more than a model needs,
+    other :class:`BundleError` if one is truncated, contradictory, ambiguous,
+    too big or of a newer format.
     """
     rules = rules or BundlesParams()
     models = [Path(model_path)] if model_path else _models(paths, check_symbol(symbol))
-    named = _named(models[0], symbol)
-    features = latest_features(companion_folders("features", models[0].parent, paths), named["symbol"])
+    features = latest_features(companion_folders("features", models[0].parent, paths), _parse_name(models[0], symbol)["symbol"])
     choice = latest_bundle(models, features, paths, rules)
     for warning in choice.warnings:
         logger.warning(warning)
-    model = choice.paths[0]
-    named = _named(model, symbol)
+    chosen = "; ".join(["" if model_path else choice.why, *choice.warnings]).strip("; ")
+    bundle = replace(_read_bundle(choice.paths[0], features, paths, rules), chosen=chosen)
+    check_forecasts(bundle)
+    check_description(bundle)
+    if not bundle.is_ours:
+        check_reproduces(bundle, features)
+    return bundle
+
+
+def _read_bundle(model: Path, features: list[Path], paths: PathsParams, rules: BundlesParams) -> Bundle:
+    name = _parse_name(model, None)
     scaler = model.with_name(model.name.replace("mlp_model_", "mlp_scaler_", 1))
-    metadata_path = _metadata_file(model, named, paths)
+    metadata_path = _metadata_file(model, name, paths)
     contents = {path: _read(path, model, rules) for path in (model, scaler, metadata_path)}
     metadata = _read_json(contents[metadata_path], metadata_path)
-    check_metadata(metadata, metadata_path, named["symbol"])
+    check_metadata(metadata, metadata_path, name["symbol"])
     fitted = {path: contents[path] for path in (model, scaler)}
     check_digests(metadata, metadata_path, fitted)
     limits: dict[str, Any] = {"trusted": rules.trusted_types, "unpacked": rules.max_bytes}
-    if named["kind"] != OURS:
-        fitted = {path: foreign.content for path, foreign in convert(fitted, **limits).items()}
+    if name["kind"] != OURS:
+        fitted = {path: converted.content for path, converted in convert(fitted, **limits).items()}
     estimators = {path: load_estimator(content, str(path), **limits) for path, content in fitted.items()}
     check_estimators(metadata, metadata_path, estimators)
     evaluation_path, test_metrics = _latest_evaluation(model, metadata, paths, rules)
-    bundle = Bundle(
-        symbol=named["symbol"],
+    return Bundle(
+        symbol=name["symbol"],
         model_path=model,
         scaler_path=scaler,
         metadata_path=metadata_path,
@@ -114,93 +120,77 @@ def load_bundle(
         test_metrics=test_metrics,
         forecasts=stored_forecasts(metadata, metadata_path, evaluation_path),
         digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
-        chosen="; ".join(["" if model_path else choice.why, *choice.warnings]).strip("; "),
     )
-    check_forecasts(bundle)
-    check_description(bundle)
-    if not bundle.is_ours:
-        check_reproduces(bundle, features)
-    return bundle
 
 
 def _models(paths: PathsParams, symbol: str) -> list[Path]:
-    """List the model files of a symbol."""
-    named = {path: MODEL_NAME.fullmatch(path.name) for path in paths.models.glob("mlp_model_*")}
-    found = [path for path, told in named.items() if told and told["symbol"] == symbol]
+    names = {path: MODEL_NAME.fullmatch(path.name) for path in paths.models.glob("mlp_model_*")}
+    found = [path for path, name in names.items() if name and name["symbol"] == symbol]
     if not found:
-        meant = nearest(symbol, bundled_symbols(paths), most=3)
         msg = (
-            f"No model files found for {symbol} in {paths.models}{meant}. Train a model first: fx run train -p symbol {symbol}; "
-            "or let paths in params.yaml name the folders that hold it."
+            f"No model files found for {symbol} in {paths.models}{nearest(symbol, bundled_symbols(paths), most=3)}. "
+            f"Train a model first: fx run train -p symbol {symbol}; or set paths in params.yaml to the folders that hold it."
         )
         raise BundleNotFoundError(msg)
     return found
 
 
 def latest_bundle(models: list[Path], features: list[Path], paths: PathsParams, rules: BundlesParams) -> Choice:
-    """Order bundles by their metadata alone; what cannot be read says nothing here, and is an error once it is taken."""
+    """Order bundles by their metadata alone; unreadable metadata count as empty here, and are an error once chosen."""
     found = []
-    days = _days_of(features) if len(models) > 1 else pd.DatetimeIndex([])
+    days = features_days(features) if len(models) > 1 else pd.DatetimeIndex([])
     for model in models:
-        named = _named(model, None)
+        name = _parse_name(model, None)
         try:
-            path = _metadata_file(model, named, paths)
+            path = _metadata_file(model, name, paths)
             metadata = _read_json(_read(path, model, rules), path)
         except BundleError:
             metadata = {}
-        slack = UTC_SLACK if named["kind"] == OURS else LOCAL_SLACK
+        slack = UTC_SLACK if name["kind"] == OURS else LOCAL_SLACK
         one = dated(model, stamp_in(model), str(metadata.get("timestamp", "")), day=last_seen(metadata), slack=slack)
-        if named["kind"] != OURS and not one.day:
+        if name["kind"] != OURS and not one.day:
             until = trained_until(days, pd.Timestamp(one.written.date()))
             one = replace(one, day=f"{until:%Y-%m-%d}" if until is not None else "")
         found.append(one)
     return latest_first(found)
 
 
-def _days_of(features: list[Path]) -> pd.DatetimeIndex:
-    """Return the days of the first of some features files; none where there is none that can be read."""
-    try:
-        return pd.DatetimeIndex(read_table(features[0], ["Date"])["Date"].astype(str).str[:10])
-    except (IndexError, OSError, ValueError):
-        return pd.DatetimeIndex([])
-
-
-def _metadata_file(model: Path, named: re.Match[str], paths: PathsParams) -> Path:
-    stats = f"mlp_model_stats_{named['symbol']}{named['stamp'] or ''}.json"
+def _metadata_file(model: Path, name: re.Match[str], paths: PathsParams) -> Path:
+    stats = f"mlp_model_stats_{name['symbol']}{name['stamp'] or ''}.json"
     folders = companion_folders("metadata", model.parent, paths)
     found = one_of_each([folder / stats for folder in folders if (folder / stats).is_file()])
     return found[0] if found else paths.metadata / stats
 
 
-def _named(model: Path, symbol: str | None) -> re.Match[str]:
-    """Return what the name of a model file says; the file has to be there, and of the symbol that was asked for, if any was."""
+def _parse_name(model: Path, symbol: str | None) -> re.Match[str]:
+    """Parse the name of a model file; the file must exist, and be of the symbol, if one is given."""
     try:
-        there = model.is_file()
+        exists = model.is_file()
     except (OSError, ValueError):  # a name that no system takes
-        there = False
-    if not there:
-        msg = f"{str(model)[:300]}: no such file; a model file, or a symbol whose latest bundle is to be taken, has to be given"
+        exists = False
+    if not exists:
+        msg = f"{str(model)[:300]}: no such file; pass an existing model file, or a symbol to take its latest bundle"
         raise BundleNotFoundError(msg)
-    named = MODEL_NAME.fullmatch(model.name)
-    if not named:
+    name = MODEL_NAME.fullmatch(model.name)
+    if not name:
         msg = f"{model}: a model file is named mlp_model_SYMBOL[_YYYYMMDD_HHMMSS].skops, .pkl or .joblib (also .gz, .bz2, .xz)"
         raise BundleError(msg)
-    if symbol is not None and named["symbol"] != symbol:
-        msg = f"{model}: a bundle of {named['symbol']}, but symbol is {symbol}; the two have to agree"
+    if symbol is not None and name["symbol"] != symbol:
+        msg = f"{model}: a bundle of {name['symbol']}, but symbol is {symbol}; the two must agree"
         raise BundleError(msg)
     try:
-        check_symbol(named["symbol"])
+        check_symbol(name["symbol"])
     except ParamsError as error:
         msg = f"{model}: {error}"
         raise BundleError(msg) from error
-    return named
+    return name
 
 
 def _read(path: Path, model: Path, rules: BundlesParams) -> bytes:
     try:
         return read_limited(path, rules.max_bytes)
     except FileNotFoundError as error:
-        msg = f"{path}: missing; a bundle is a model, a scaler and a metadata file, this one is {model}"
+        msg = f"{path}: missing; the bundle of {model} needs a model, a scaler and a metadata file"
         raise BundleNotFoundError(msg) from error
     except OSError as error:
         limit = ", the limit of bundles.max_megabytes in params.yaml" if error.errno == errno.EFBIG else ""
@@ -212,18 +202,18 @@ def _read_json(content: bytes, path: Path) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        msg = f"{path}: not a whole JSON file ({len(content)} bytes): {error}; write or copy it again"
+        msg = f"{path}: not a complete JSON file ({len(content)} bytes): {error}; write or copy it again"
         raise BundleError(msg) from error
     if _too_deep(value):
-        msg = f"{path}: lists and objects are nested more than {_DEEPEST} deep"
+        msg = f"{path}: lists and objects are nested more than {_MAX_DEPTH} deep"
         raise BundleError(msg)
     if not isinstance(value, dict):
-        msg = f"{path}: an object with keys is expected, found {type(value).__name__}"
+        msg = f"{path}: expected an object with keys, found {type(value).__name__}"
         raise BundleError(msg)
     return value
 
 
-def _too_deep(value: object, left: int = _DEEPEST) -> bool:
+def _too_deep(value: object, left: int = _MAX_DEPTH) -> bool:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return left < 0 or any(_too_deep(part, left - 1) for part in inner)
 
@@ -231,16 +221,16 @@ def _too_deep(value: object, left: int = _DEEPEST) -> bool:
 def _latest_evaluation(
     model: Path, metadata: dict[str, Any], paths: PathsParams, rules: BundlesParams
 ) -> tuple[Path | None, dict[str, Any]]:
-    """Return the latest of the evaluations of this training, and what it measured."""
+    """Return the latest evaluation of this training, and its metrics."""
     found: dict[Path, Any] = {}
     for path in evaluation_files(companion_folders("results", model.parent, paths), metadata["symbol"]):
         value = _read_json(_read(path, path, rules), path)
-        of, measured = value.get("model_info"), value.get("test_metrics")
-        if not isinstance(of, dict) or not isinstance(measured, dict):
-            msg = f"{path}: model_info and test_metrics have to be objects with keys; write or copy it again, or delete it"
+        info = value.get("model_info")
+        if not isinstance(info, dict) or not isinstance(value.get("test_metrics"), dict):
+            msg = f"{path}: model_info and test_metrics must be objects with keys; write or copy it again, or delete it"
             raise BundleError(msg)
-        if of.get("training_timestamp") == metadata["timestamp"]:
-            check_evaluated(of, path, metadata)
+        if info.get("training_timestamp") == metadata["timestamp"]:
+            check_evaluated(info, path, metadata)
             found[path] = value
     if not found:
         return None, {}
@@ -253,58 +243,31 @@ def _latest_evaluation(
 
 
 def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: PathsParams) -> Bundle:  # noqa: ANN401
-    """Write a bundle: the model file last, so that a bundle which can be found is whole.
+    """Write a bundle, the model file last, so that a bundle that can be found is complete; return it as read back.
 
-    Parameters
-    ----------
-    model, scaler : estimator
-        As fitted.
-    metadata : dict
-        ForesightX's keys and ours, but for timestamp and file names.
-    paths : PathsParams
-        Where to.
-
-    Returns
-    -------
-    Bundle
-        As read back from the files.
+    ``metadata`` holds ForesightX's keys and ours, without timestamp and file names.
     """
     symbol = check_symbol(metadata["symbol"])
     model_bytes, scaler_bytes = dump_estimator(model), dump_estimator(scaler)
     stamp = _claim(paths.models, f"mlp_scaler_{symbol}_{{}}.skops", scaler_bytes)
-    model_path = paths.models / f"mlp_model_{symbol}_{stamp}.skops"
-    scaler_path = paths.models / f"mlp_scaler_{symbol}_{stamp}.skops"
+    model_name, scaler_name = (f"mlp_{kind}_{symbol}_{stamp}.skops" for kind in ("model", "scaler"))
     whole = {
         **metadata,
         "timestamp": stamp,
         "format_version": FORMAT_VERSION,
-        "model_file": model_path.name,
-        "scaler_file": scaler_path.name,
-        "files": {model_path.name: sha256(model_bytes), scaler_path.name: sha256(scaler_bytes)},
+        "model_file": model_name,
+        "scaler_file": scaler_name,
+        "files": {model_name: sha256(model_bytes), scaler_name: sha256(scaler_bytes)},
     }
     write_atomic(paths.metadata / f"mlp_model_stats_{symbol}_{stamp}.json", _json_bytes(whole))
-    write_atomic(model_path, model_bytes)
-    return load_bundle(paths, model_path=model_path)
+    write_atomic(paths.models / model_name, model_bytes)
+    return load_bundle(paths, model_path=paths.models / model_name)
 
 
 def write_evaluation(bundle: Bundle, metrics: dict[str, Any], predictions: pd.DataFrame, paths: PathsParams) -> Path:
-    """Write an evaluation in ForesightX's form: a JSON of metrics, and a CSV of daily predictions beside it.
+    """Write an evaluation in ForesightX's form: a CSV of daily forecasts, and a JSON of metrics; return the latter's path.
 
-    Parameters
-    ----------
-    bundle : Bundle
-        What was evaluated.
-    metrics : dict
-        ``test_metrics``.
-    predictions : DataFrame
-        Columns Date, Actual, Predicted, Error, Abs_Error, Direction_Correct.
-    paths : PathsParams
-        Where to.
-
-    Returns
-    -------
-    Path
-        Of the JSON.
+    ``predictions`` has columns Date, Actual, Predicted, Error, Abs_Error, Direction_Correct.
     """
     table = predictions.to_csv(index=False).encode()
     stamp = _claim(paths.results, f"predictions_{bundle.symbol}_{{}}.csv", table)
@@ -326,7 +289,7 @@ def write_evaluation(bundle: Bundle, metrics: dict[str, Any], predictions: pd.Da
 
 
 def _claim(folder: Path, name: str, content: bytes) -> str:
-    """Write a file under the first free second from now on; return that second, which is then nobody else's."""
+    """Write a file under the first free second from now on; return that second, which no other writer gets."""
     now = datetime.now(UTC)
     stamps = (f"{now + timedelta(seconds=n):%Y%m%d_%H%M%S}" for n in range(3600))
     return next(stamp for stamp in stamps if create_exclusive(folder / name.format(stamp), content))

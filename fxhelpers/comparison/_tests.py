@@ -1,4 +1,4 @@
-"""Statistical tests: what each one answers, and the stationary bootstrap."""
+"""Statistical tests of forecasts against rivals: specifications, results, bootstrap, Diebold-Mariano, Pesaran-Timmermann."""
 
 import math
 import sys
@@ -10,44 +10,47 @@ import pandas as pd
 from scipy.stats import norm
 
 SEED = 0
-"""Of every bootstrap. It is fixed, so that nobody can look for a lucky one."""
+"""Seed of every bootstrap: fixed, so that nobody can search for a favorable one."""
 
 RESAMPLES = 10_000
-MOST_RESAMPLES = 1_000_000
-"""Beyond these a bootstrap takes too long: p at a level that needs more comes from the tail of a distribution."""
+MAX_RESAMPLES = 1_000_000
+"""A level that would need more resamples is tested by the tail of a distribution instead."""
 
-EXPECTED = 5
-"""Resamples that have to be expected beyond a level for p to be held against it."""
+MIN_EXCEEDANCES = 5
+"""Resamples expected beyond the level before p is compared with it."""
 
-MINIMUM_DAYS = 30
-"""With fewer days no test is made."""
+MIN_DAYS = 30
+"""Fewest days to test on."""
 
 INTERVAL = 0.95
-"""Coverage of the intervals that are shown."""
+"""Coverage of the reported intervals."""
 
 POWER = 0.8
-"""How often the detectable gain would be detected."""
+"""Power at which the detectable gain is computed."""
+
+_MIN_BLOCK = 5
 
 TestName = Literal["stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestSpec:
-    """A test to be made.
+    """Specification of a test.
 
     Attributes
     ----------
     test : {"stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"}
     versus : {"champion", "zero_return", "mean_training_return"} or None
-        None for Pesaran and Timmermann's, which asks for no rival.
+        Rival. None for the Pesaran-Timmermann test.
     margin : float
-        The rival's RMSE is multiplied by 1 + margin first: above 0 it is
-        asked whether the forecast is not worse by more than that.
+        Non-inferiority margin: the rival's RMSE is multiplied by 1 + margin.
     alpha : float
         Level, after division by what earlier attempts have spent.
     resamples : int
-        Of the bootstrap, at least.
+        Fewest resamples of the bootstrap.
     """
+
+    __test__ = False  # for pytest
 
     test: TestName
     versus: str | None = None
@@ -55,61 +58,63 @@ class TestSpec:
     alpha: float = 0.05
     resamples: int = RESAMPLES
 
-    def stages(self, family: int) -> list[int]:
-        """Return how many resamples to draw, and how many more as long as those leave it open whether p lies below alpha.
+    def stages(self, challengers: int) -> list[int]:
+        """Return the numbers of resamples to draw in turn, as long as it stays open whether p is below alpha.
 
-        Earlier attempts may have left so little of alpha that the first ones
-        cannot show it. Where all that can be drawn could not either, the first
-        ones are enough.
+        Earlier attempts may have left so little of alpha that the first number
+        cannot show it. If no possible number could, only the first is drawn.
         """
-        needed = math.ceil(EXPECTED / self.alpha)
-        if not self.resamples < needed <= MOST_RESAMPLES // family:
+        needed = math.ceil(MIN_EXCEEDANCES / self.alpha)
+        if not self.resamples < needed <= MAX_RESAMPLES // challengers:
             return [self.resamples]
         powers = range(math.ceil(math.log10(needed / self.resamples)))
         return [*(self.resamples * 10**power for power in powers), needed]
 
     def open_after(self, p: float, resamples: int) -> bool:
-        """Tell whether so few of so many resamples exceeded that more could still bring p below alpha."""
-        return p * (resamples + 1) <= max(EXPECTED, 10 * self.alpha * resamples)
+        """Tell whether more resamples could still bring p below alpha, as so few of these exceeded."""
+        return p * (resamples + 1) <= max(MIN_EXCEEDANCES, 10 * self.alpha * resamples)
 
     def unresolved(self, p: float, resamples: int) -> bool:
-        """Tell whether that is still so, since the resamples are too few for alpha."""
-        return self.open_after(p, resamples) and resamples * self.alpha < EXPECTED
+        """Tell whether p is still open because there are too few resamples for alpha."""
+        return self.open_after(p, resamples) and resamples * self.alpha < MIN_EXCEEDANCES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
-    """What a test said.
+    """Result of a test.
 
     Attributes
     ----------
-    question : Question
+    spec : TestSpec
     forecast : str
         Column of the frame that is tested.
     p : float
-        One-sided; adjusted for the other challengers where there are any; NaN
-        where the test was not made.
+        One-sided; adjusted for the number of challengers; NaN if the test was
+        not made.
     why : str
-        Why it was not made; "" where it was.
+        Why it was not made; "" if it was.
     statistic : float
-        Of the test; NaN for a bootstrap.
+        NaN for a bootstrap.
     p_alone : float
-        As if there were no other challengers.
+        p without the adjustment.
     gain, low, high : float
-        By how much the RMSE is below the rival's, as a fraction of that, and
-        its 95 % interval; only of a bootstrap.
+        Fraction by which the RMSE is below the rival's, and its 95 % interval;
+        bootstrap only.
     detectable : float
-        The gain that the test detects with 80 % power at this level.
+        True gain that the test detects with 80 % power on these days, at this
+        level.
     block : int
         Mean length of the bootstrap's blocks, in days.
     resamples : int
-        0 for a test that draws none.
+        Resamples drawn; 0 for a test that draws none.
     tail : bool
-        Whether these were too few for the level, so that p comes from the
-        tail of Student's distribution.
-    family : int
-        How many challengers were tested at once.
+        Whether these were too few for the level, so that p comes from the tail
+        of Student's distribution.
+    challengers : int
+        Number of challengers tested at once; ``family`` in JSON.
     """
+
+    __test__ = False  # for pytest
 
     spec: TestSpec
     forecast: str
@@ -124,11 +129,11 @@ class TestResult:
     block: int = 0
     resamples: int = 0
     tail: bool = False
-    family: int = 1
+    challengers: int = 1
 
     @property
     def shows(self) -> float:
-        """The detectable gain; NaN where it would take more than all of the rival's squared error, so that none can be shown."""
+        """The detectable gain; NaN if it exceeds the rival's whole squared error, so that no gain can be detected."""
         return self.detectable if 2 * self.detectable < 1 else math.nan
 
     def detects(self, rival: str) -> str:
@@ -139,14 +144,12 @@ class TestResult:
         return f"80 % power to detect a gain of {100 * self.shows:.3g} % over {rival}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it with None where there is no number."""
-        whole = asdict(self)
+        """Return all fields, with None for numbers that are not finite."""
+        whole = asdict(self) | {"family": self.challengers}
+        del whole["challengers"]
         whole |= whole.pop("spec")
         whole["seed"] = SEED if self.resamples else None
         return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in whole.items()}
-
-
-_SHORTEST_BLOCK = 5
 
 
 def squared_errors(target: pd.Series, forecasts: pd.DataFrame) -> pd.DataFrame:
@@ -155,15 +158,15 @@ def squared_errors(target: pd.Series, forecasts: pd.DataFrame) -> pd.DataFrame:
 
 
 def untestable(difference: pd.Series) -> str:
-    """Return why a difference of losses, the rival's minus the forecast's, cannot be tested; "" where it can."""
+    """Return why a loss difference (rival minus forecast) cannot be tested; "" if it can."""
     values = difference.to_numpy()
     if not np.isfinite(values).all():
         return f"not finite on {int((~np.isfinite(values)).sum())} of {len(values)} days"
     with np.errstate(over="ignore"):
         if not np.isfinite(np.sum(values**4)):
             return "the errors are too large to be compared"
-    if len(values) < MINIMUM_DAYS:
-        return f"{len(values)} days, a test needs at least {MINIMUM_DAYS}"
+    if len(values) < MIN_DAYS:
+        return f"{len(values)} days, a test needs at least {MIN_DAYS}"
     if not values.any():
         return "the two make the same errors on every day"
     if np.ptp(values) <= 1e-12 * np.abs(values).max():
@@ -172,18 +175,18 @@ def untestable(difference: pd.Series) -> str:
 
 
 def block_length(differences: pd.DataFrame) -> int:
-    """Return the mean length of blocks, in days, that keeps how days depend on each other in any column, at least 5.
+    """Return the mean block length, in days, that preserves the dependence of days in every column, at least 5.
 
     Politis and White (2004), doi:10.1081/ETC-120028836, as arch computes it.
     """
     from arch.bootstrap import optimal_block_length
 
     longest = float(optimal_block_length(differences)["stationary"].max())
-    return max(_SHORTEST_BLOCK, math.ceil(longest))
+    return max(_MIN_BLOCK, math.ceil(longest))
 
 
 def resampled_means(differences: pd.DataFrame, block: int, resamples: int) -> np.ndarray:
-    """Return the means of resampled days, a row a sample: Politis and Romano's stationary bootstrap, from arch."""
+    """Return the means of resampled days, one row per sample: Politis and Romano's stationary bootstrap, from arch."""
     from arch.bootstrap import StationaryBootstrap
 
     one = differences.shape[1] == 1
@@ -191,8 +194,12 @@ def resampled_means(differences: pd.DataFrame, block: int, resamples: int) -> np
     return np.asarray(drawn.apply(np.mean if one else _column_means, resamples))
 
 
+def _column_means(values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.full(len(values), 1 / len(values)) @ values)  # several times faster than mean(axis=0)
+
+
 def resampled_paths(difference: pd.Series, resamples: int = 2_000) -> np.ndarray:
-    """Return the running sums, a row a sample, that resampled days would give if there were no difference."""
+    """Return running sums of resampled days under the hypothesis of no difference, one row per sample."""
     from arch.bootstrap import StationaryBootstrap
 
     centred = (difference - difference.mean()).to_numpy()
@@ -203,14 +210,11 @@ def resampled_paths(difference: pd.Series, resamples: int = 2_000) -> np.ndarray
 def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame, spec: TestSpec) -> list[TestResult]:
     """Test whether forecasts have a lower mean squared error than a rival.
 
-    One forecast is tested by the stationary bootstrap of the mean difference.
-    Several are tested at once: Hansen's test of superior predictive ability,
-    then the steps of Romano and Wolf, both from arch; ``p`` is then adjusted
-    for having looked at all of them.
-
-    Where hardly any resample exceeds, and the level is finer than
-    ``MOST_RESAMPLES`` can show, ``p`` is that of :func:`tail`, times the
-    number of forecasts.
+    One forecast is tested by the stationary bootstrap of the mean difference;
+    several by Hansen's test of superior predictive ability and the steps of
+    Romano and Wolf, both from arch, which adjust ``p`` for their number. If
+    the level is finer than ``MAX_RESAMPLES`` can show and hardly any resample
+    exceeds, ``p`` comes from :func:`tail`, times the number of forecasts.
 
     Parameters
     ----------
@@ -218,87 +222,71 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
         Next-day returns and forecasts of them, as fractions, on one index.
     forecasts : DataFrame of shape (n_days, n_forecasts)
         On the same index.
-    question : Question
+    spec : TestSpec
         Margin, level and resamples.
 
     Returns
     -------
-    list of Answer
-        One a forecast, in their order.
+    list of TestResult
+        One per forecast, in their order.
     """
-    rivals = (target - rival) ** 2 * (1 + spec.margin) ** 2
-    losses = squared_errors(target, forecasts)
+    squared = (target - rival) ** 2
+    rivals, losses = squared * (1 + spec.margin) ** 2, squared_errors(target, forecasts)
     differences = losses.rsub(rivals, axis=0)
-    plain = losses.rsub((target - rival) ** 2, axis=0)  # with a margin, identical forecasts would differ by it
+    plain = losses.rsub(squared, axis=0)  # with a margin, identical forecasts would differ by it
     reasons = {str(name): untestable(plain[name]) or untestable(differences[name]) for name in forecasts}
-    test_results = {name: TestResult(spec=spec, forecast=name, why=why, family=len(reasons)) for name, why in reasons.items()}
+    count = len(reasons)
+    results = {name: TestResult(spec=spec, forecast=name, why=why, challengers=count) for name, why in reasons.items()}
     tested = differences[[name for name, why in reasons.items() if not why]]
     if tested.empty:
-        return list(test_results.values())
-    block, left = block_length(tested), spec.stages(len(reasons))
-    while True:
-        count = left.pop(0)
-        means = resampled_means(tested, block, count)
-        alone = (1 + (means - tested.mean().to_numpy() >= tested.mean().to_numpy()).sum(axis=0)) / (count + 1)
-        p = _stepwise(rivals, losses[tested.columns], block, count) if len(reasons) > 1 else alone
-        if not left or not spec.open_after(float(p.min()), count):
-            break
-    by_tail = [spec.unresolved(value, count) for value in map(float, p)]
-    for place, name in enumerate(map(str, tested)):
-        if by_tail[place]:
-            alone[place] = tail(target, rival, forecasts[name], spec.margin)
-            p[place] = min(1.0, alone[place] * len(reasons))
-    error = float(((target - rival) ** 2).mean())
+        return list(results.values())
+    block = block_length(tested)
+    means, alone, adjusted = _p_values(rivals, losses[tested.columns], block, spec, count)
+    error = float(squared.mean())
     margin = error * ((1 + spec.margin) ** 2 - 1)
-    power = float(norm.ppf(1 - spec.alpha / len(reasons)) + norm.ppf(POWER))
+    power = float(norm.ppf(1 - spec.alpha / count) + norm.ppf(POWER))
     for place, name in enumerate(map(str, tested)):
+        p_alone, p = float(alone[place]), float(adjusted[place])
+        by_tail = spec.unresolved(p, len(means))
+        if by_tail:
+            p_alone = tail(target, rival, forecasts[name], spec.margin)
+            p = min(1.0, p_alone * count)
         low, high = np.quantile(means[:, place], [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2]) - margin
-        test_results[name] = replace(
-            test_results[name],
-            p=float(p[place]),
-            p_alone=float(alone[place]),
+        results[name] = replace(
+            results[name],
+            p=p,
+            p_alone=p_alone,
             gain=_gain(float(plain[name].mean()), error),
             low=_gain(float(low), error),
             high=_gain(float(high), error),
             detectable=0.5 * power * float(means[:, place].std(ddof=1)) / error if error else math.nan,
             block=block,
-            resamples=count,
-            tail=by_tail[place],
+            resamples=len(means),
+            tail=by_tail,
         )
-    return list(test_results.values())
+    return list(results.values())
 
 
-def tail(target: pd.Series, rival: pd.Series, forecast: pd.Series, margin: float = 0.0) -> float:
-    """Return p by the tail of Student's distribution: the larger one of Diebold and Mariano's test with lags and without.
-
-    Over a few hundred days the variance with statsmodels' lags is so noisy
-    that p of 1e-5 comes several times too often; without lags nothing is seen
-    of days that depend on each other.
-    """
-    worse = target - (1 + margin) * (target - rival)
-    return max(diebold_mariano_p(target, worse, forecast, lags=lags)[1] for lags in (None, 0))
-
-
-def diebold_mariano_p(
-    target: pd.Series, rival: pd.Series, forecast: pd.Series, *, lags: int | None = None
-) -> tuple[float, float]:
-    """Return statistic and p of Diebold and Mariano's test, by statsmodels, with Harvey, Leybourne and Newbold's correction.
-
-    statsmodels' two-sided p is halved towards the better forecast. What is
-    too small for a float is the smallest one, as p is never zero.
-    """
-    from statsmodels.tsa.stattools import diebold_mariano_test
-
-    found = diebold_mariano_test(target, rival, forecast, lags=lags, harvey_adj=True)
-    half = float(found.pvalue) / 2
-    return float(found.statistic), max(half if found.statistic > 0 else 1 - half, sys.float_info.min)
+def _p_values(
+    rivals: pd.Series, losses: pd.DataFrame, block: int, spec: TestSpec, challengers: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw as many resamples as the level needs; return their means, and p of each forecast, alone and adjusted."""
+    differences, stages = losses.rsub(rivals, axis=0), spec.stages(challengers)
+    observed = differences.mean().to_numpy()
+    while True:
+        resamples = stages.pop(0)
+        means = resampled_means(differences, block, resamples)
+        alone = (1 + (means - observed >= observed).sum(axis=0)) / (resamples + 1)
+        adjusted = _stepwise(rivals, losses, block, resamples) if challengers > 1 else alone
+        if not stages or not spec.open_after(float(adjusted.min()), resamples):
+            return means, alone, adjusted
 
 
 def _stepwise(rivals: pd.Series, losses: pd.DataFrame, block: int, resamples: int) -> np.ndarray:
     """Return p of each forecast, adjusted for all that were tested: the level at which the steps reach it.
 
-    These are the steps of arch's StepM, which itself fails where they end
-    with every forecast found superior, and which knows no p.
+    These are the steps of arch's StepM, which itself fails if they end with
+    every forecast found superior, and which returns no p.
     """
     from arch.bootstrap import SPA
 
@@ -315,9 +303,72 @@ def _stepwise(rivals: pd.Series, losses: pd.DataFrame, block: int, resamples: in
 
 
 def _gain(difference: float, error: float) -> float:
-    """Return by which fraction an RMSE lies below one whose square is ``error``, given the difference of the squares."""
+    """Return the fraction by which an RMSE is below ``sqrt(error)``, given the difference of the squares."""
     return 1 - math.sqrt(max(0.0, 1 - difference / error)) if error else math.nan
 
 
-def _column_means(values: np.ndarray) -> np.ndarray:
-    return np.asarray(np.full(len(values), 1 / len(values)) @ values)  # several times faster than mean(axis=0)
+def tail(target: pd.Series, rival: pd.Series, forecast: pd.Series, margin: float = 0.0) -> float:
+    """Return p from the tail of Student's distribution: the larger one of the Diebold-Mariano test with lags and without.
+
+    Over a few hundred days the variance with statsmodels' lags is so noisy
+    that p of 1e-5 comes several times too often; without lags the dependence
+    of days is ignored.
+    """
+    worse = target - (1 + margin) * (target - rival)
+    return max(_diebold_mariano(target, worse, forecast, lags=lags)[1] for lags in (None, 0))
+
+
+def _diebold_mariano(target: pd.Series, rival: pd.Series, forecast: pd.Series, *, lags: int | None = None) -> tuple[float, float]:
+    """Return statistic and one-sided p, by statsmodels; p is at least the smallest float, as it is never zero."""
+    from statsmodels.tsa.stattools import diebold_mariano_test
+
+    found = diebold_mariano_test(target, rival, forecast, lags=lags, harvey_adj=True)
+    half = float(found.pvalue) / 2
+    return float(found.statistic), max(half if found.statistic > 0 else 1 - half, sys.float_info.min)
+
+
+def diebold_mariano(target: pd.Series, rival: pd.Series, forecast: pd.Series, spec: TestSpec, challengers: int) -> TestResult:
+    """Test equal squared errors: Diebold and Mariano's test with the correction of Harvey, Leybourne and Newbold."""
+    result = TestResult(spec=spec, forecast=str(forecast.name), challengers=challengers)
+    why = untestable((target - rival) ** 2 - (target - forecast) ** 2)
+    return replace(result, why=why) if why else _bonferroni(result, *_diebold_mariano(target, rival, forecast))
+
+
+def pesaran_timmermann(target: pd.Series, forecast: pd.Series, spec: TestSpec, challengers: int) -> TestResult:
+    """Test whether the signs of forecasts and returns are related, by statsmodels."""
+    result = TestResult(spec=spec, forecast=str(forecast.name), challengers=challengers)
+    for who, values in (("the forecast", forecast), ("the return", target)):
+        if (values > 0).all() or not (values > 0).any():
+            return replace(result, why=f"{who} has the same sign on every day")
+    if len(target) < MIN_DAYS:
+        return replace(result, why=f"{len(target)} days, a test needs at least {MIN_DAYS}")
+    from statsmodels.stats.diagnostic import pesaran_timmermann as test
+
+    found = test(target, forecast, "larger")
+    return _bonferroni(result, float(found.statistic), max(float(found.pvalue), sys.float_info.min))
+
+
+def _bonferroni(result: TestResult, statistic: float, p: float) -> TestResult:
+    """Adjust p of the best of several challengers for their number."""
+    return replace(result, statistic=statistic, p_alone=p, p=min(1.0, p * result.challengers))
+
+
+def confidence_set(losses: pd.DataFrame, spec: TestSpec) -> list[str]:
+    """Return the forecasts that may be the best: Hansen, Lunde and Nason's model confidence set, from arch.
+
+    Forecasts with identical errors are in it together, or not at all; it is
+    empty if nothing can be tested.
+    """
+    from arch.bootstrap import MCS
+
+    twins = {name: next(first for first in losses if losses[first].equals(losses[name])) for name in losses}
+    distinct = losses[list(dict.fromkeys(twins.values()))]
+    pairs = [distinct[a] - distinct[b] for a in distinct for b in distinct if str(a) < str(b)]
+    if not pairs or any(untestable(pair) for pair in pairs):
+        return []
+    first = distinct.columns[0]
+    block = block_length(distinct.drop(columns=first).rsub(distinct[first], axis=0))
+    found = MCS(distinct, size=0.05, block_size=block, reps=min(spec.resamples, RESAMPLES), seed=SEED)
+    found.compute()
+    included = set(found.included)
+    return [str(name) for name in losses if twins[name] in included]

@@ -82,7 +82,7 @@ def propose(
         return replace(_judged(registry, name, symbol, chosen, compared=compared, family=family), override=override)
     if chosen.version is None and not chosen.challengers:
         chosen = replace(chosen, version=_challenger(registry, name, symbol, serving(registry, name)).version)
-    parameters: dict[str, Any] = {"symbol": symbol, "version": chosen.version, **chosen.told()}
+    parameters: dict[str, Any] = {"symbol": symbol, "version": chosen.version, **chosen.to_json()}
     parameters |= {**({"override": True} if override else {}), "reason": reason, "approved_by": approved_by}
     refuse_unrecorded(run_command("promote", {**parameters, "apply": True}))
     decision = begin(registry, name, IntentFacts(kind="promotion", **parameters))

@@ -1,13 +1,18 @@
-"""ForesightX: its pickles and its files, turned into what a bundle is made of."""
+"""ForesightX: its pickles, file names, features files and training ends; nothing else in the package knows these.
+
+It lies below ``bundles``: one folder holds bundles of both kinds, and choosing
+the latest takes both into account.
+"""
 
 from fxhelpers.foresightx._checkout import (
     MODEL_NAME,
     OURS,
-    TRAINED_SHARE,
     bundle_files,
     bundled_symbols,
     companion_folders,
+    derived_end,
     evaluation_files,
+    features_days,
     features_files,
     latest_features,
     one_of_each,
@@ -23,12 +28,13 @@ from fxhelpers.foresightx._pickles import convert
 __all__ = [
     "MODEL_NAME",
     "OURS",
-    "TRAINED_SHARE",
     "bundle_files",
     "bundled_symbols",
     "companion_folders",
     "convert",
+    "derived_end",
     "evaluation_files",
+    "features_days",
     "features_files",
     "latest_features",
     "one_of_each",

@@ -1,4 +1,4 @@
-"""A ForesightX checkout: what its files are called, where they lie, its tables of features and forecasts."""
+"""Files of a ForesightX checkout: names, folders, feature and forecast tables, and derived training ends."""
 
 import csv
 import filecmp
@@ -20,25 +20,27 @@ from fxhelpers.params import PathsParams
 
 logger = logging.getLogger(__name__)
 
-
-STAMP = r"\d{8}_\d{6}"
-"""A time in a file's name."""
-
 OURS = "skops"
-"""Suffix of estimators that were written here."""
+"""Suffix of estimators that fxhelpers wrote."""
 
+_STAMP = r"\d{8}_\d{6}"
 MODEL_NAME = re.compile(
-    rf"mlp_model_(?P<symbol>.+?)(?P<stamp>_{STAMP})?\.(?P<kind>{OURS}|(?:pkl|pickle|joblib)(?:\.(?:gz|z|bz2|xz|lzma))?)"
+    rf"mlp_model_(?P<symbol>.+?)(?P<stamp>_{_STAMP})?\.(?P<kind>{OURS}|(?:pkl|pickle|joblib)(?:\.(?:gz|z|bz2|xz|lzma))?)"
 )
+_TRAINED_SHARE, _TESTED_SHARE = 0.85, 0.25
+"""ForesightX trains on the first part of its features file, and tests on the last; the two overlap."""
+
+_MAX_BYTES = 64 * 2**20
+_LAST_BYTES = 2**16
 
 
 def bundled_symbols(paths: PathsParams) -> list[str]:
     """List the symbols that have a bundle, sorted."""
-    return sorted({named["symbol"] for path in paths.models.glob("mlp_model_*") if (named := MODEL_NAME.fullmatch(path.name))})
+    return sorted({match["symbol"] for path in paths.models.glob("mlp_model_*") if (match := MODEL_NAME.fullmatch(path.name))})
 
 
 def bundle_files(folders: Iterable[Path], symbol: str) -> list[Path]:
-    """List the files of a symbol's bundles, all of them, in the order of the folders."""
+    """List the files of all bundles of a symbol, in the order of the folders."""
     return _files(folders, "mlp_(?:model|scaler|model_stats)", symbol, "[a-z0-9.]+")
 
 
@@ -48,14 +50,19 @@ def evaluation_files(folders: Iterable[Path], symbol: str) -> list[Path]:
 
 
 def features_files(folders: Iterable[Path], symbol: str) -> list[Path]:
-    """List the features files that ForesightX left for a symbol, in the order of the folders."""
+    """List ForesightX's features files of a symbol, in the order of the folders."""
     return _files(folders, "features", symbol, "csv")
 
 
+def _files(folders: Iterable[Path], kind: str, symbol: str, suffix: str) -> list[Path]:
+    pattern = re.compile(rf"{kind}_{re.escape(symbol)}(?:_{_STAMP})?\.{suffix}")
+    return [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*")) if pattern.fullmatch(path.name)]
+
+
 def companion_folders(kind: str, models: Path, paths: PathsParams) -> list[Path]:
-    """List where ``metadata``, ``results`` or ``features`` of the models in a folder may lie: beside these first."""
+    """List the folders that may hold ``metadata``, ``results`` or ``features`` of a folder's models, the nearest first."""
     beside = models.absolute()
-    folders = [beside, *(beside.parent / name for name in (kind, f"data/{kind}")), getattr(paths, kind)]
+    folders = [beside, beside.parent / kind, beside.parent / "data" / kind, getattr(paths, kind)]
     distinct: dict[Path, Path] = {}
     for folder in folders:
         distinct.setdefault(folder.resolve(), folder)
@@ -63,68 +70,13 @@ def companion_folders(kind: str, models: Path, paths: PathsParams) -> list[Path]
 
 
 def stamp_in(path: Path) -> str:
-    """Return the time in a file's name; "" where there is none."""
-    found = re.search(rf"_({STAMP})\.", path.name)
+    """Return the time in a file name; "" without one."""
+    found = re.search(rf"_({_STAMP})\.", path.name)
     return found[1] if found else ""
 
 
-def _files(folders: Iterable[Path], kind: str, symbol: str, suffix: str) -> list[Path]:
-    pattern = re.compile(rf"{kind}_{re.escape(symbol)}(?:_{STAMP})?\.{suffix}")
-    return [path for folder in dict.fromkeys(folders) for path in sorted(folder.glob("*")) if pattern.fullmatch(path.name)]
-
-
-TRAINED_SHARE = 0.85
-"""ForesightX trains on the first part of its features file."""
-
-_MOST_BYTES = 64 * 2**20
-_LAST_BYTES = 2**16
-
-
-def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    """Read a CSV of at most 64 MB; :class:`OSError` or :class:`ValueError` where it is none."""
-    return pd.read_csv(io.BytesIO(read_limited(path, _MOST_BYTES)), usecols=columns)
-
-
-def read_features(path: Path) -> pd.DataFrame:
-    """Read a features file of ForesightX's.
-
-    Its index is Date, increasing; what is not a finite number is NaN.
-    """
-    try:
-        table = read_table(path)
-        days = pd.to_datetime(table.pop("Date").astype(str).str[:10], format="%Y-%m-%d")
-    except (OSError, ValueError, KeyError) as error:
-        msg = f"{path}: a column Date, written as YYYY-MM-DD, and one column a feature are expected: {error}"
-        raise BundleError(msg) from error
-    if not days.is_monotonic_increasing or not days.is_unique:
-        msg = f"{path}: its dates are repeated or out of order; write it again"
-        raise BundleError(msg)
-    numbers: pd.DataFrame = table.apply(pd.to_numeric, errors="coerce").astype(float)
-    return numbers.replace([np.inf, -np.inf], np.nan).set_axis(pd.DatetimeIndex(days, name="Date"), axis=0)
-
-
-def trained_until(days: pd.DatetimeIndex, trained: pd.Timestamp) -> pd.Timestamp | None:
-    """Return the last of the days that ForesightX trained on, on a day; None where its features file begins later."""
-    known = days[days <= trained]
-    return pd.Timestamp(known[math.ceil(TRAINED_SHARE * len(known)) - 1]) if len(known) else None
-
-
-def latest_features(folders: list[Path], symbol: str) -> list[Path]:
-    """List the features files of a symbol, the one that reaches the latest day first.
-
-    :class:`BundleError` where files of one name differ.
-    """
-    files = one_of_each(features_files(folders, symbol))
-    if len(files) < 2:  # noqa: PLR2004 (nothing to choose)
-        return files
-    choice = latest_first(dated(path, stamp_in(path), day=_last_day(path)) for path in files)
-    for warning in choice.warnings:
-        logger.warning(warning)
-    return choice.paths
-
-
 def one_of_each(files: list[Path]) -> list[Path]:
-    """Keep the first of files of one name; :class:`BundleError` where they differ, as either may belong to the model."""
+    """Keep the first of several files of one name; :class:`BundleError` if they differ, as either may belong to the model."""
     kept: dict[str, Path] = {}
     for path in files:
         first = kept.setdefault(path.name, path)
@@ -134,8 +86,19 @@ def one_of_each(files: list[Path]) -> list[Path]:
     return list(kept.values())
 
 
+def latest_features(folders: list[Path], symbol: str) -> list[Path]:
+    """List a symbol's features files, the one with the latest day first; :class:`BundleError` if two of one name differ."""
+    files = one_of_each(features_files(folders, symbol))
+    if len(files) < 2:  # noqa: PLR2004 (nothing to choose)
+        return files
+    choice = latest_first(dated(path, stamp_in(path), day=_last_day(path)) for path in files)
+    for warning in choice.warnings:
+        logger.warning(warning)
+    return choice.paths
+
+
 def _last_day(path: Path) -> str:
-    """Return the day in the last row of a table, without reading the whole of it; "" where there is none."""
+    """Return the day in the last row of a table, without reading all of it; "" if there is none."""
     try:
         with path.open("rb") as file:
             column = next(csv.reader([file.readline().decode("utf-8-sig")])).index("Date")
@@ -146,15 +109,60 @@ def _last_day(path: Path) -> str:
         return ""
 
 
+def read_table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """Read a CSV of at most 64 MB; :class:`OSError` or :class:`ValueError` if it cannot be read."""
+    return pd.read_csv(io.BytesIO(read_limited(path, _MAX_BYTES)), usecols=columns)
+
+
+def read_features(path: Path) -> pd.DataFrame:
+    """Read a ForesightX features file; index: Date, increasing; values that are not finite numbers become NaN."""
+    try:
+        table = read_table(path)
+        days = pd.to_datetime(table.pop("Date").astype(str).str[:10], format="%Y-%m-%d")
+    except (OSError, ValueError, KeyError) as error:
+        msg = f"{path}: expected a column Date, written as YYYY-MM-DD, and one column per feature: {error}"
+        raise BundleError(msg) from error
+    if not days.is_monotonic_increasing or not days.is_unique:
+        msg = f"{path}: its dates are repeated or out of order; write it again"
+        raise BundleError(msg)
+    numbers: pd.DataFrame = table.apply(pd.to_numeric, errors="coerce").astype(float)
+    return numbers.replace([np.inf, -np.inf], np.nan).set_axis(pd.DatetimeIndex(days, name="Date"), axis=0)
+
+
+def features_days(files: list[Path]) -> pd.DatetimeIndex:
+    """Return the days of the first of some features files; empty if there is none, or it cannot be read."""
+    try:
+        return pd.DatetimeIndex(read_table(files[0], ["Date"])["Date"].astype(str).str[:10])
+    except (IndexError, OSError, ValueError):
+        return pd.DatetimeIndex([])
+
+
+def trained_until(days: pd.DatetimeIndex, trained: pd.Timestamp) -> pd.Timestamp | None:
+    """Return the last training day of a model that ForesightX trained on a day; None if its features file begins later."""
+    known = days[days <= trained]
+    return pd.Timestamp(known[math.ceil(_TRAINED_SHARE * len(known)) - 1]) if len(known) else None
+
+
+def derived_end(days: pd.DatetimeIndex, trained: pd.Timestamp, tested: pd.Index) -> tuple[pd.Timestamp, str]:
+    """Return the last day that a ForesightX model has seen, and how that is derived; ``tested``: days of its stored forecasts."""
+    last = trained_until(days, trained)
+    if last is None:
+        return trained, "the day of its training: its features file begins later"
+    if len(tested):  # it has seen the first of these; the features file may have grown at its beginning since
+        overlap = 1 - (1 - _TRAINED_SHARE) / _TESTED_SHARE
+        last = max(last, tested.sort_values()[math.ceil(overlap * len(tested)) - 1])
+    return last, f"derived: ForesightX trains on the first {_TRAINED_SHARE:.0%} of its features file"
+
+
 def predictions_file(evaluation_path: Path) -> Path:
-    """Return the path of the daily predictions that go with an evaluation."""
+    """Return the path of an evaluation's daily forecasts."""
     return evaluation_path.with_name(
         evaluation_path.name.replace("evaluation_metrics_", "predictions_", 1).replace(".json", ".csv")
     )
 
 
 def stored_forecasts(metadata: dict[str, Any], path: Path, evaluation_path: Path | None) -> pd.Series:
-    """Return the forecasts of real days that came with a bundle."""
+    """Return a bundle's forecasts of real days, from its metadata or its evaluation; empty if it has none."""
     stored = metadata.get("forecasts")
     if stored is None and evaluation_path is not None:
         path = predictions_file(evaluation_path)
@@ -167,9 +175,9 @@ def stored_forecasts(metadata: dict[str, Any], path: Path, evaluation_path: Path
         days = pd.DatetimeIndex(pd.to_datetime(pd.Series(stored["days"], dtype=str), format="%Y-%m-%d"))
         values = pd.Series(np.asarray(stored["values"], dtype=float), index=days)
     except (OSError, OverflowError, ValueError, TypeError, KeyError) as error:
-        msg = f"{path}: its forecasts cannot be read (days and values are expected): {error}; write or copy it again"
+        msg = f"{path}: its forecasts cannot be read (expected days and values): {error}; write or copy it again"
         raise BundleError(msg) from error
     if not np.isfinite(values).all() or not days.is_unique or days.hasnans:
-        msg = f"{path}: among its forecasts is a day twice, or a value that is not a finite number; write or copy it again"
+        msg = f"{path}: its forecasts hold a day twice, or a value that is not a finite number; write or copy it again"
         raise BundleError(msg)
     return values

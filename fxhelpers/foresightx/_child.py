@@ -1,9 +1,9 @@
-"""Turns foreign pickles into skops files, in a process of its own: started as a file, isolated, with an empty environment.
+"""Sandboxed conversion of untrusted pickles into skops files: run as a script in an isolated process, with an empty environment.
 
-It imports nothing of fxhelpers. What a pickle may ask for is a table of
-objects that were imported before; nothing is looked up by name. After that
-table is made the process gives away what the system lets it: network, open
-files, new processes, memory, time. Then it reads the first byte of a pickle.
+It is independent of fxhelpers. A pickle can only use a fixed table of
+objects imported in advance; nothing is looked up by name. Once the table is
+complete, the process drops what the system lets it drop: network, open files,
+new processes, memory, time. Only then does it read the first byte of a pickle.
 """
 
 import bz2
@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _MOST_FEATURES = 100_000
 _ROWS = 256
-_SAID = 300  # characters
+_MAX_MESSAGE = 300  # characters
 _PICKLED = (
     ("joblib.numpy_pickle", "NumpyArrayWrapper"),
     ("numpy", "dtype"),
@@ -44,39 +44,39 @@ _PICKLED = (
     ("sklearn.pipeline", "Pipeline"),
     ("sklearn.preprocessing._data", "StandardScaler"),
 )
-"""What pickles of a scaler and an MLP ask for: module and name, to the letter."""
+"""What pickles of a scaler and an MLP require: exact module and name."""
 
 
-class Refused(Exception):  # noqa: N818 (an answer, not a fault)
-    """A pickle asks for something that no model needs."""
+class Refused(Exception):  # noqa: N818 (a result, not a fault)
+    """A pickle requires something that no model needs."""
 
 
 class Broken(Exception):  # noqa: N818
-    """A pickle that cannot be read, or holds something else than a model."""
+    """A pickle cannot be read, or holds something other than a model."""
 
 
 def main() -> None:
-    """Answer one request: a line of JSON, then files, from standard input; the answer has the same form."""
+    """Serve one request: a line of JSON, then files, on standard input; the response has the same form."""
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints is no answer
-    _leave_the_network()
+    os.dup2(2, 1)  # what libraries print is not part of the response
+    _drop_network()
     request = json.loads(sys.stdin.buffer.readline())
     known = known_objects(request["trusted"])
     warm_up(known)
-    give_up(request["megabytes"], request["seconds"])
-    told: list[dict[str, Any]] = []
+    drop_privileges(request["megabytes"], request["seconds"])
+    results: list[dict[str, Any]] = []
     files = []
     for size in request["sizes"]:
-        file, answer = answered(sys.stdin.buffer.read(size), known, request)
-        told.append(answer)
+        file, result = convert_file(sys.stdin.buffer.read(size), known, request)
+        results.append(result)
         files.append(file)
-    out.write(json.dumps(told).encode() + b"\n" + b"".join(files))
+    out.write(json.dumps(results).encode() + b"\n" + b"".join(files))
     out.flush()
-    os._exit(0)  # what a pickle left behind is not given another turn
+    os._exit(0)  # what a pickle left behind does not run again
 
 
-def answered(content: bytes, known: dict[tuple[str, str], Any], request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
-    """Convert one file, or say why not."""
+def convert_file(content: bytes, known: dict[tuple[str, str], Any], request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """Convert one file, or return the reason why not."""
     try:
         file, versions = convert(content, known, request["unpacked"], request["trusted"])
     except Refused as error:
@@ -85,18 +85,18 @@ def answered(content: bytes, known: dict[tuple[str, str], Any], request: dict[st
         return b"", {"broken": printable(error)}
     except MemoryError:
         return b"", {"broken": f"it needs more than {request['megabytes']} MB of memory"}
-    except Exception as error:  # noqa: BLE001 (a broken pickle can raise anything; that is told, and the file refused)
+    except Exception as error:  # noqa: BLE001 (a broken pickle can raise anything; it is reported, and the file refused)
         return b"", {"broken": f"{type(error).__name__}: {printable(error)}"}
     return file, {"size": len(file), "versions": versions}
 
 
 def printable(text: object) -> str:
-    """Return what a file made us say as a terminal can show it: short, in one line, without a control character."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:_SAID])
+    """Return a text for a terminal: short, on one line, without control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:_MAX_MESSAGE])
 
 
 def known_objects(trusted: list[str]) -> dict[tuple[str, str], Any]:
-    """Return all that a scaler and an MLP of scikit-learn are pickled with, by exact name, and the classes trusted beyond."""
+    """Return everything that scikit-learn's scaler and MLP are pickled with, by exact name, and the trusted classes."""
     known = {(module, name): getattr(importlib.import_module(module), name) for module, name in _PICKLED}
     for (module, name), found in list(known.items()):
         if module.startswith("numpy._core."):
@@ -109,7 +109,7 @@ def known_objects(trusted: list[str]) -> dict[tuple[str, str], Any]:
         try:
             trust = getattr(importlib.import_module(module), kind)
         except (ImportError, AttributeError) as error:
-            fail(f"bundles.trusted_types: {name} cannot be imported by an isolated Python, so it has to be installed: {error}")
+            fail(f"bundles.trusted_types: {name} cannot be imported by an isolated Python; install its package: {error}")
         if not isinstance(trust, type):
             fail(f"bundles.trusted_types: {name} is a {type(trust).__name__}; only classes can be trusted")
         known[module, kind] = trust
@@ -117,7 +117,7 @@ def known_objects(trusted: list[str]) -> dict[tuple[str, str], Any]:
 
 
 def convert(content: bytes, known: dict[tuple[str, str], Any], unpacked: int, trusted: list[str]) -> tuple[bytes, list[str]]:
-    """Return a pickled estimator as a skops file that gives the same numbers, and what other scikit-learn pickled it."""
+    """Return a pickled estimator as a skops file that computes the same numbers, and the other scikit-learn that pickled it."""
     import skops.io
     from sklearn.exceptions import InconsistentVersionWarning
 
@@ -128,14 +128,14 @@ def convert(content: bytes, known: dict[tuple[str, str], Any], unpacked: int, tr
         out = bytes(skops.io.dumps(estimator))
         after = numbers(skops.io.loads(out, trusted=[*_optimizers(), *trusted]))
     if before != after:
-        msg = "the skops file made of it gives other numbers"
+        msg = "the skops file made from it computes other numbers"
         raise Broken(msg)
     found = [w.message for w in caught if isinstance(w.message, InconsistentVersionWarning)]
     return out, sorted({printable(warning.original_sklearn_version)[:40] for warning in found})[:4]
 
 
 def decompress(content: bytes, most: int) -> bytes:
-    """Return what a file that gzip, zlib, bz2 or xz compressed holds, and any other file as it is."""
+    """Return the content of a gzip, zlib, bz2 or xz file, and any other file unchanged."""
     reader: Any
     if content[:2] in {b"x\x01", b"x\x5e", b"x\x9c", b"x\xda", b"\x1f\x8b"}:
         reader = zlib.decompressobj(47)  # finds out which of the two
@@ -144,19 +144,19 @@ def decompress(content: bytes, most: int) -> bytes:
     elif content[:6] == b"\xfd7zXZ\x00" or content[:3] == b"]\x00\x00":
         reader = lzma.LZMADecompressor(memlimit=most)
     elif content[:4] == b"\x04\x22\x4d\x18":
-        msg = "lz4 is not read; compress it with gzip, bz2 or xz, or not at all"
+        msg = "lz4 is not supported; compress it with gzip, bz2 or xz, or not at all"
         raise Broken(msg)
     else:
         return content
     out = bytes(reader.decompress(content, most))
     if not reader.eof:
-        msg = "it unpacks to more than is read" if len(out) >= most else "its compressed data end too early"
+        msg = "it unpacks to more than the limit" if len(out) >= most else "its compressed data end too early"
         raise Broken(msg)
     return out
 
 
 def unpickle(content: bytes, known: dict[tuple[str, str], Any]) -> Any:  # noqa: ANN401 (an estimator has no common base)
-    """Return what a pickle, or a file of joblib's, holds, if it asks for known objects only."""
+    """Return the content of a pickle or joblib file, if it requires known objects only."""
     from joblib.numpy_pickle import NumpyUnpickler
 
     class Exact(NumpyUnpickler):  # type: ignore[misc]  # joblib has no types
@@ -175,7 +175,7 @@ def unpickle(content: bytes, known: dict[tuple[str, str], Any]) -> Any:  # noqa:
 
 
 def numbers(estimator: Any) -> bytes:  # noqa: ANN401
-    """Return what an estimator makes of some rows, to the last bit."""
+    """Return an estimator's output on random rows, to the last bit."""
     import numpy as np
 
     width = getattr(estimator, "n_features_in_", None)
@@ -188,7 +188,7 @@ def numbers(estimator: Any) -> bytes:  # noqa: ANN401
 
 
 def warm_up(known: dict[tuple[str, str], Any]) -> None:
-    """Do once what will be done: what libraries import on the way has to be there before no file can be opened."""
+    """Convert a model once, so that lazy imports happen while files can still be opened."""
     import pickle
 
     import numpy as np
@@ -201,8 +201,8 @@ def warm_up(known: dict[tuple[str, str], Any]) -> None:
         convert(zlib.compress(pickle.dumps(model, protocol)), known, 2**20, [])
 
 
-def give_up(megabytes: int, seconds: int) -> None:
-    """Give away memory, time, processes and every further file and socket; what the system cannot take stays."""
+def drop_privileges(megabytes: int, seconds: int) -> None:
+    """Limit memory and time, and forbid new processes, files and sockets, as far as the system supports it."""
     pages = 0
     with suppress(OSError), open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
         pages = int(file.read().split()[0])
@@ -215,14 +215,14 @@ def give_up(megabytes: int, seconds: int) -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """End with a message that is the user's to mend."""
+    """Exit with a message about something the user can fix."""
     sys.stderr.write(message)
     sys.stderr.flush()
     os._exit(2)
 
 
-def _leave_the_network() -> None:
-    """Go where there is no network; containers often forbid it, and the limit on open files keeps sockets away too."""
+def _drop_network() -> None:
+    """Enter a namespace without network; containers often forbid it, but the limit on open files forbids sockets too."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
 

@@ -3,37 +3,39 @@
 Nothing else in the package reads YAML or environment variables.
 """
 
-from fxhelpers.params._checks import (
+from fxhelpers.params._input import (
     MODEL_PREFIX,
     check_model_name,
     check_symbol,
     check_version,
+    current_journal,
+    current_record,
     is_symbol,
     looks_secret,
     model_name,
     nearest,
-)
-from fxhelpers.params._promotion import GateParams, PromotionParams
-from fxhelpers.params._reading import (
-    current_journal,
-    current_record,
-    find_params_file,
-    known_secrets,
-    load_params,
     safe_uri,
-    try_gates,
     unrecorded_shell,
     yaml_value,
 )
-from fxhelpers.params._sections import (
+from fxhelpers.params._reading import (
     HIDDEN,
     NO_TELEMETRY,
+    Params,
+    explain,
+    find_params_file,
+    known_secrets,
+    load_params,
+    try_gates,
+)
+from fxhelpers.params._sections import (
     STAGES,
     BundlesParams,
+    GateParams,
     MlpParams,
-    Params,
     PathsParams,
     PricesParams,
+    PromotionParams,
     TrainingParams,
 )
 
@@ -55,6 +57,7 @@ __all__ = [
     "check_version",
     "current_journal",
     "current_record",
+    "explain",
     "find_params_file",
     "is_symbol",
     "known_secrets",

@@ -1,72 +1,113 @@
-"""The sections of ``params.yaml``: every key, its type, its default and its bounds."""
+"""The sections of ``params.yaml``: every key with its type, default, bounds and description, and the rules between keys."""
 
-import math
-import os
-import re
-from base64 import b64encode
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, get_args
-from urllib.parse import quote, unquote, urlsplit
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from fxhelpers.errors import ParamsError
-from fxhelpers.params._checks import check_name, check_path, check_symbol, check_type, looks_secret, unknown_key
-from fxhelpers.params._promotion import PromotionParams, Section
-
-FILE_NAME = "params.yaml"
-NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-"""Environment of every process that we start: MLflow reads it when it is imported, and reports usage otherwise."""
-
-HIDDEN = "[hidden]"
-_LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
-_SHORTEST = 6  # characters of a secret: a shorter one may stand in any text
+from fxhelpers.measures import MEASURES, REFUSED
+from fxhelpers.params._input import check_name, check_path, check_repository, check_type, nearest, unknown_key
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
+BUILT_IN = ("forecasts", "replay", "days", "stale", "champion", "fresher", "seen")
+"""Gates that every policy has; their ids are reserved."""
+
+Versus = Literal["champion", "zero_return", "mean_training_return"]
+_MIN_DAYS = 120
+_LATENCY_NOISE = 0.15
+_MAX_GATES = 10  # what one ledger entry can hold
+
+_VALUE_KEYS = ("min", "max")
+_CHANGE_KEYS = ("min_improvement", "max_regression")
+_TEST_KEYS = ("alpha", "resamples", "margin")
+GATE_KEYS = {"value": _VALUE_KEYS, "change": _CHANGE_KEYS, "test": _TEST_KEYS}
+"""Keys that belong to one kind of gate: a bound on a value, a bound on its change against a rival, or a test."""
+
+
+def _check_layers(sizes: list[int]) -> list[int]:
+    if not sizes or min(sizes) < 1:
+        msg = f"every hidden layer needs at least one unit, found {sizes}"
+        raise ValueError(msg)
+    return sizes
+
+
+def _check_days(days: int) -> int:
+    if days < _MIN_DAYS:
+        msg = (
+            f"at least {_MIN_DAYS} days are required: on fewer, tests reject too often "
+            "(at 30 days and a level of 5 %, they reject 10 % of equal forecasts)"
+        )
+        raise ValueError(msg)
+    return days
+
+
+def _check_metric(metric: str | None) -> str | None:
+    if metric in REFUSED:
+        msg = f"{metric} is refused: {REFUSED[metric]}"
+        raise ValueError(msg)
+    if metric is not None and metric not in MEASURES:
+        msg = f"unknown metric{nearest(metric, MEASURES)}; expected one of {', '.join(MEASURES)}"
+        raise ValueError(msg)
+    return metric
+
+
+Layers = Annotated[list[int], AfterValidator(_check_layers)]
+Folder = Annotated[Path, AfterValidator(check_path)]
+Repository = Annotated[str, AfterValidator(check_repository)]
+
+
+class Section(BaseModel):
+    """A part of ``params.yaml``: unknown keys are errors, and values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
 
 class PricesParams(Section):
-    """Where daily prices come from."""
+    """Source of the daily prices."""
 
     source: Literal["sample", "csv", "yfinance"] = "sample"
-    folder: Path = Path("prices")
+    """sample (AAPL, GOOG, IBM, MSFT 2000-2013), csv (a folder of SYMBOL.csv) or yfinance (optional extra)"""
+    folder: Folder = Path("prices")
+    """folder of the CSV files; with source: csv"""
     start: date | None = None
+    """first day to use, e.g. 2005-01-03; null: the first there is"""
     end: date | None = None
-
-    @field_validator("folder")
-    @classmethod
-    def _is_written_out(cls, path: Path) -> Path:
-        return check_path(path)
+    """last day to use; null: the last there is"""
 
 
 class MlpParams(Section):
-    """Hyperparameters of one kind of model, named as in scikit-learn's ``MLPRegressor``."""
+    """Hyperparameters of one model, named as in scikit-learn's ``MLPRegressor``."""
 
-    hidden_layer_sizes: list[int] = Field(default=[16])
+    hidden_layer_sizes: Layers = [16]
+    """units per hidden layer"""
     activation: Literal["identity", "logistic", "tanh", "relu"] = "relu"
+    """activation of the hidden layers"""
     solver: Literal["adam", "sgd", "lbfgs"] = "adam"
+    """optimizer"""
     alpha: float = Field(default=1e-4, ge=0)
+    """L2 penalty"""
     learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant"
+    """learning-rate schedule; with `solver: sgd`"""
     learning_rate_init: float = Field(default=1e-3, gt=0)
+    """initial learning rate; with `sgd` and `adam`"""
     max_iter: int = Field(default=200, ge=1)
+    """maximum number of epochs"""
     early_stopping: bool = False
+    """stop when the score on a part of the training days no longer improves"""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """fraction of the training days held out for that; with `early_stopping`"""
     n_iter_no_change: int = Field(default=10, ge=1)
+    """epochs without improvement before training stops"""
     standardise_target: bool = True
-    candidates: dict[str, list[Any]] = Field(default={})
-
-    @field_validator("hidden_layer_sizes")
-    @classmethod
-    def _positive_layers(cls, sizes: list[int]) -> list[int]:
-        if not sizes or min(sizes) < 1:
-            msg = f"every hidden layer needs at least one unit, found {sizes}"
-            raise ValueError(msg)
-        return sizes
+    """scale returns to mean 0 and variance 1 for the fit; forecasts are scaled back"""
+    candidates: dict[str, list[Any]] = {}
+    """values to try per hyperparameter; the best RMSE on the validation days wins"""
 
     @model_validator(mode="after")
-    def _candidates_are_hyperparameters(self) -> "MlpParams":
+    def _candidates_are_hyperparameters(self) -> Self:
         known = set(type(self).model_fields) - {"candidates"}
         for name, values in self.candidates.items():
             if name not in known:
@@ -75,42 +116,43 @@ class MlpParams(Section):
             if not values:
                 msg = f"candidates: {name} lists no value"
                 raise ValueError(msg)
-            # each candidate has to be a value that the key itself would take: 1e-4, say, which YAML reads as text
+            # each candidate is parsed as the key itself would be: YAML reads 1e-4, say, as text
             self.candidates[name] = [getattr(type(self)(**{name: value}), name) for value in values]
         return self
 
 
 class BundlesParams(Section):
-    """What a bundle's files may hold, and how big they may be."""
+    """Limits on the content and the size of a bundle's files."""
 
-    trusted_types: tuple[str, ...] = ()
+    trusted_types: Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(map(check_type, names)))] = ()
+    """full names of classes that a foreign model may hold besides scikit-learn scaler, MLP and pipeline"""
     max_megabytes: int = Field(default=64, ge=1, le=1024)
-
-    @field_validator("trusted_types")
-    @classmethod
-    def _types_are_classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            check_type(name)
-        return names
+    """maximum size of one file of a bundle, compressed and uncompressed"""
 
     @property
     def max_bytes(self) -> int:
-        """Bytes of one file, before and after it is unpacked."""
+        """Largest size of one file, before and after unpacking, in bytes."""
         return self.max_megabytes * 2**20
 
 
 class TrainingParams(Section):
-    """How days are split, and which models exist."""
+    """Split of the days, and the models to choose from."""
 
     validation_size: float = Field(default=0.15, gt=0, lt=0.5)
+    """share of days for validation; days are split in order: training, validation, test"""
     test_size: float = Field(default=0.25, gt=0, lt=0.5)
+    """share of days for testing, at the end"""
     embargo_days: int = Field(default=1, ge=0)
+    """trading days left out between two windows, in addition to the forecast horizon"""
     random_state: int = Field(default=42, ge=0, lt=2**32)
+    """seed of the fit"""
     model: str = "regularised"
-    models: dict[str, MlpParams] = Field(default={"regularised": MlpParams(alpha=100.0)})
+    """model that the notebook train fits by default, one of those below"""
+    models: dict[str, MlpParams] = {"regularised": MlpParams(alpha=100.0)}
+    """hyperparameters of each model, named as in sklearn.neural_network.MLPRegressor"""
 
     @model_validator(mode="after")
-    def _model_is_defined(self) -> "TrainingParams":
+    def _model_is_defined(self) -> Self:
         if self.model not in self.models:
             msg = f"model: {self.model!r} is not one of models: {', '.join(self.models)}"
             raise ValueError(msg)
@@ -118,221 +160,241 @@ class TrainingParams(Section):
 
 
 class ModelRegistryParams(Section):
-    """What is kept with a version, and what a promotion needs."""
+    """What is stored with a version, and how stages are handled."""
 
     track_experiments: bool = True
+    """log parameters and metrics to the version's MLflow run"""
     save_artifacts: bool = True
+    """store scaler and metadata next to the model"""
     compare_metrics: bool = True
+    """a promotion needs a comparison; false: it does not, and its decision says so"""
     auto_archive: bool = True
+    """a promotion archives the version that it replaces; false: moves it back to Staging"""
     retention_days: int = Field(default=90, ge=1)
-    default_stage: Stage = "Staging"
-
-    @field_validator("default_stage", mode="before")
-    @classmethod
-    def _null_is_no_stage(cls, stage: object) -> object:
-        return "None" if stage is None else stage
+    """days after which a Staging version is due for archiving by the notebook retain"""
+    default_stage: Annotated[Stage, BeforeValidator(lambda stage: "None" if stage is None else stage)] = "Staging"
+    """stage of a newly registered version: None, Staging, Production or Archived"""
 
 
 class MlflowParams(Section):
-    """Where the registry is."""
+    """Address of the registry."""
 
     enabled: bool = True
+    """false: no registry; bundles can still be trained and read"""
     tracking_uri: str = ""
-    dagshub_username: str = ""
-    dagshub_repo: str = ""
-    experiment_name: str = Field(default="MLP_Stock_Prediction", min_length=1, max_length=500)
-
-    @field_validator("experiment_name")
-    @classmethod
-    def _name_is_one(cls, name: str) -> str:
-        return check_name(name)
-
-    @field_validator("dagshub_username", "dagshub_repo")
-    @classmethod
-    def _part_of_an_address(cls, name: str) -> str:
-        if not re.fullmatch(r"[\w.-]*", name, re.ASCII):
-            msg = "letters, digits, and . _ - are expected, as in the address of a repository on DagsHub"
-            raise ValueError(msg)
-        return name
+    """dagshub, or any MLflow URI; MLFLOW_TRACKING_URI in the environment wins"""
+    dagshub_username: Repository = ""
+    """owner of the repository on DagsHub; the token is DAGSHUB_TOKEN, from the environment or .env"""
+    dagshub_repo: Repository = ""
+    """repository on DagsHub"""
+    experiment_name: Annotated[str, AfterValidator(check_name)] = Field(
+        default="MLP_Stock_Prediction", min_length=1, max_length=500
+    )
+    """MLflow experiment for the runs of registrations and evaluations"""
 
 
 class PathsParams(Section):
-    """Folders; relative ones start at the folder of ``params.yaml``."""
+    """Folders; relative paths start at the folder of ``params.yaml``."""
 
-    models: Path = Path("outputs/models")
-    metadata: Path = Path("outputs/metadata")
-    results: Path = Path("outputs/results")
-    features: Path = Path("outputs/features")
-    records: Path = Path("outputs/records")
-
-    @field_validator("*")
-    @classmethod
-    def _is_written_out(cls, path: Path) -> Path:
-        return check_path(path)
-
-
-def secrets_in(uri: str) -> list[str]:
-    """Return the passwords and tokens that a URI holds, as they are and as they are written there."""
-    parts = urlsplit(uri)
-    fields = [part.partition("=") for part in parts.query.split("&")]
-    found = [parts.password or "", *(value for key, _, value in fields if looks_secret(key))]
-    return [text for secret in found if secret for text in (unquote(secret), secret)]
+    models: Folder = Path("outputs/models")
+    """estimators and scalers"""
+    metadata: Folder = Path("outputs/metadata")
+    """metadata of bundles"""
+    results: Folder = Path("outputs/results")
+    """evaluations of bundles"""
+    features: Folder = Path("outputs/features")
+    """features files of a ForesightX checkout"""
+    records: Folder = Path("outputs/records")
+    """executed notebooks and their reports"""
 
 
-def _number(name: str, default: float, *, least: float) -> float:
-    """Return a number that the environment sets."""
-    text = os.environ.get(name) or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value < math.inf:
-        msg = f"{name} in the environment: a number of at least {least:g} is expected, found {text!r:.60}"
-        raise ParamsError(msg)
-    return value
+class ApprovalParams(Section):
+    """Approval by a second person."""
+
+    required: bool = False
+    """true: a promotion needs approved_by and reason, and manual changes to Production are refused"""
+    not_author: bool = True
+    """the approver must not be the user who promotes or who registered the version"""
 
 
-class Params(Section):
-    """All of ``params.yaml``, checked, with absolute paths.
+class StageApprovals(Section):
+    """Stages that can require an approval."""
 
-    Credentials are not among the fields, and ``mlflow.tracking_uri`` is
-    without them: they are never printed, dumped or compared.
-    """
+    Production: ApprovalParams = ApprovalParams()
+    """Approval of promotions to Production"""
 
-    default_symbol: str = "AAPL"
-    prices: PricesParams = PricesParams()
-    training: TrainingParams = TrainingParams()
-    bundles: BundlesParams = BundlesParams()
-    model_registry: ModelRegistryParams = ModelRegistryParams()
-    promotion: PromotionParams = PromotionParams()
-    mlflow: MlflowParams = MlflowParams()
-    paths: PathsParams = PathsParams()
 
-    _file: Path = PrivateAttr(default=Path(FILE_NAME))
-    _dagshub_token: SecretStr | None = PrivateAttr(default=None)
-    _registry_uri: SecretStr = PrivateAttr(default=SecretStr(""))
+class EvaluationParams(Section):
+    """Days on which versions are compared, and the cost of trading."""
 
-    @field_validator("default_symbol")
-    @classmethod
-    def _symbol_is_safe(cls, symbol: str) -> str:
-        return check_symbol(symbol)
+    min_days: Annotated[int, AfterValidator(_check_days)] = 250
+    """minimum trading days to compare on; at least 120, because tests are oversized on fewer"""
+    embargo_days: int = Field(default=1, ge=0)
+    """trading days left out after the last day that any version has seen, in addition to the forecast horizon"""
+    max_stale_days: int | None = Field(default=None, ge=0)
+    """maximum age of the last day compared, in calendar days; null: any age"""
+    cost: float = Field(default=0.0005, ge=0, lt=0.1)
+    """trading cost of the sign strategy, as a share of the value traded"""
 
-    @property
-    def file(self) -> Path:
-        """The file that this was read from."""
-        return self._file
 
-    @property
-    def folder(self) -> Path:
-        """The project's folder: where ``params.yaml`` lies."""
-        return self._file.parent
+class GateParams(Section):
+    """One rule: a measure within bounds, or a test at a level."""
 
-    @property
-    def is_server(self) -> bool:
-        """Whether the registry is reached over a network, and is no database that this process opens."""
-        return self.mlflow.tracking_uri.startswith("http")
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")
+    """name of the gate, unique in the policy"""
+    metric: Annotated[str | None, AfterValidator(_check_metric)] = None
+    """measure to bound; see the list of measures in [policy](policy.md#measures)"""
+    test: Literal["stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"] | None = None
+    """test to run, instead of a bound on a measure"""
+    versus: Versus | None = None
+    """what to compare with; without it, `min` and `max` bound the value itself"""
+    slice: Literal["volatility_tercile"] | None = None
+    """bound the worst of the three thirds of the days by volatility; with `metric: rmse`"""
+    min: float | None = None
+    """smallest value that passes"""
+    max: float | None = None
+    """largest value that passes"""
+    min_improvement: float | None = Field(default=None, ge=0, lt=1)
+    """required gain, as a fraction of the absolute value it is compared with"""
+    max_regression: float | None = Field(default=None, ge=0)
+    """tolerated loss, as a fraction of the absolute value it is compared with"""
+    alpha: float | None = Field(default=None, gt=0, le=0.5)
+    """level of the test, before it is divided among attempts"""
+    resamples: int = Field(default=10_000, ge=1_000, le=1_000_000)
+    """bootstrap resamples; more are drawn if the level needs them"""
+    margin: float = Field(default=0.0, ge=0, lt=1)
+    """non-inferiority margin, as a fraction of the RMSE compared with; with `stationary_bootstrap`"""
+    severity: Literal["fail", "warn"] = "fail"
+    """`fail` decides; `warn` is only reported"""
 
-    @property
-    def is_dagshub(self) -> bool:
-        """Whether the registry is DagsHub's."""
-        parts = urlsplit(self.mlflow.tracking_uri)
-        host = parts.hostname or ""
-        return parts.scheme == "https" and (host == "dagshub.com" or host.endswith(".dagshub.com"))
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        wrong = self._wrong_test() if self.test else self._wrong_bound()
+        if wrong:
+            msg = f"gate {self.id}: {wrong}"
+            raise ValueError(msg)
+        return self
 
-    @property
-    def credentials(self) -> dict[str, str]:
-        """The login as MLflow's environment would name it: the URI's user and password, or DagsHub's, or nothing."""
-        parts = urlsplit(self._registry_uri.get_secret_value())
-        user, password = unquote(parts.username or ""), unquote(parts.password or "")
-        if self.is_dagshub and self._dagshub_token is not None:
-            user = self.mlflow.dagshub_username or parts.path.strip("/").partition("/")[0]
-            password = self._dagshub_token.get_secret_value()
-        if not password or not self.is_server:
-            return {}
-        return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    def _given(self, *names: str) -> list[str]:
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
-    def without_secrets(self, text: str) -> str:
-        """Return a text without what must not be told: the registry's password or token, however it was written."""
-        text = _LOGIN.sub("", text)
-        for secret in self.secrets:
-            text = text.replace(secret, HIDDEN)
-        return text
+    def _wrong_test(self) -> str:
+        alien = self._given("metric", "slice", *_VALUE_KEYS, *_CHANGE_KEYS)
+        if alien:
+            return f"a test takes no {' and no '.join(alien)}; make it a gate of its own"
+        if self.alpha is None:
+            return "a test needs alpha, such as 0.05"
+        if self.test == "pesaran_timmermann" and self.versus:
+            return "pesaran_timmermann tests signs against chance: it takes no versus"
+        if self.test != "pesaran_timmermann" and not self.versus:
+            return "a test needs versus: champion, zero_return or mean_training_return"
+        if self.margin and self.test != "stationary_bootstrap":
+            return "margin requires test: stationary_bootstrap"
+        return ""
 
-    @property
-    def secrets(self) -> list[str]:
-        """The registry's password or token, as it is and as it is sent; the longest first."""
-        uri = self._registry_uri.get_secret_value()
-        login = {**os.environ, **self.credentials}
-        user, token = login.get("MLFLOW_TRACKING_USERNAME", ""), login.get("MLFLOW_TRACKING_TOKEN", "")
-        plain = {*secrets_in(uri), login.get("MLFLOW_TRACKING_PASSWORD", ""), token}
-        sent = {b64encode(f"{user}:{password}".encode()).decode() for password in plain if password}
-        return sorted({secret for secret in plain | sent if len(secret) >= _SHORTEST}, key=len, reverse=True)
+    def _wrong_bound(self) -> str:
+        if self.metric is None:
+            return "metric or test is required"
+        measure, alien = MEASURES[self.metric], self._given(*_TEST_KEYS)
+        absolute, relative = self._given(*_VALUE_KEYS), self._given(*_CHANGE_KEYS)
+        wrong = {
+            f"{' and '.join(alien)} belong to a test; this is a bound on {self.metric}": alien,
+            "no bound: min, max, min_improvement or max_regression is required": not absolute and not relative,
+            "min and max bound the value, min_improvement and max_regression its change; use two gates": absolute and relative,
+            "a bound on a change needs versus: champion, zero_return or mean_training_return": relative and not self.versus,
+            "min and max bound the value itself: they take no versus": absolute and self.versus,
+            "min_improvement requires a gain, max_regression allows a loss; use one of them": len(relative) > 1,
+            f"min {self.min} is above max {self.max}: nothing can pass": (
+                self.min is not None and self.max is not None and self.min > self.max
+            ),
+            "two runs of one model differ by 8 % in latency: a max_regression below 0.15 would be decided by noise": (
+                self.metric == "latency" and bool(relative) and (self.max_regression or 0) < _LATENCY_NOISE
+            ),
+            f"{self.metric} is best near 1: bound it by min and max": relative and measure.better == "nearer to 1",
+            f"the zero forecast has no {self.metric}": self.versus == "zero_return" and not measure.of_zero,
+            f"a forecast without a model has no {self.metric}": measure.of_files and self.versus == "mean_training_return",
+            "slice: volatility_tercile requires metric: rmse and min_improvement or max_regression": (
+                self.slice and (self.metric != "rmse" or not relative)
+            ),
+        }
+        return next((message for message, applies in wrong.items() if applies), "")
 
-    @property
-    def registry_uri(self) -> str:
-        """The URI for MLflow: without credentials where it takes them apart, as it is for a database."""
-        return self.mlflow.tracking_uri if self.is_server else self._registry_uri.get_secret_value()
 
-    @property
-    def client_uri(self) -> str:
-        """The URI for MLflow's client: with the login in it, which so is sent to no other host, and seen by no other thread."""
-        login = self.credentials
-        if not login:
-            return self.registry_uri
-        # requests encodes what it finds in a URI as Latin-1, servers read UTF-8
-        user, password = (quote(text.encode().decode("latin-1"), safe="") for text in login.values())
-        parts = urlsplit(self.registry_uri)
-        return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
+GATES = (
+    GateParams(id="naive", metric="rmse", versus="zero_return", max_regression=0.0),
+    GateParams(id="mean", metric="rmse", versus="mean_training_return", max_regression=0.0),
+    GateParams(id="skill", test="stationary_bootstrap", versus="zero_return", alpha=0.05, severity="warn"),
+    GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05),
+    GateParams(id="gain", metric="rmse", versus="champion", min_improvement=0.005),
+    GateParams(id="suspicious", metric="r2", max=0.2),
+    GateParams(id="regimes", metric="rmse", versus="champion", slice="volatility_tercile", max_regression=0.05, severity="warn"),
+)
+"""The gates of a ``params.yaml`` that lists none."""
 
-    @property
-    def uri_setting(self) -> str:
-        """The setting that says where the registry is."""
-        if os.environ.get("MLFLOW_TRACKING_URI"):
-            return f"MLFLOW_TRACKING_URI in the environment (it wins over mlflow.tracking_uri in {self.file})"
-        if self.is_dagshub:
-            return f"mlflow.tracking_uri, dagshub_username and dagshub_repo in {self.file}"
-        return f"mlflow.tracking_uri in {self.file}"
 
-    @property
-    def login_name(self) -> str:
-        """Who the server is told to be asked by."""
-        return self.credentials.get("MLFLOW_TRACKING_USERNAME") or os.environ.get("MLFLOW_TRACKING_USERNAME") or "this login"
+class TriedGates(Section):
+    """Gates to try out, in addition to those of ``params.yaml``."""
 
-    @property
-    def login_setting(self) -> str:
-        """The setting that the login comes from."""
-        if self.is_dagshub and self._dagshub_token is not None:
-            return "DAGSHUB_TOKEN in the environment or in .env, and that its owner may write to this repository"
-        if self.credentials:
-            return f"the user and the password in {self.uri_setting}"
-        if os.environ.get("MLFLOW_TRACKING_TOKEN"):
-            return "MLFLOW_TRACKING_TOKEN in the environment"
-        if os.environ.get("MLFLOW_TRACKING_USERNAME") or os.environ.get("MLFLOW_TRACKING_PASSWORD"):
-            return "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
-        return "that a login is set: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    gates: list[GateParams] = Field(max_length=_MAX_GATES)
 
-    @property
-    def request_seconds(self) -> float:
-        """In which a call to a server has to end."""
-        return _number("MLFLOW_HTTP_REQUEST_TIMEOUT", 120, least=0.1)
 
-    @property
-    def request_retries(self) -> int:
-        """How often a call is made again, at most, where a server does not take it; by itself as often as time allows."""
-        return int(_number("MLFLOW_HTTP_REQUEST_MAX_RETRIES", 99, least=0))
+class PromotionParams(Section):
+    """When a challenger may replace the champion."""
 
-    @property
-    def registry_missing(self) -> str | None:
-        """Why there is no registry and what to do about it; None where there is one."""
-        if not self.mlflow.enabled:
+    policy: Literal["superiority", "non_inferiority"] = "superiority"
+    """superiority, or non_inferiority: a fresher model may replace an equal one, within the margin of a gate"""
+    on_no_champion: Literal["baselines_only", "block"] = "baselines_only"
+    """baselines_only: the first champion must pass the gates against the baselines; block: no first champion by policy"""
+    evaluation: EvaluationParams = EvaluationParams()
+    """Days to compare on, and trading cost"""
+    gates: tuple[GateParams, ...] = Field(default=GATES, max_length=_MAX_GATES)
+    """all gates of severity fail must pass; gates of severity warn are only reported"""
+    attempts: Literal["spend", "ignore"] = "spend"
+    """spend: the k-th distinct attempt for a symbol is tested at alpha / (k (k + 1)); ignore: at alpha"""
+    approval: StageApprovals = StageApprovals()
+    """Approvals by a second person, by stage"""
+
+    @model_validator(mode="after")
+    def _gates_agree(self) -> Self:
+        wrong = self._wrong_ids() or self._wrong_bounds() or self._wrong_policy()
+        if wrong:
+            raise ValueError(wrong)
+        return self
+
+    def _wrong_ids(self) -> str:
+        ids = [gate.id for gate in self.gates]
+        twice = next((name for name in ids if ids.count(name) > 1), None)
+        if twice:
+            return f"gates: the id {twice!r} is there twice; give every gate its own"
+        taken = next((name for name in ids if name in BUILT_IN), None)
+        return f"gates: the id {taken!r} belongs to a built-in gate; choose another" if taken else ""
+
+    def _wrong_bounds(self) -> str:
+        for lower in (gate for gate in self.gates if gate.min is not None and gate.severity == "fail"):
+            for upper in (gate for gate in self.gates if gate.max is not None and gate.severity == "fail"):
+                if lower.metric == upper.metric and float(lower.min or 0) > float(upper.max or 0):
+                    return (
+                        f"gates {lower.id} and {upper.id} contradict each other: {lower.metric} cannot be at least "
+                        f"{lower.min:g} and at most {upper.max:g}"
+                    )
+        return ""
+
+    def _wrong_policy(self) -> str:
+        against = [gate for gate in self.gates if gate.versus == "champion" and gate.severity == "fail"]
+        tests = [gate for gate in against if gate.test]
+        if self.policy == "superiority":
+            if any(not gate.margin for gate in tests):
+                return ""
             return (
-                "MLflow is disabled in configuration. Model registry will not be available. "
-                f"Set `mlflow.enabled: true` in {self.file}."
+                "policy superiority: one gate must test the challenger against the champion, for example "
+                "{id: superior, test: stationary_bootstrap, versus: champion, alpha: 0.05}"
             )
-        login = os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_PASSWORD")
-        if self.is_dagshub and not self.credentials and not login:
+        gaining = next((g.id for g in against if g.min_improvement is not None or (g.test and not g.margin)), None)
+        if gaining:
+            return f"policy non_inferiority lets an equal model pass, but gate {gaining} requires a better one: remove it"
+        if not tests:
             return (
-                "DAGSHUB_TOKEN not found in environment variables. Model registry will not be available. "
-                f"Export DAGSHUB_TOKEN, or write it into {self.folder / '.env'} (see .env.example)."
+                "policy non_inferiority: one gate must test how much worse the challenger may be, for example "
+                "{id: not_worse, test: stationary_bootstrap, versus: champion, margin: 0.01, alpha: 0.05}"
             )
-        return None
+        return ""

@@ -103,8 +103,8 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     test_result = comparison.test_result(str(gate.test), gate.versus, margin=gate.margin)
     rival = named(comparison, gate.versus)
     rule = f"{claimed(gate, comparison.rival(gate.versus) or 'chance')} ({str(gate.test).replace('_', ' ')})"
-    if test_result is not None and test_result.family > 1:
-        rule += f"; p is adjusted for {test_result.family} challengers"
+    if test_result is not None and test_result.challengers > 1:
+        rule += f"; p is adjusted for {test_result.challengers} challengers"
     required, bound = f"p < {level:.3g}", f"p < {level:.3g}"
     if level != gate.alpha:
         bound += f" ({gate.alpha:g}/(k(k+1)), attempt {attempt})"
@@ -118,7 +118,7 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
         why = f"the other symbols are compared first (p = {digits(test_result.p)}, {digits(adjusted)} at attempt {attempt})"
     if why or test_result is None:
         message = f"{gate.id} was not evaluated: {why}"
-        words: dict[str, Any] = {"rule": rule, "shown": "-", "bound": bound, "said": message, "waits": waits}
+        words: dict[str, Any] = {"rule": rule, "shown": "-", "bound": bound, "message": message, "waits": waits}
         return _severe(gate, value=math.nan, result="not evaluated", **words)
     claim = "it does not forecast signs significantly better than chance"
     if gate.margin:

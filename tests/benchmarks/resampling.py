@@ -8,8 +8,7 @@ from forecasters import forecaster, returns
 
 from benchmarks.measuring import Row, compared, measure_workers
 from fxhelpers.comparison import SEED, TestSpec
-from fxhelpers.comparison._comparing import confidence_set
-from fxhelpers.comparison._tests import block_length, bootstrap_test, squared_errors
+from fxhelpers.comparison._tests import block_length, bootstrap_test, confidence_set, squared_errors
 
 _DAYS, _CHALLENGERS = 800, 20
 
