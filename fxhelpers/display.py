@@ -86,25 +86,12 @@ _MOST_COLUMNS, _MOST_OF_TEXT = 5, 2
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Table:
-    """A frame that a notebook shows well, in light and dark themes.
+    """A frame that a notebook shows well, in light and dark themes."""
 
-    Attributes
-    ----------
-    frame : DataFrame
-        The name of its columns heads the index, which is left out if it only
-        counts.
-    written : tuple of str
-        Columns that hold HTML already, such as links.
-    terms : dict
-        Definitions of labels of rows or columns, shown as tooltips.
-    notes : list of str
-        Definitions below the table, closed until the reader opens them.
-    """
-
-    frame: "pd.DataFrame"
-    written: tuple[str, ...] = ()
-    terms: Mapping[str, str] = field(default_factory=dict)
-    notes: Iterable[str] = ()
+    frame: "pd.DataFrame"  # the name of its columns heads the index, which is left out if it only counts
+    written: tuple[str, ...] = ()  # columns that hold HTML already, such as links
+    terms: Mapping[str, str] = field(default_factory=dict)  # definitions of labels of rows or columns, shown as tooltips
+    notes: Iterable[str] = ()  # definitions below the table, closed until the reader opens them
 
     def __repr__(self) -> str:
         return self.frame.to_string(index=not self._counts)

@@ -17,28 +17,14 @@ from fxhelpers.prices import prices_digest
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """Forecasts of one bundle on its test days, with their metrics.
+    """Forecasts of one bundle on its test days, with their metrics."""
 
-    Attributes
-    ----------
-    symbol : str
-        Ticker.
-    metrics : dict
-        ForesightX's ``test_metrics`` and those of the two baselines; errors
-        as fractions of return, accuracies as fractions of days. ``test_mape``
-        is None: a percentage of a return, which is often almost zero, means
-        nothing.
-    predictions : DataFrame
-        One row per day: Date, Actual, Predicted, Error, Abs_Error,
-        Direction_Correct.
-    same_prices : bool
-        Whether the prices equal those of the training to the last digit.
-        Vendors restate all prices after a split or a dividend.
-    """
-
-    symbol: str
+    symbol: str  # ticker
+    # foresightX's ``test_metrics`` and those of the two baselines; errors as fractions of return, accuracies as fractions of
+    # days. ``test_mape`` is None: a percentage of a return, which is often almost zero, means nothing
     metrics: dict[str, Any]
-    predictions: pd.DataFrame
+    predictions: pd.DataFrame  # one row per day: Date, Actual, Predicted, Error, Abs_Error, Direction_Correct
+    # whether the prices equal those of the training to the last digit. Vendors restate all prices after a split or a dividend
     same_prices: bool
 
     @property

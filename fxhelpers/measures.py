@@ -6,27 +6,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """Properties of a measure.
+    """Properties of a measure."""
 
-    Attributes
-    ----------
-    label : str
-        Its name in reports.
-    better : {"lower", "higher", "nearer to 1"}
-    form : str
-        Format of one value.
-    of_zero : bool
-        Whether the zero forecast, which has no sign, has this measure.
-    of_files : bool
-        Whether it is measured on the stored model and this machine, not on
-        the days.
-    """
-
-    label: str
-    better: Literal["lower", "higher", "nearer to 1"]
-    form: str
-    of_zero: bool = True
-    of_files: bool = False
+    label: str  # its name in reports
+    better: Literal["lower", "higher", "nearer to 1"]  # {"lower", "higher", "nearer to 1"}
+    form: str  # format of one value
+    of_zero: bool = True  # whether the zero forecast, which has no sign, has this measure
+    of_files: bool = False  # whether it is measured on the stored model and this machine, not on the days
 
     @property
     def signed(self) -> bool:

@@ -41,26 +41,14 @@ _NONE_YET = "No batch yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and the
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Portfolio(Keyed):
-    """A batch and the outcome of each run.
+    """A batch and the outcome of each run."""
 
-    Attributes
-    ----------
-    batch : str
-        Its id.
-    about : dict
-        Who began it and when, notebook, parameters and symbols.
-    runs : DataFrame
-        One row per symbol: status, values of the notebook's summary, seconds,
-        error, the record's name and SHA-256, and whether the record still has
-        it.
-    family : Family or None
-        If the symbols were decided about together.
-    """
-
-    batch: str
-    about: dict[str, Any]
+    batch: str  # its id
+    about: dict[str, Any]  # who began it and when, notebook, parameters and symbols
+    # one row per symbol: status, values of the notebook's summary, seconds, error, the record's name and SHA-256, and whether the
+    # record still has it
     runs: pd.DataFrame = field(repr=False)
-    family: Family | None = None
+    family: Family | None = None  # if the symbols were decided about together
 
     @property
     def counts(self) -> pd.Series:
@@ -179,18 +167,10 @@ class Portfolio(Keyed):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The records of a batch, all of them and with links.
+    """The records of a batch, all of them and with links."""
 
-    Attributes
-    ----------
-    frame : DataFrame
-        One row per symbol: record, intact, sha256.
-    folder : Path
-        Of the records.
-    """
-
-    frame: pd.DataFrame
-    folder: Path
+    frame: pd.DataFrame  # one row per symbol: record, intact, sha256
+    folder: Path  # of the records
 
     def _repr_html_(self) -> str:
         links = [self._link(str(record)) for record in self.frame["record"]]

@@ -219,23 +219,13 @@ def _read_yfinance(symbol: str) -> pd.DataFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceSource:
-    """Source of daily prices.
+    """Source of daily prices."""
 
-    Attributes
-    ----------
-    read : callable
-        Takes the file, or the symbol if the source has no files; returns
-        columns Date, Open, High, Low, Close, Volume and, if prices are not
-        adjusted yet, Adj Close, in any order and case.
-    suffix : str
-        Suffix of the files, one per symbol, such as ``.csv``; "" without files.
-    symbols : tuple of str
-        All symbols of a source without files; empty if they are unknown.
-    """
-
+    # takes the file, or the symbol if the source has no files; returns columns Date, Open, High, Low, Close, Volume and, if
+    # prices are not adjusted yet, Adj Close, in any order and case
     read: Callable[[Any], pd.DataFrame]
-    suffix: str = ""
-    symbols: tuple[str, ...] = ()
+    suffix: str = ""  # suffix of the files, one per symbol, such as ``.csv``; "" without files
+    symbols: tuple[str, ...] = ()  # all symbols of a source without files; empty if they are unknown
 
 
 SOURCES = {

@@ -32,25 +32,13 @@ _Windows = dict[str, tuple[pd.DataFrame, pd.Series]]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedModel:
-    """A fitted model, not yet written to disk.
+    """A fitted model, not yet written to disk."""
 
-    Attributes
-    ----------
-    model, scaler : estimator
-        The model takes scaled features.
-    metadata : dict
-        Content of the bundle's metadata file, without file names.
-    candidates : DataFrame
-        One row per combination tried, with ``val_rmse`` (fraction; lower is
-        better); the kept one first.
-    validation : DataFrame of shape (n_validation_days, 2)
-        Columns ``target`` and ``forecast``: returns as fractions.
-    """
-
-    model: Any
+    model: Any  # the model takes scaled features
     scaler: StandardScaler
-    metadata: dict[str, Any]
-    candidates: pd.DataFrame
+    metadata: dict[str, Any]  # content of the bundle's metadata file, without file names
+    candidates: pd.DataFrame  # one row per combination tried, with ``val_rmse`` (fraction; lower is better); the kept one first
+    # dataFrame of shape (n_validation_days, 2): Columns ``target`` and ``forecast``: returns as fractions
     validation: pd.DataFrame
 
     @property

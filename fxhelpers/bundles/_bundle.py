@@ -130,50 +130,23 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Bundle(Keyed):
-    """One trained model, read and checked.
+    """One trained model, read and checked."""
 
-    Attributes
-    ----------
-    symbol : str
-        Ticker.
-    model_path, scaler_path, metadata_path : Path
-        Its files.
-    evaluation_path : Path or None
-        The latest evaluation that belongs to it.
-    features_path : Path or None
-        The symbol's latest ForesightX features file, if any.
-    model_object, scaler_object : estimator
-        As fitted; the model takes scaled features.
-    scaler_content : bytes
-        The scaler as a ``.skops`` file.
-    metadata : dict
-        The whole metadata file.
-    test_metrics : dict
-        The evaluation's ``test_metrics``; empty without an evaluation.
-    forecasts : Series
-        Its forecasts of real days, by date, as fractions of return, as stored
-        by the training, else by the evaluation; may be empty.
-    digest : str
-        SHA-256 over model, scaler and metadata: the identity of the bundle.
-    chosen : str
-        Why it was chosen, unless its model file was given, and implausible
-        times.
-    """
-
-    symbol: str
-    model_path: Path
+    symbol: str  # ticker
+    model_path: Path  # its files
     scaler_path: Path
     metadata_path: Path
-    evaluation_path: Path | None
-    features_path: Path | None
-    model_object: Any = field(repr=False)
+    evaluation_path: Path | None  # the latest evaluation that belongs to it
+    features_path: Path | None  # the symbol's latest ForesightX features file, if any
+    model_object: Any = field(repr=False)  # as fitted; the model takes scaled features
     scaler_object: Any = field(repr=False)
-    scaler_content: bytes = field(repr=False)
-    metadata: dict[str, Any] = field(repr=False)
-    test_metrics: dict[str, Any] = field(repr=False)
+    scaler_content: bytes = field(repr=False)  # the scaler as a ``.skops`` file
+    metadata: dict[str, Any] = field(repr=False)  # the whole metadata file
+    test_metrics: dict[str, Any] = field(repr=False)  # the evaluation's ``test_metrics``; empty without an evaluation
+    # its forecasts of real days, by date, as fractions of return, as stored by the training, else by the evaluation; may be empty
     forecasts: pd.Series = field(repr=False)
-    digest: str
-    chosen: str = ""
+    digest: str  # SHA-256 over model, scaler and metadata: the identity of the bundle
+    chosen: str = ""  # why it was chosen, unless its model file was given, and implausible times
 
     @property
     def model_type(self) -> str:

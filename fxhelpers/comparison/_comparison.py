@@ -42,28 +42,19 @@ class Comparison:
 
     Attributes
     ----------
-    frame : EvaluationFrame
-        What was measured.
-    measures : DataFrame
-        One row a forecast, one column a measure of ``fxhelpers.measures``.
     answers : tuple of Answer
         Of the tests: those of the challenger first, then, where several were
         tested at once, those of the others.
-    regimes : DataFrame
-        RMSE by third of the days, by the volatility that was known on each:
-        ``days`` and one column a forecast. Empty with too few days.
-    best : list of str
-        The model confidence set, where there are several challengers.
-    cost : float
-        Of trading, as a fraction of the value traded.
     """
 
-    frame: EvaluationFrame
-    measures: pd.DataFrame
+    frame: EvaluationFrame  # what was measured
+    measures: pd.DataFrame  # one row a forecast, one column a measure of ``fxhelpers.measures``
     test_results: tuple[TestResult, ...]
+    # RMSE by third of the days, by the volatility that was known on each: ``days`` and one column a forecast. Empty with too few
+    # days
     regimes: pd.DataFrame
-    best: list[str]
-    cost: float
+    best: list[str]  # the model confidence set, where there are several challengers
+    cost: float  # of trading, as a fraction of the value traded
 
     @property
     def challenger(self) -> str:

@@ -25,47 +25,24 @@ def column(version: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EvaluationFrame:
-    """The common days, the target and every forecast of it.
+    """The common days, the target and every forecast of it."""
 
-    Attributes
-    ----------
-    symbol : str
-        Ticker.
-    challenger : int
-        Version to judge.
-    champion : int or None
-        Version in Production, if there is another one.
-    others : tuple of int
-        Further challengers, compared at the same time.
-    days : DataFrame of shape (n_days, 4 or more)
-        Index: Date, increasing. Columns: ``target``, ``zero return``,
-        ``mean training return`` (the challenger's) and one ``version N``
-        each; next-day returns as fractions.
-    facts : dict of int to dict
-        What each version's training recorded, with ``seen``: the last day
-        that it was trained or chosen on, and how that is known.
-    bundles : dict of int to str
-        SHA-256 of each version's bundle, as numbers can be reused.
-    replayed : dict of int to tuple
-        Number of stored forecasts of real days that each version reproduces,
-        and number stored; those of days without prices cannot be repeated.
-    drift : DataFrame
-        By feature of the challenger: ``psi`` and its ``threshold``; may be
-        empty.
-    footprint : DataFrame
-        By version: ``artifact_bytes``, ``load_memory`` (bytes) and
-        ``latency`` (seconds); may be empty.
-    """
-
-    symbol: str
-    challenger: int
-    champion: int | None
-    others: tuple[int, ...] = ()
+    symbol: str  # ticker
+    challenger: int  # version to judge
+    champion: int | None  # version in Production, if there is another one
+    others: tuple[int, ...] = ()  # further challengers, compared at the same time
+    # dataFrame of shape (n_days, 4 or more): Index: Date, increasing. Columns: ``target``, ``zero return``, ``mean training
+    # return`` (the challenger's) and one ``version N`` each; next-day returns as fractions
     days: pd.DataFrame
+    # what each version's training recorded, with ``seen``: the last day that it was trained or chosen on, and how that is known
     facts: dict[int, dict[str, Any]]
-    bundles: dict[int, str] = field(default_factory=dict)
+    bundles: dict[int, str] = field(default_factory=dict)  # SHA-256 of each version's bundle, as numbers can be reused
+    # number of stored forecasts of real days that each version reproduces, and number stored; those of days without prices cannot
+    # be repeated
     replayed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    # by feature of the challenger: ``psi`` and its ``threshold``; may be empty
     drift: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["psi", "threshold"], dtype=float))
+    # by version: ``artifact_bytes``, ``load_memory`` (bytes) and ``latency`` (seconds); may be empty
     footprint: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property

@@ -35,28 +35,16 @@ TestName = Literal["stationary_bootstrap", "diebold_mariano", "pesaran_timmerman
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestSpec:
-    """Specification of a test.
-
-    Attributes
-    ----------
-    test : {"stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"}
-    versus : {"champion", "zero_return", "mean_training_return"} or None
-        Rival. None for the Pesaran-Timmermann test.
-    margin : float
-        Non-inferiority margin: the rival's RMSE is multiplied by 1 + margin.
-    alpha : float
-        Level, after division by what earlier attempts have spent.
-    resamples : int
-        Fewest resamples of the bootstrap.
-    """
+    """Specification of a test."""
 
     __test__ = False  # for pytest
 
-    test: TestName
+    test: TestName  # {"stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"}
+    # {"champion", "zero_return", "mean_training_return"} or None: Rival. None for the Pesaran-Timmermann test
     versus: str | None = None
-    margin: float = 0.0
-    alpha: float = 0.05
-    resamples: int = RESAMPLES
+    margin: float = 0.0  # non-inferiority margin: the rival's RMSE is multiplied by 1 + margin
+    alpha: float = 0.05  # level, after division by what earlier attempts have spent
+    resamples: int = RESAMPLES  # fewest resamples of the bootstrap
 
     def stages(self, challengers: int) -> list[int]:
         """Return the numbers of resamples to draw in turn, as long as it stays open whether p is below alpha.
@@ -81,55 +69,24 @@ class TestSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
-    """Result of a test.
-
-    Attributes
-    ----------
-    spec : TestSpec
-    forecast : str
-        Column of the frame that is tested.
-    p : float
-        One-sided; adjusted for the number of challengers; NaN if the test was
-        not made.
-    why : str
-        Why it was not made; "" if it was.
-    statistic : float
-        NaN for a bootstrap.
-    p_alone : float
-        p without the adjustment.
-    gain, low, high : float
-        Fraction by which the RMSE is below the rival's, and its 95 % interval;
-        bootstrap only.
-    detectable : float
-        True gain that the test detects with 80 % power on these days, at this
-        level.
-    block : int
-        Mean length of the bootstrap's blocks, in days.
-    resamples : int
-        Resamples drawn; 0 for a test that draws none.
-    tail : bool
-        Whether these were too few for the level, so that p comes from the tail
-        of Student's distribution.
-    challengers : int
-        Number of challengers tested at once; ``family`` in JSON.
-    """
+    """Result of a test."""
 
     __test__ = False  # for pytest
 
     spec: TestSpec
-    forecast: str
-    p: float = math.nan
-    why: str = ""
-    statistic: float = math.nan
-    p_alone: float = math.nan
-    gain: float = math.nan
+    forecast: str  # column of the frame that is tested
+    p: float = math.nan  # one-sided; adjusted for the number of challengers; NaN if the test was not made
+    why: str = ""  # why it was not made; "" if it was
+    statistic: float = math.nan  # naN for a bootstrap
+    p_alone: float = math.nan  # p without the adjustment
+    gain: float = math.nan  # fraction by which the RMSE is below the rival's, and its 95 % interval; bootstrap only
     low: float = math.nan
     high: float = math.nan
-    detectable: float = math.nan
-    block: int = 0
-    resamples: int = 0
-    tail: bool = False
-    challengers: int = 1
+    detectable: float = math.nan  # True gain that the test detects with 80 % power on these days, at this level
+    block: int = 0  # mean length of the bootstrap's blocks, in days
+    resamples: int = 0  # resamples drawn; 0 for a test that draws none
+    tail: bool = False  # whether these were too few for the level, so that p comes from the tail of Student's distribution
+    challengers: int = 1  # number of challengers tested at once; ``family`` in JSON
 
     @property
     def shows(self) -> float:

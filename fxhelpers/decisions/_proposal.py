@@ -25,47 +25,21 @@ _NEWEST = 20  # records of compare that are searched for the same evaluation fra
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Proposal:
-    """A challenger, the version it was compared with, and the verdict.
+    """A challenger, the version it was compared with, and the verdict."""
 
-    Attributes
-    ----------
-    name : str
-        Registered model.
-    symbol : str
-        Ticker.
-    challenger : ModelVersion
-        Version that wants to be champion.
-    champion : ModelVersion or None
-        Version that it was compared with: the one in Production when this
-        was made, or the one that was named.
-    comparison : Comparison or None
-        None if ``model_registry.compare_metrics`` is false.
-    verdict : Verdict
-        Of the policy.
-    policy : PromotionParams
-        The policy that was applied.
-    decision : Decision or None
-        The intent to act on it; None if it is only compared.
-    override : bool
-        Promote against the verdict.
-    tried : tuple of str
-        The gates, by id, that are not those of the written policy; the
-        verdict of these cannot be applied.
-    attempt_frame : str
-        Digest of the evaluation frame that this attempt is counted by: its
-        own, or that of an earlier comparison which it repeats.
-    """
-
-    name: str
-    symbol: str
-    challenger: ModelVersion
+    name: str  # registered model
+    symbol: str  # ticker
+    challenger: ModelVersion  # version that wants to be champion
+    # version that it was compared with: the one in Production when this was made, or the one that was named
     champion: ModelVersion | None
-    comparison: Comparison | None
-    verdict: Verdict
-    policy: PromotionParams
-    decision: Decision | None = None
-    override: bool = False
+    comparison: Comparison | None  # None if ``model_registry.compare_metrics`` is false
+    verdict: Verdict  # of the policy
+    policy: PromotionParams  # the policy that was applied
+    decision: Decision | None = None  # the intent to act on it; None if it is only compared
+    override: bool = False  # promote against the verdict
+    # the gates, by id, that are not those of the written policy; the verdict of these cannot be applied
     tried: tuple[str, ...] = ()
+    # digest of the evaluation frame that this attempt is counted by: its own, or that of an earlier comparison which it repeats
     attempt_frame: str = ""
 
     def to_frame(self) -> pd.DataFrame:
@@ -140,18 +114,10 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullComparison:
-    """Where the full comparison is: a page beside this record, or a command.
+    """Where the full comparison is: a page beside this record, or a command."""
 
-    Attributes
-    ----------
-    page : str or None
-        Name of the page.
-    command : str
-        "" if nothing was compared.
-    """
-
-    page: str | None
-    command: str
+    page: str | None  # name of the page
+    command: str  # "" if nothing was compared
 
     def _repr_html_(self) -> str:
         if self.page:

@@ -30,45 +30,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration(Keyed):
-    """What a registration did.
+    """What a registration did."""
 
-    Attributes
-    ----------
-    model_name : str
-        Registered model.
-    version : int
-        Number that the registry gave for this bundle.
-    stage : str
-        Of the version, afterwards.
-    run_id : str
-        MLflow run that holds its files.
-    symbol : str
-        Ticker.
-    architecture : list of int
-        Units of each hidden layer.
-    metrics : dict
-        Validation and test metrics.
-    timestamp : str
-        When the bundle was trained.
-    created : bool
-        False if the same bundle was registered before, as this version.
-    decision : Decision
-        As it is in the ledger.
-    duration_seconds : float
-        From start to end.
-    """
-
-    model_name: str
-    version: int
-    stage: str
-    run_id: str
-    symbol: str
-    architecture: list[int]
-    metrics: dict[str, float]
-    timestamp: str
-    created: bool
-    decision: Decision
-    duration_seconds: float
+    model_name: str  # registered model
+    version: int  # number that the registry gave for this bundle
+    stage: str  # of the version, afterwards
+    run_id: str  # MLflow run that holds its files
+    symbol: str  # ticker
+    architecture: list[int]  # units of each hidden layer
+    metrics: dict[str, float]  # validation and test metrics
+    timestamp: str  # when the bundle was trained
+    created: bool  # False if the same bundle was registered before, as this version
+    decision: Decision  # as it is in the ledger
+    duration_seconds: float  # from start to end
 
 
 def register(

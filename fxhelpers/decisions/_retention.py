@@ -29,20 +29,12 @@ _KINDS_THAT_KEEP = {"promotion", "rollback", "stage change"}
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Retention:
-    """Versions that are overdue, and what was done with them.
+    """Versions that are overdue, and what was done with them."""
 
-    Attributes
-    ----------
-    versions : DataFrame
-        One row per version, oldest first: ``version``, ``stage`` (before),
-        ``registered``, ``due`` (UTC), ``bytes``, ``what`` (archive, prune,
-        archive and prune, or keep) and ``why``.
-    decision : Decision or None
-        None if there was nothing to do, or ``apply`` was false.
-    """
-
+    # one row per version, oldest first: ``version``, ``stage`` (before), ``registered``, ``due`` (UTC), ``bytes``, ``what``
+    # (archive, prune, archive and prune, or keep) and ``why``
     versions: pd.DataFrame
-    decision: Decision | None
+    decision: Decision | None  # None if there was nothing to do, or ``apply`` was false
 
     def _repr_html_(self) -> str:
         if self.decision:

@@ -18,35 +18,17 @@ from fxhelpers.params import MODEL_PREFIX
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductionPeriod(Keyed):
-    """A time during which one version, or none, was in Production.
+    """A time during which one version, or none, was in Production."""
 
-    Attributes
-    ----------
-    version : int or None
-        None: there was no champion.
-    bundle : str or None
-        SHA-256 of its bundle, which tells it from another version of that
-        number; "" for one of plain MLflow; None if it is not known.
-    since : str
-        ISO 8601, UTC.
-    until : str or None
-        None: it has not ended.
-    decision : str or None
-        Id of the decision that began it; None: there is none, and it began
-        before ``since``.
-    rests_on : str or None
-        ``compared``, ``override``, …, from that decision.
-    mark : str
-        Label that is shown with it, such as "no evidence of skill".
-    """
-
-    version: int | None
+    version: int | None  # None: there was no champion
+    # SHA-256 of its bundle, which tells it from another version of that number; "" for one of plain MLflow; None if it is not
+    # known
     bundle: str | None = None
-    since: str
-    until: str | None
-    decision: str | None
-    rests_on: str | None = None
-    mark: str = ""
+    since: str  # ISO 8601, UTC
+    until: str | None  # None: it has not ended
+    decision: str | None  # id of the decision that began it; None: there is none, and it began before ``since``
+    rests_on: str | None = None  # ``compared``, ``override``, …, from that decision
+    mark: str = ""  # label that is shown with it, such as "no evidence of skill"
 
     @property
     def standing(self) -> str:
@@ -81,23 +63,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """All decisions about one registered model, in the order of their intents.
+    """All decisions about one registered model, in the order of their intents."""
 
-    Attributes
-    ----------
-    name : str
-        Registered model.
-    decisions : tuple of Decision
-    faults : tuple of Fault
-        What is wrong with the chain; empty if it is intact.
-    late : tuple of Entry
-        Entries that do not count: their writer was stopped on the way, or
-        wrote them after others had gone on.
-    """
-
-    name: str
+    name: str  # registered model
     decisions: tuple[Decision, ...] = ()
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...] = ()  # what is wrong with the chain; empty if it is intact
+    # entries that do not count: their writer was stopped on the way, or wrote them after others had gone on
     late: tuple[Entry[Facts], ...] = ()
 
     @classmethod

@@ -17,27 +17,13 @@ NO_SKILL, NOT_COMPARED = "no evidence of skill", "not compared"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(Keyed):
-    """One decision about a registered model: its intent, what came of it, and the seal on its record.
+    """One decision about a registered model: its intent, what came of it, and the seal on its record."""
 
-    Attributes
-    ----------
-    run_id : str
-        MLflow run that keeps it; "" for a preview.
-    intent : Entry
-        Written before anything was evaluated.
-    outcome : Entry or None
-        None: open, or interrupted.
-    seal : Entry or None
-        None: not sealed yet.
-    seen : str
-        Last heartbeat of the process that takes it, ISO 8601, UTC.
-    """
-
-    run_id: str
-    intent: Entry[IntentFacts] = field(repr=False)
-    outcome: Entry[OutcomeFacts] | None = field(default=None, repr=False)
-    seal: Entry[SealFacts] | None = field(default=None, repr=False)
-    seen: str = field(default="", repr=False, compare=False)
+    run_id: str  # MLflow run that keeps it; "" for a preview
+    intent: Entry[IntentFacts] = field(repr=False)  # written before anything was evaluated
+    outcome: Entry[OutcomeFacts] | None = field(default=None, repr=False)  # None: open, or interrupted
+    seal: Entry[SealFacts] | None = field(default=None, repr=False)  # None: not sealed yet
+    seen: str = field(default="", repr=False, compare=False)  # last heartbeat of the process that takes it, ISO 8601, UTC
 
     @property
     def id(self) -> str:

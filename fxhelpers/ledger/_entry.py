@@ -25,39 +25,18 @@ F_co = TypeVar("F_co", bound=Facts, covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(Generic[F_co]):
-    """One entry: its place in the chain, and what it says.
+    """One entry: its place in the chain, and what it says."""
 
-    Attributes
-    ----------
-    ledger : str
-        Registered model.
-    seq : int
-        1, 2, 3, … within the ledger.
-    entry : {"intent", "outcome", "seal"}
-    decision : str
-        Id of the decision that it belongs to.
-    time : str
-        ISO 8601, UTC, milliseconds; never before that of the previous entry,
-        unless that one was written by a wrong clock.
-    previous : str
-        SHA-256 of the entry before.
-    facts : IntentFacts, OutcomeFacts or SealFacts
-        What it says, by its kind.
-    digest : str
-        SHA-256 of all of the above, as the entry itself states it.
-    intact : bool
-        Whether the text that was read has that digest.
-    """
-
-    ledger: str
-    seq: int
-    entry: EntryKind
-    decision: str
+    ledger: str  # registered model
+    seq: int  # 1, 2, 3, … within the ledger
+    entry: EntryKind  # {"intent", "outcome", "seal"}
+    decision: str  # id of the decision that it belongs to
+    # ISO 8601, UTC, milliseconds; never before that of the previous entry, unless that one was written by a wrong clock
     time: str
-    previous: str
-    facts: F_co = field(hash=False)
-    digest: str
-    intact: bool = field(default=True, compare=False)
+    previous: str  # SHA-256 of the entry before
+    facts: F_co = field(hash=False)  # what it says, by its kind
+    digest: str  # SHA-256 of all of the above, as the entry itself states it
+    intact: bool = field(default=True, compare=False)  # whether the text that was read has that digest
 
     @classmethod
     def after(

@@ -21,19 +21,10 @@ _DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One version of a registered model.
+    """One version of a registered model."""
 
-    Attributes
-    ----------
-    number : int
-        MLflow's version number. MLflow assigns it again after the registered
-        model was deleted and created anew.
-    bundle : str or None
-        SHA-256 of the version's bundle; "" for a version of plain MLflow,
-        which has none; None if it is not known.
-    """
-
-    number: int
+    number: int  # MLflow's version number. MLflow assigns it again after the registered model was deleted and created anew
+    # SHA-256 of the version's bundle; "" for a version of plain MLflow, which has none; None if it is not known
     bundle: str | None = None
 
     @classmethod

@@ -29,20 +29,11 @@ class Family:
     symbol, adjusted for its attempts, is therefore adjusted for all symbols by
     Benjamini and Hochberg (1995), doi:10.1111/j.2517-6161.1995.tb02031.x: at
     most a share ``fdr`` of the promotions is expected to be false.
-
-    Attributes
-    ----------
-    fdr : float
-        Share of the promotions that may be expected to be false.
-    symbols : int
-        How many symbols are decided about.
-    p : dict
-        Symbol to p, adjusted for the symbol's attempts, of all that a test
-        decides about; empty as long as they are being compared.
     """
 
-    fdr: float
-    symbols: int
+    fdr: float  # share of the promotions that may be expected to be false
+    symbols: int  # how many symbols are decided about
+    # symbol to p, adjusted for the symbol's attempts, of all that a test decides about; empty as long as they are being compared
     p: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -156,36 +147,19 @@ class GateResult:
 
     Attributes
     ----------
-    id : str
-        Short name.
-    rule : str
-        For people.
-    value : float
-        Measured: a number of days, a measure, a change as a fraction, or p;
-        NaN if it could not be measured.
-    shown : str
-        The value for people.
-    bound : str
-        What is required of the value.
-    result : {"pass", "fail", "warn", "not evaluated"}
     said : str
         Finding, as a part of a sentence about the challenger.
-    decides : bool
-        False for a gate that only warns.
-    waits : bool
-        Whether the gate would pass, and waits only for the other symbols of
-        its family.
     """
 
-    id: str
-    rule: str
-    value: float
-    shown: str
-    bound: str
-    result: Result
+    id: str  # short name
+    rule: str  # for people
+    value: float  # measured: a number of days, a measure, a change as a fraction, or p; NaN if it could not be measured
+    shown: str  # the value for people
+    bound: str  # what is required of the value
+    result: Result  # {"pass", "fail", "warn", "not evaluated"}
     message: str
-    decides: bool = True
-    waits: bool = False
+    decides: bool = True  # False for a gate that only warns
+    waits: bool = False  # whether the gate would pass, and waits only for the other symbols of its family
 
     def to_json(self) -> dict[str, Any]:
         """Return the ledger's part: id, value (None if there is none), bound and result."""
@@ -195,59 +169,26 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Verdict of the policy on a challenger.
+    """Verdict of the policy on a challenger."""
 
-    Attributes
-    ----------
-    outcome : {"promote", "keep", "inconclusive"}
-        The last two leave the champion as it is.
-    headline : str
-        One sentence for people, or the beginning of one.
-    because : tuple of str
-        What stands against a promotion, as parts of that sentence.
-    beside : tuple of str
-        What does not decide, but should be known.
-    note : str
-        How a challenger that passes stands, or what could have been detected;
-        "" where that does not matter.
-    gates : tuple of GateResult
-        Empty where nothing was compared.
-    weak : tuple of str
-        What makes the forecasts worth little, as parts of a sentence about
-        the version; the headline has it.
-    skill : bool or None
-        Whether the forecasts are significantly better than no model at all;
-        None where nothing was compared.
-    attempt : int
-        Attempt number for the symbol, 1-based; 0 if it was not counted.
-    p : float
-        The largest p of the tests that decide, as they gave it; NaN where none
-        decides, or one was not made.
-    p_attempt : float
-        The same, adjusted for the attempts of this symbol.
-    p_entered : float
-        What enters the adjustment for all symbols: the same again, or 1 where
-        the policy refuses the challenger without looking at the others.
-    p_family : float
-        That, adjusted for all symbols of the family.
-    family : Family or None
-        The symbols that are decided about together.
-    """
-
-    outcome: Outcome
-    headline: str
-    because: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
-    note: str = ""
-    gates: tuple[GateResult, ...] = ()
+    outcome: Outcome  # {"promote", "keep", "inconclusive"}: The last two leave the champion as it is
+    headline: str  # one sentence for people, or the beginning of one
+    because: tuple[str, ...] = ()  # what stands against a promotion, as parts of that sentence
+    beside: tuple[str, ...] = ()  # what does not decide, but should be known
+    note: str = ""  # how a challenger that passes stands, or what could have been detected; "" where that does not matter
+    gates: tuple[GateResult, ...] = ()  # empty where nothing was compared
+    # what makes the forecasts worth little, as parts of a sentence about the version; the headline has it
     weak: tuple[str, ...] = ()
+    # whether the forecasts are significantly better than no model at all; None where nothing was compared
     skill: bool | None = None
-    attempt: int = 0
-    p: float = math.nan
-    p_attempt: float = math.nan
+    attempt: int = 0  # attempt number for the symbol, 1-based; 0 if it was not counted
+    p: float = math.nan  # the largest p of the tests that decide, as they gave it; NaN where none decides, or one was not made
+    p_attempt: float = math.nan  # the same, adjusted for the attempts of this symbol
+    # what enters the adjustment for all symbols: the same again, or 1 where the policy refuses the challenger without looking at
+    # the others
     p_entered: float = math.nan
-    p_family: float = math.nan
-    family: Family | None = None
+    p_family: float = math.nan  # that, adjusted for all symbols of the family
+    family: Family | None = None  # the symbols that are decided about together
 
     @property
     def reason(self) -> str:

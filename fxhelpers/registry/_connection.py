@@ -84,28 +84,13 @@ def _quiet_migrations() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection(Keyed):
-    """A registry and its features, found once per connection.
+    """A registry and its features, found once per connection."""
 
-    Attributes
-    ----------
-    uri : str
-        Without credentials.
-    server : str
-        Version of its MLflow; "embedded" if this process opens the database.
-    aliases : bool
-        If False, the champion is a tag of the registered model.
-    stages : bool
-        If False, a stage is a tag of the version.
-    logged_models : bool
-        Never needed: a version's files belong to a run, which all servers
-        have.
-    """
-
-    uri: str
-    server: str
-    aliases: bool
-    stages: bool
-    logged_models: bool
+    uri: str  # without credentials
+    server: str  # version of its MLflow; "embedded" if this process opens the database
+    aliases: bool  # if False, the champion is a tag of the registered model
+    stages: bool  # if False, a stage is a tag of the version
+    logged_models: bool  # never needed: a version's files belong to a run, which all servers have
 
     def _repr_html_(self) -> str:
         instead = {

@@ -39,45 +39,21 @@ _TOLERANCE = 1e-9  # of a return: another processor's arithmetic stays within it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion(Keyed):
-    """One version of a registered model, as the registry has it.
+    """One version of a registered model, as the registry has it."""
 
-    Attributes
-    ----------
-    name : str
-        Registered model.
-    version : int
-        Number that the registry gave.
-    stage : str
-        None, Staging, Production or Archived. Only the champion's is
-        Production; another version that still is so in MLflow's mirror counts
-        as Archived.
-    mirror : str
-        MLflow's stage.
-    status : str
-        MLflow's: READY if it can be used.
-    run_id : str
-        MLflow run that holds its files.
-    source : str
-        Address of its files, as MLflow has it.
-    creation_timestamp, last_updated_timestamp : int
-        Milliseconds since 1970, UTC.
-    description : str
-        Free text.
-    tags : dict
-        Of the version.
-    """
-
-    name: str
-    version: int
+    name: str  # registered model
+    version: int  # number that the registry gave
+    # None, Staging, Production or Archived. Only the champion's is Production; another version that still is so in MLflow's
+    # mirror counts as Archived
     stage: str
-    mirror: str
-    status: str
-    run_id: str
-    source: str
-    creation_timestamp: int
+    mirror: str  # MLflow's stage
+    status: str  # MLflow's: READY if it can be used
+    run_id: str  # MLflow run that holds its files
+    source: str  # address of its files, as MLflow has it
+    creation_timestamp: int  # milliseconds since 1970, UTC
     last_updated_timestamp: int
-    description: str
-    tags: dict[str, str] = field(repr=False)
+    description: str  # free text
+    tags: dict[str, str] = field(repr=False)  # of the version
 
     @property
     def identity(self) -> Identity:
@@ -135,31 +111,15 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoadedModel:
-    """A version, loaded after its bytes were checked.
+    """A version, loaded after its bytes were checked."""
 
-    Attributes
-    ----------
-    version : ModelVersion
-        Its entry in the registry.
-    pipeline : estimator
-        Predicts from a DataFrame of raw features, which it takes by name.
-    facts : dict
-        The bundle's metadata at registration, with all its metrics: symbol,
-        feature_names, target, windows, prices, ….
-    probe : Probe or None
-        Its forecasts at registration.
-    content : bytes
-        Of the stored estimator.
-    rules : BundlesParams
-        The types and the size that are allowed.
-    """
-
-    version: ModelVersion
-    pipeline: Any = field(repr=False)
+    version: ModelVersion  # its entry in the registry
+    pipeline: Any = field(repr=False)  # predicts from a DataFrame of raw features, which it takes by name
+    # the bundle's metadata at registration, with all its metrics: symbol, feature_names, target, windows, prices, …
     facts: dict[str, Any] = field(repr=False)
-    probe: Probe | None = field(repr=False)
-    content: bytes = field(repr=False)
-    rules: BundlesParams = field(repr=False)
+    probe: Probe | None = field(repr=False)  # its forecasts at registration
+    content: bytes = field(repr=False)  # of the stored estimator
+    rules: BundlesParams = field(repr=False)  # the types and the size that are allowed
 
     @property
     def who(self) -> str:

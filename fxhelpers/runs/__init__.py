@@ -33,30 +33,14 @@ papermill_engines.register(None, RecordEngine)  # the default for a plain `paper
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """How one notebook ended.
+    """How one notebook ended."""
 
-    Attributes
-    ----------
-    record : Path
-        The executed notebook.
-    status : str
-        completed, failed or interrupted.
-    summary : dict or None
-        From its last cell; None if the run did not reach it.
-    error : str or None
-        The error that ended the run.
-    seconds : float
-        From start to end.
-    registry : str or None
-        URI of the registry, without credentials; None if MLflow is disabled.
-    """
-
-    record: Path
-    status: str
-    summary: dict[str, Any] | None
-    error: str | None
-    seconds: float
-    registry: str | None
+    record: Path  # the executed notebook
+    status: str  # completed, failed or interrupted
+    summary: dict[str, Any] | None  # from its last cell; None if the run did not reach it
+    error: str | None  # the error that ended the run
+    seconds: float  # from start to end
+    registry: str | None  # URI of the registry, without credentials; None if MLflow is disabled
 
 
 def run_notebook(

@@ -23,31 +23,14 @@ _MAX_SECONDS = 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Versions and days to compare; what is left out is chosen automatically.
+    """Versions and days to compare; what is left out is chosen automatically."""
 
-    Attributes
-    ----------
-    version : int or None
-        Version to judge. None: the challenger registered last, or the best of
-        ``challengers``.
-    champion : int or None
-        Version to compare with. None: the one in Production.
-    challengers : tuple of int
-        Versions to test at once.
-    start, end : str
-        First and last day of the evaluation window, YYYY-MM-DD; "": all that
-        no version has seen.
-    training_end : str
-        Last training day, YYYY-MM-DD, of versions that do not record it; "":
-        it is derived.
-    """
-
-    version: int | None = None
-    champion: int | None = None
-    challengers: tuple[int, ...] = ()
-    start: str = ""
+    version: int | None = None  # version to judge. None: the challenger registered last, or the best of ``challengers``
+    champion: int | None = None  # version to compare with. None: the one in Production
+    challengers: tuple[int, ...] = ()  # versions to test at once
+    start: str = ""  # first and last day of the evaluation window, YYYY-MM-DD; "": all that no version has seen
     end: str = ""
-    training_end: str = ""
+    training_end: str = ""  # last training day, YYYY-MM-DD, of versions that do not record it; "": it is derived
 
     def __post_init__(self) -> None:
         days = {name: parse_day(name, text) for name in ("start", "end", "training_end") if (text := getattr(self, name))}

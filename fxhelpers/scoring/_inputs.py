@@ -22,29 +22,14 @@ RECORDED = "recorded by its training"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scored:
-    """One version on all days that it can forecast.
-
-    Attributes
-    ----------
-    model : LoadedModel
-    features : DataFrame
-        Its raw features, by date.
-    days : DataFrame
-        ``target`` and ``forecast``, as fractions of return, by date.
-    windows : dict
-        ``training``, and ``validation`` if it is known: first and last day.
-    last_seen : Timestamp
-        Last day that it was trained or chosen on.
-    basis : str
-        Source of ``last_seen``.
-    """
+    """One version on all days that it can forecast."""
 
     model: LoadedModel
-    features: pd.DataFrame
-    days: pd.DataFrame
-    windows: dict[str, dict[str, str]]
-    last_seen: pd.Timestamp
-    basis: str
+    features: pd.DataFrame  # its raw features, by date
+    days: pd.DataFrame  # ``target`` and ``forecast``, as fractions of return, by date
+    windows: dict[str, dict[str, str]]  # ``training``, and ``validation`` if it is known: first and last day
+    last_seen: pd.Timestamp  # last day that it was trained or chosen on
+    basis: str  # source of ``last_seen``
 
     def facts(self) -> dict[str, Any]:
         """Return what its training recorded, with its windows and the last day that it has seen."""
