@@ -127,7 +127,8 @@ def test_killed_at_any_moment_too(arena: Project, operation: str, rounds: int) -
 
 def kill_and_run_again(arena: Project, operation: str, kill: Callable[[Any], None]) -> None:
     before, argument = champion(), prepare(arena, operation)
-    expected = {"promote": argument, "rollback": read_ledger(ModelRegistry().client, NAME).previous_champion}
+    former = read_ledger(ModelRegistry().client, NAME).former
+    expected = {"promote": argument, "rollback": former.number if former else None}
     kill(argument)
     results(arena.folder)
     after = champion()
@@ -137,7 +138,7 @@ def kill_and_run_again(arena: Project, operation: str, kill: Callable[[Any], Non
     named = {finding.decision for finding in problems()}
     assert set(opened) <= named
     if operation != "rollback" or after == before:  # a rollback that was done is undone by another one
-        faults.remedy(operation, argument)
+        faults.do(operation, argument)
     else:
         ModelRegistry().verify("AAPL", repair=True)
     assert champion() == expected.get(operation, before)
@@ -183,7 +184,7 @@ def commits_of(arena: Project, operation: str) -> int:
 
     sqlalchemy.event.listen(sqlalchemy.orm.Session, "after_commit", count)
     try:
-        faults.remedy(operation, argument)
+        faults.do(operation, argument)
     finally:
         sqlalchemy.event.remove(sqlalchemy.orm.Session, "after_commit", count)
     assert seen > 5
