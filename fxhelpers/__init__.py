@@ -19,9 +19,9 @@ if TYPE_CHECKING:  # the table below, for type checkers; a test holds the two eq
     from fxhelpers.portfolio import read_portfolio as read_portfolio
     from fxhelpers.prices import describe_prices as describe_prices
     from fxhelpers.prices import load_prices as load_prices
-    from fxhelpers.processes import utc_now as utc_now
     from fxhelpers.records import summary as summary
     from fxhelpers.serving import Champions as Champions
+    from fxhelpers.system import utc_now as utc_now
     from fxhelpers.training import train_model as train_model
 
 _PUBLIC = {
@@ -52,7 +52,7 @@ if not TYPE_CHECKING:  # so that type checkers report other names
         if name not in _PUBLIC:
             msg = f"module 'fxhelpers' has no attribute {name!r}; it has {', '.join(__all__)}"
             raise AttributeError(msg)
-        from fxhelpers.processes import gc_paused
+        from fxhelpers.system import gc_paused
 
         with gc_paused():
             if not _PUBLIC[name]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import ParamsError, StageError
 from fxhelpers.params import STAGES, Params, check_model_name, check_version, load_params, model_name
-from fxhelpers.processes import gc_paused
+from fxhelpers.system import gc_paused
 
 if TYPE_CHECKING:
     import pandas as pd

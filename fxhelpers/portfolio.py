@@ -12,10 +12,10 @@ import pandas as pd
 
 from fxhelpers.display import Keyed, Table, link, rows_html, shown, shown_as
 from fxhelpers.errors import FxError, ParamsError
-from fxhelpers.files import UTC_SLACK, dated, latest_first, sha256
 from fxhelpers.params import current_record, load_params
 from fxhelpers.policy import Family
 from fxhelpers.records import PORTFOLIO, promotion_label
+from fxhelpers.system import UTC_SLACK, dated, latest_first, sha256
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,9 @@ import platformdirs
 from filelock import FileLock
 
 from fxhelpers.display import has_value, rows_html, shown
-from fxhelpers.files import UNREADABLE, can_write, create_exclusive, sha256, write_atomic
 from fxhelpers.ledger import NO_SKILL, NOT_COMPARED, SealFacts
 from fxhelpers.params import current_journal, current_record, unrecorded_shell
-from fxhelpers.processes import actor, has_ended, process_identity
+from fxhelpers.system import UNREADABLE, actor, can_write, create_exclusive, has_ended, process_identity, sha256, write_atomic
 
 logger = logging.getLogger(__name__)
 

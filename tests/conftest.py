@@ -45,10 +45,10 @@ from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.cli._server import free_port
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.ledger import FACTS, Entry, entry_name
-from fxhelpers.processes import utc_now
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.storage import StoredBundle, create_version, store_bundle
+from fxhelpers.system import utc_now
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")

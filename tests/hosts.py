@@ -24,7 +24,7 @@ from typing import Any
 
 import faults
 
-from fxhelpers import processes
+from fxhelpers import system as processes
 
 NAME = "MLP_Stock_Predictor_AAPL"
 EXPIRY, WAIT = 5.0, 10.0

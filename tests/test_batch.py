@@ -19,13 +19,12 @@ from synthetic import write_prices
 
 from fxhelpers import ModelRegistry, load_params, plots, read_portfolio
 from fxhelpers.batch import Batch, read_symbols, run_family
-from fxhelpers.batch._run import RunOutcome
-from fxhelpers.batch._symbols import RunInputs
+from fxhelpers.batch._run import RunInputs, RunOutcome
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
-from fxhelpers.files import sha256
 from fxhelpers.kernels.stopping import stop_batch
 from fxhelpers.records import read_summary
 from fxhelpers.runs import run_notebook
+from fxhelpers.system import sha256
 
 FX = str(Path(sys.executable).with_name("fx"))
 SYMBOLS = ("AAPL", "IBM", "MSFT")

@@ -23,9 +23,9 @@ from fxhelpers import evaluate_bundle, load_params, load_prices, write_evaluatio
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.bundles._files import latest_bundle
 from fxhelpers.errors import BundleError, BundleNotFoundError, NotComparableError, UntrustedBundleError
-from fxhelpers.files import sha256
 from fxhelpers.foresightx import latest_features
 from fxhelpers.params import BundlesParams, PathsParams
+from fxhelpers.system import sha256
 
 
 @pytest.fixture
@@ -376,7 +376,7 @@ def test_a_pickle_whose_digest_is_another_is_not_even_read(
         path.parent.parent / "metadata" / "mlp_model_stats_TATAMOTORS.BO.json",
         files={path.name: sha256(path.read_bytes()), scaler.name: "0" * 64},
     )
-    monkeypatch.setattr("fxhelpers.foresightx._pickles.SECONDS", 0)  # a child would be ended at once
+    monkeypatch.setattr("fxhelpers.foresightx._checkout.SECONDS", 0)  # a child would be ended at once
     with pytest.raises(BundleError, match=f"{scaler.name}: its bytes are not those that mlp_model_stats"):
         load_bundle(PathsParams(), model_path=path)
 

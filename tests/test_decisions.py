@@ -33,12 +33,11 @@ from fxhelpers.errors import (
     VersionNotFoundError,
     VersionReplacedError,
 )
-from fxhelpers.files import folder_digest
 from fxhelpers.ledger import AGAINST, Decision, IntentFacts, OutcomeFacts, SealFacts
 from fxhelpers.policy import judge, required_tests
-from fxhelpers.processes import process_identity, utc_now
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST
 from fxhelpers.registry.ledgers import LedgerWriter, fetch, read_ledger
+from fxhelpers.system import folder_digest, process_identity, utc_now
 
 Register = Callable[..., int]
 
@@ -863,7 +862,7 @@ def test_a_pruning_that_was_killed_leaves_whole_files_usable_or_gone(
     registry = ModelRegistry()
     registered("regularised", stage="Production")
     other = registered("lighter", stage="Archived")
-    from fxhelpers.decisions import _retention as retention
+    from fxhelpers.decisions import _versions as retention
 
     mark = retention.mark
 

@@ -18,9 +18,9 @@ from test_engine import header
 
 from fxhelpers import ModelRegistry
 from fxhelpers.errors import RunRefusedError
-from fxhelpers.files import sha256
 from fxhelpers.records import read_summary
 from fxhelpers.runs import run_notebook
+from fxhelpers.system import sha256
 
 TOOLS = ("jupyter-scheduler==2.12.0", "croniter==1.4.1", "pytz==2024.2", "jupytext==1.19.6", "mdit-py-plugins==0.7.0")
 OURS = "fxhelpers.runs.scheduled.RecordExecutionManager"

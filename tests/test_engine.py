@@ -19,9 +19,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from fxhelpers import ModelRegistry
 from fxhelpers.errors import RunRefusedError
-from fxhelpers.files import sha256
-from fxhelpers.processes import actor
 from fxhelpers.runs import run_notebook
+from fxhelpers.system import actor, sha256
 
 
 @pytest.fixture

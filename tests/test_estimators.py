@@ -38,8 +38,8 @@ from fxhelpers import ModelRegistry
 from fxhelpers.bundles import load_bundle, load_estimator, select_by_name
 from fxhelpers.bundles._bundle import dump_estimator
 from fxhelpers.errors import BundleError, ParamsError, UntrustedBundleError
+from fxhelpers.foresightx import _checkout as foreign
 from fxhelpers.foresightx import _child as child
-from fxhelpers.foresightx import _pickles as foreign
 from fxhelpers.foresightx import convert
 from fxhelpers.params import BundlesParams, PathsParams
 

@@ -12,10 +12,10 @@ from sqlalchemy import create_engine, text
 
 from fxhelpers import ModelRegistry
 from fxhelpers.errors import LockedError
-from fxhelpers.processes import process_identity
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.lock import ModelLock
 from fxhelpers.registry.storage import registered_models
+from fxhelpers.system import process_identity
 
 
 @pytest.fixture

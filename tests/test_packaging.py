@@ -22,9 +22,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import fxhelpers
-from fxhelpers.files import sha256
 from fxhelpers.registry._calls import SUPPORTED_MLFLOW
 from fxhelpers.reports.report import report_of
+from fxhelpers.system import sha256
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 USERS_NINE = {"jupyterlab", "papermill", "mlflow", "scikit-learn", "joblib", "pandas", "matplotlib", "pyyaml", "nbval"}

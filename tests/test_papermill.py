@@ -26,12 +26,12 @@ from test_cli import fx
 
 from fxhelpers.batch import Batch
 from fxhelpers.errors import RunRefusedError
-from fxhelpers.files import sha256
 from fxhelpers.params import load_params
 from fxhelpers.runs import parameters as checking
 from fxhelpers.runs import run_notebook
 from fxhelpers.runs.source import COMMAND_LINE, read_command_line
 from fxhelpers.runs.source import PAPERMILL as KNOWN
+from fxhelpers.system import sha256
 
 PARAMETERS = 'symbol: str = "AAPL"  # ticker\ncount: int = 1\napply: bool = False\nextra: dict = {}\ndays: list = []'
 

@@ -12,6 +12,7 @@ from conftest import NAME, ROOT, Project, as_earlier_releases_kept_it, in_a_note
 from nbclient.exceptions import CellExecutionError
 
 from fxhelpers import ModelRegistry, load_prices
+from fxhelpers import scoring as inputs
 from fxhelpers.errors import (
     ParamsError,
     PredictionsChangedError,
@@ -23,7 +24,6 @@ from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.params import PromotionParams, try_gates
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.runs import run_notebook
-from fxhelpers.scoring import _inputs as inputs
 
 Register = Callable[..., int]
 

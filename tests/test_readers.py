@@ -12,7 +12,7 @@ import pytest
 from conftest import NAME, PAPERMILL, Project
 
 from fxhelpers import ModelRegistry
-from fxhelpers.files import folder_digest
+from fxhelpers.system import folder_digest
 
 FX = str(Path(sys.executable).with_name("fx"))
 ORDINARY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if os.geteuid() == 0 else []

@@ -12,15 +12,15 @@ from sqlalchemy import create_engine, text
 from fxhelpers import Champions, ModelRegistry
 from fxhelpers.decisions import _mirror as mirroring
 from fxhelpers.decisions import _path as deciding
-from fxhelpers.decisions import _retention as retention
+from fxhelpers.decisions import _versions as retention
 from fxhelpers.decisions import begin, recover_interrupted
 from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError
 from fxhelpers.ledger import IntentFacts, OutcomeFacts
-from fxhelpers.processes import process_identity
 from fxhelpers.registry import RegistryClient, _chains
 from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
 from fxhelpers.registry.lock import ModelLock, sweep
 from fxhelpers.registry.storage import stored_bytes
+from fxhelpers.system import process_identity
 
 Register = Callable[..., int]
 MOVED = OutcomeFacts.read({"result": "moved", "from": None, "to": None})

@@ -16,7 +16,7 @@ from fxhelpers import ModelRegistry, load_prices
 from fxhelpers.comparison import TARGET
 from fxhelpers.errors import BundleError, NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.foresightx import convert
-from fxhelpers.foresightx._pickles import Foreign
+from fxhelpers.foresightx._checkout import Foreign
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.scoring import evaluation_frame
 
@@ -260,8 +260,7 @@ def test_versions_that_forecast_different_returns_are_not_compared(registered: R
     prices = load_prices("AAPL", registry.params.prices)
     from fxhelpers.features import build_features, next_day_return
     from fxhelpers.foresightx import read_features
-    from fxhelpers.scoring._frame import _target
-    from fxhelpers.scoring._inputs import VersionInputs
+    from fxhelpers.scoring import VersionInputs, _target
 
     scored = VersionInputs("AAPL", registry.params)
     folder = registry.params.paths.features

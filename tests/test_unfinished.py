@@ -21,11 +21,10 @@ from test_engine import header, statuses
 from test_reports import lines
 
 from fxhelpers import ModelRegistry
-from fxhelpers.files import sha256
-from fxhelpers.processes import process_identity
 from fxhelpers.records import LEFT, mark_running
 from fxhelpers.reports import end_records
 from fxhelpers.runs import run_notebook
+from fxhelpers.system import process_identity, sha256
 
 PARAMETERS = 'symbol: str = "AAPL"  # ticker\nseconds: float = 0.0'
 

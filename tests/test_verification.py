@@ -26,9 +26,9 @@ from fxhelpers.comparison import EvaluationFrame, measure
 from fxhelpers.decisions import begin
 from fxhelpers.errors import NoChampionError, VersionNotFoundError
 from fxhelpers.ledger import Entry, IntentFacts, entry_name
-from fxhelpers.processes import process_identity
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.runs import run_notebook
+from fxhelpers.system import process_identity
 
 FX = str(Path(sys.executable).with_name("fx"))
 

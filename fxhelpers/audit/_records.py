@@ -12,11 +12,11 @@ from typing import Any, Literal
 from fxhelpers.comparison import measure, measures_json
 from fxhelpers.decisions import COMPARISON, EVIDENCE, FRAME, RECORD_FOLDER, frame_in
 from fxhelpers.display import Keyed
-from fxhelpers.files import UNREADABLE, sha256
 from fxhelpers.ledger import Decision, Ledger, SealFacts
 from fxhelpers.records import folder_id, origin_of, read_summary, report_path
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import fetch
+from fxhelpers.system import UNREADABLE, sha256
 
 _TOLERANCE = 1e-9  # of a measure: processors differ in their arithmetic
 _EVIDENCE = "the stored evidence no longer proves the verdict; the record shows what it rested on"

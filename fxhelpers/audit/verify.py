@@ -32,16 +32,15 @@ from fxhelpers.decisions import (
 )
 from fxhelpers.display import Keyed
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError
-from fxhelpers.files import UNREADABLE, sha256
 from fxhelpers.ledger import Decision, IntentFacts, Ledger, OutcomeFacts, same
 from fxhelpers.params import MODEL_PREFIX
-from fxhelpers.processes import utc_now
 from fxhelpers.records import origin_of, record_folders
 from fxhelpers.registry import ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledgers import fetch, read_ledger, read_ledgers, reopen
 from fxhelpers.registry.lock import sweep
 from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import end_records, note_models, standing
+from fxhelpers.system import UNREADABLE, sha256, utc_now
 
 logger = logging.getLogger(__name__)
 

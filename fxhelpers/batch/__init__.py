@@ -1,7 +1,6 @@
 """One notebook for many symbols, on this machine or on a Dask cluster, with one record of the batch."""
 
 from fxhelpers.batch._batch import Batch, keep_portfolio, run_family
-from fxhelpers.batch._run import display
-from fxhelpers.batch._symbols import read_symbols
+from fxhelpers.batch._run import display, read_symbols
 
 __all__ = ["Batch", "display", "keep_portfolio", "read_symbols", "run_family"]

@@ -15,17 +15,16 @@ from typing import Any
 import joblib
 from papermill.iorw import load_notebook_node, local_file_io_cwd
 
-from fxhelpers.batch._run import Run, RunOutcome, recorded_outcome, run_one
-from fxhelpers.batch._symbols import RunInputs
+from fxhelpers.batch._run import Run, RunInputs, RunOutcome, recorded_outcome, run_one
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.kernels import start_preloading
 from fxhelpers.kernels.stopping import catch_signals, stop_batch
 from fxhelpers.params import Params
-from fxhelpers.processes import actor, utc_now
 from fxhelpers.records import PORTFOLIO
 from fxhelpers.runs import RunResult, run_notebook
 from fxhelpers.runs.parameters import as_declared, check_parameters, notebook_parameters
 from fxhelpers.runs.source import MARK, refuse_injected
+from fxhelpers.system import actor, utc_now
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from distributed import Client, Future, as_completed
 
 from fxhelpers.batch._run import Run, RunOutcome, recorded_outcome, run_one
 from fxhelpers.errors import ParamsError
-from fxhelpers.files import UNREADABLE
 from fxhelpers.kernels.stopping import is_stopped, stop_batch
 from fxhelpers.params import load_params
+from fxhelpers.system import UNREADABLE
 
 _CONNECT_TIMEOUT = "10s"
 _GRACE_SECONDS = 10.0

@@ -1,24 +1,205 @@
-"""One run of a batch, its outcome, and the progress display."""
+"""The symbols of a batch, and one run: its inputs, its outcome, the progress display."""
 
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fxhelpers.errors import FxError, ParamsError
-from fxhelpers.files import sha256
+from fxhelpers.errors import FxError, ParamsError, PriceDataError, TooFewDaysError
+from fxhelpers.foresightx import bundle_files, bundled_symbols, companion_folders, evaluation_files, features_files
 from fxhelpers.kernels.stopping import is_stopped
-from fxhelpers.params import NO_TELEMETRY, load_params
-from fxhelpers.processes import actor
+from fxhelpers.params import NO_TELEMETRY, Params, check_symbol, load_params, model_name
 from fxhelpers.records import promotion_label, read_summary, record_name
 from fxhelpers.runs import run_notebook
+from fxhelpers.system import UNREADABLE, actor, sha256
+
+if TYPE_CHECKING:
+    from fxhelpers.registry import RegistryClient
+
+
+_SHOWN = 5
+
+
+def read_symbols(text: str, reads: list[str], params: Params, notes: list[str] | None = None) -> list[str]:
+    """Return the symbols of ``--symbols``, each once, in its order.
+
+    The text is ``AAPL,MSFT``; or ``@file``, with symbols between commas,
+    blanks or lines, and comments after #; or ``all``: the symbols with the
+    first thing that the notebook reads, prices, a bundle, or versions in the
+    registry. ``notes`` gets a line for each symbol that is listed more than
+    once, or left out by ``all`` because it has too few prices.
+    """
+    notes = [] if notes is None else notes
+    if text == "all":
+        return _all_symbols(reads, params, notes)
+    where = "--symbols"
+    if text.startswith("@"):
+        where = text.removeprefix("@")
+        try:
+            lines = Path(where).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"--symbols {text}: {where} cannot be read: {error}"
+            raise ParamsError(msg) from error
+        text = "\n".join(line.partition("#")[0] for line in lines)
+    counts = Counter(text.replace(",", " ").split())
+    if not counts:
+        msg = f"{where}: no symbol; expected AAPL,MSFT or @file or all"
+        raise ParamsError(msg)
+    notes += [f"{symbol} is listed {count} times in {where}, and run once" for symbol, count in counts.items() if count > 1]
+    problems = list(filter(None, map(_symbol_problem, counts)))
+    if problems:
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        msg = f"{where}: {'; '.join(problems[:_SHOWN])}{more}; nothing was run"
+        raise ParamsError(msg)
+    return list(counts)
+
+
+def _symbol_problem(symbol: str) -> str:
+    try:
+        check_symbol(symbol)
+    except ParamsError as error:
+        return str(error)
+    return ""
+
+
+def _all_symbols(reads: list[str], params: Params, notes: list[str]) -> list[str]:
+    first = reads[0] if reads else "versions"
+    if first == "prices":
+        from fxhelpers.prices import known_symbols
+
+        symbols, where = known_symbols(params.prices), f"prices.source: {params.prices.source}"
+        if symbols is None:
+            msg = f"--symbols all: prices.source {params.prices.source} cannot list its symbols; name them, or give @file"
+            raise ParamsError(msg)
+        problems = {symbol: _price_problem(symbol, params) for symbol in symbols}
+        notes += [f"--symbols all leaves out {symbol}: {problem}" for symbol, problem in problems.items() if problem]
+        symbols = [symbol for symbol in symbols if not problems[symbol]]
+    elif first == "bundle":
+        symbols, where = bundled_symbols(params.paths), str(params.paths.models)
+    else:
+        from fxhelpers.registry import RegistryClient
+        from fxhelpers.registry.storage import registered_symbols
+
+        symbols, where = registered_symbols(RegistryClient(params)), params.mlflow.tracking_uri
+    if not symbols:
+        msg = "; ".join([f"--symbols all: there is none in {where}", *notes])
+        raise ParamsError(msg)
+    return symbols
+
+
+def _price_problem(symbol: str, params: Params) -> str:
+    """Return why no notebook can use a symbol's prices; "" if one can, and for broken prices, which its run reports."""
+    from fxhelpers.prices import load_prices
+
+    try:
+        load_prices(symbol, params.prices)
+    except (ParamsError, TooFewDaysError) as error:
+        return str(error)
+    except PriceDataError:
+        pass
+    return ""
+
+
+class RunInputs:
+    """What the runs of a notebook start from: the notebook, all settings, and the files and versions that it reads."""
+
+    def __init__(self, params: Params, notebook: Path, kind: str, reads: list[str]) -> None:
+        self._params, self._kind, self._reads = params, kind, reads
+        self.params_sha256 = sha256(params.file.read_bytes())
+        self._settings = {
+            "notebook": sha256(notebook.read_bytes()),
+            "params": self.params_sha256,
+            "registry": params.mlflow.tracking_uri,
+        }
+
+    def digest(self, symbol: str, parameters: Mapping[str, Any]) -> str:
+        """Return the SHA-256 of all that a run of a symbol starts from.
+
+        The champion and the number of attempts are part of it for a preview,
+        but not for a run that itself changes them.
+        """
+        models = Path(parameters["model_path"]).parent if parameters.get("model_path") else self._params.paths.models
+        state = {kind: self._state(kind, symbol, models) for kind in self._reads}
+        if "versions" in state and not parameters.get("apply"):
+            state["decided"] = self._decided(model_name(symbol))
+        facts = {**self._settings, "symbol": symbol, "parameters": dict(parameters), **state}
+        return sha256(json.dumps(facts, sort_keys=True, default=str).encode())
+
+    def finished_run(self, symbol: str, digest: str) -> Path | None:
+        """Return the completed record of the same inputs, or None.
+
+        A record of decisions counts only if each is sealed with the record's
+        present bytes and, for a notebook that decides about versions, if
+        nothing was decided since.
+        """
+        for path in sorted((self._params.paths.records / symbol).glob(f"*-{self._kind}-*.ipynb"), reverse=True):
+            try:
+                content = path.read_bytes()
+                if digest.encode() not in content:
+                    continue
+                nb = json.loads(content)
+                record, summary = nb["metadata"]["fxhelpers"]["record"], read_summary(nb)
+            except UNREADABLE:  # not a record
+                continue
+            if record.get("inputs_sha256") != digest or record.get("status") != "completed" or summary is None:
+                continue
+            if all(self._is_sealed(name, run_id, sha256(content)) for name, run_id in record.get("decisions", [])):
+                return path
+        return None
+
+    @cached_property
+    def _registry(self) -> "RegistryClient":
+        from fxhelpers.registry import RegistryClient
+
+        return RegistryClient(self._params)
+
+    def _is_sealed(self, name: str, run_id: str, digest: str) -> bool:
+        from fxhelpers.registry.ledgers import read_ledger
+
+        ledger = read_ledger(self._registry, name)
+        if "versions" in self._reads and ledger.outcomes and ledger.outcomes[-1].run_id != run_id:
+            return False
+        return any(d.seal_facts.sha256 == digest for d in ledger.decisions if d.run_id == run_id)
+
+    def _decided(self, name: str) -> object:
+        from fxhelpers.registry.ledgers import read_ledger
+
+        champion = self._registry.champion_identity(name)
+        serves = [champion.number, champion.bundle] if champion else None
+        return [serves, read_ledger(self._registry, name).attempts]
+
+    def _state(self, kind: str, symbol: str, models: Path) -> object:
+        if kind == "prices":
+            return [self._params.prices.model_dump(mode="json", exclude={"folder"}), self._prices_version(symbol)]
+        if kind == "versions":
+            from fxhelpers.registry import BUNDLE_DIGEST
+
+            return [[v.version, v.tags.get(BUNDLE_DIGEST)] for v in self._registry.versions(model_name(symbol))]
+        folders = {what: companion_folders(what, models, self._params.paths) for what in ("metadata", "results", "features")}
+        if kind == "bundle":
+            files = bundle_files([models.absolute(), *folders["metadata"]], symbol) + features_files(folders["features"], symbol)
+        else:
+            files = evaluation_files(folders["results"], symbol)
+        return sorted([path.name, sha256(path.read_bytes())] for path in files)
+
+    def _prices_version(self, symbol: str) -> str:
+        """Return the digest of the prices' file or the version of the sample; for a source on the network, the day."""
+        prices = self._params.prices
+        if prices.source == "csv":
+            path = prices.folder / f"{symbol}.csv"
+            return sha256(path.read_bytes()) if path.is_file() else ""
+        return version("bokeh_sampledata") if prices.source == "sample" else f"{datetime.now(UTC):%Y-%m-%d}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

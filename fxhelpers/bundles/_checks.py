@@ -14,9 +14,9 @@ from sklearn.pipeline import Pipeline
 
 from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle
 from fxhelpers.errors import BundleError
-from fxhelpers.files import sha256
 from fxhelpers.foresightx import predictions_file, read_features
 from fxhelpers.params import explain
+from fxhelpers.system import sha256
 
 logger = logging.getLogger(__name__)
 

@@ -23,17 +23,6 @@ from fxhelpers.bundles._checks import (
     last_seen,
 )
 from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
-from fxhelpers.files import (
-    LOCAL_SLACK,
-    UTC_SLACK,
-    Choice,
-    create_exclusive,
-    dated,
-    latest_first,
-    read_limited,
-    sha256,
-    write_atomic,
-)
 from fxhelpers.foresightx import (
     MODEL_NAME,
     OURS,
@@ -49,6 +38,17 @@ from fxhelpers.foresightx import (
     trained_until,
 )
 from fxhelpers.params import BundlesParams, PathsParams, check_symbol, nearest
+from fxhelpers.system import (
+    LOCAL_SLACK,
+    UTC_SLACK,
+    Choice,
+    create_exclusive,
+    dated,
+    latest_first,
+    read_limited,
+    sha256,
+    write_atomic,
+)
 
 logger = logging.getLogger(__name__)
 

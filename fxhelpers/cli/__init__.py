@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from fxhelpers.cli._demo import demo
 from fxhelpers.cli._project import init, server, ui
-from fxhelpers.cli._run import rollback, run
+from fxhelpers.cli._run import demo, rollback, run
 from fxhelpers.cli._show import history, records, status, verify, versions
 from fxhelpers.errors import FxError
 
@@ -29,7 +28,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 (click's signature)
         from fxhelpers.params import NO_TELEMETRY
-        from fxhelpers.processes import provide_home
+        from fxhelpers.system import provide_home
 
         os.environ.update(NO_TELEMETRY)
         provide_home()

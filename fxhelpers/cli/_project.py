@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from fxhelpers.errors import ParamsError
-from fxhelpers.files import UNREADABLE, create_exclusive, sha256, write_atomic
+from fxhelpers.system import UNREADABLE, create_exclusive, sha256, write_atomic
 
 _FILES = ("params.yaml", ".env.example", ".gitignore")
 _STATE = ".fxhelpers.json"

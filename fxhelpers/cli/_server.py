@@ -19,7 +19,7 @@ import click
 import psutil
 
 from fxhelpers.errors import RegistryUnavailableError
-from fxhelpers.processes import has_ended, process_identity
+from fxhelpers.system import has_ended, process_identity
 
 _HOST = "127.0.0.1"
 _MARK = "FX_SERVER"

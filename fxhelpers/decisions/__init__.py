@@ -26,8 +26,7 @@ from fxhelpers.decisions._path import (
 )
 from fxhelpers.decisions._promotion import compare_versions, promote, propose, roll_back
 from fxhelpers.decisions._proposal import Proposal
-from fxhelpers.decisions._registration import Registration, register, transition
-from fxhelpers.decisions._retention import Retention, retain
+from fxhelpers.decisions._versions import Registration, Retention, register, retain, transition
 
 __all__ = [
     "COMPARISON",

@@ -11,13 +11,13 @@ from typing import Any
 from fxhelpers.comparison import EvaluationFrame
 from fxhelpers.decisions._path import not_done, stop_heartbeat
 from fxhelpers.errors import RegistryError
-from fxhelpers.files import sha256
 from fxhelpers.ledger import Decision, Ledger, SealFacts, WindowFacts
 from fxhelpers.params import current_journal, current_record, load_params
 from fxhelpers.records import decisions_in, record_facts, record_name, report_path
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledgers import attach, fetch, writing
 from fxhelpers.reports import add_decision
+from fxhelpers.system import sha256
 
 EVIDENCE, RECORD_FOLDER = "evidence", "record"
 """Folders of a decision's run: what it rests on, and a copy of the record."""

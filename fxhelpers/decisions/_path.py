@@ -27,11 +27,11 @@ from fxhelpers.errors import (
 )
 from fxhelpers.ledger import AGAINST, Decision, Identity, IntentFacts, OutcomeFacts, SealFacts, labels, same
 from fxhelpers.params import current_record
-from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
 from fxhelpers.registry import CHALLENGER, PRUNED, ModelVersion, RegistryClient, lock
 from fxhelpers.registry.ledgers import LedgerWriter, write_heartbeat
 from fxhelpers.registry.storage import unknown_model
+from fxhelpers.system import actor, has_ended, process_identity
 
 logger = logging.getLogger(__name__)
 

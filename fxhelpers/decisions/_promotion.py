@@ -36,11 +36,11 @@ from fxhelpers.ledger import (
 )
 from fxhelpers.params import PromotionParams, model_name, nearest, try_gates
 from fxhelpers.policy import Family, Verdict
-from fxhelpers.processes import utc_now
 from fxhelpers.registry import ModelVersion, RegistryClient, load_version
 from fxhelpers.registry.ledgers import read_ledger
 from fxhelpers.registry.storage import registered_symbols, unknown_model
 from fxhelpers.scoring import Selection, evaluation_frame
+from fxhelpers.system import utc_now
 
 
 def compare_versions(

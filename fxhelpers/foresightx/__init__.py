@@ -10,6 +10,7 @@ from fxhelpers.foresightx._checkout import (
     bundle_files,
     bundled_symbols,
     companion_folders,
+    convert,
     derived_end,
     evaluation_files,
     features_days,
@@ -23,7 +24,6 @@ from fxhelpers.foresightx._checkout import (
     stored_forecasts,
     trained_until,
 )
-from fxhelpers.foresightx._pickles import convert
 
 __all__ = [
     "MODEL_NAME",

@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from multiprocessing.forkserver import ForkServer
 from threading import Thread
 
-from fxhelpers.files import socket_folder
+from fxhelpers.system import socket_folder
 
 SERVER = ForkServer()
 """A server of our own: with multiprocessing's global one, a program's own processes would carry all our imports."""

@@ -1,7 +1,6 @@
 """Figures: each function draws what was computed elsewhere, and returns its axes."""
 
-from fxhelpers.plots.many import family, portfolio, production_periods
-from fxhelpers.plots.pairs import (
+from fxhelpers.plots._figures import (
     calibration,
     drift,
     errors,
@@ -14,6 +13,7 @@ from fxhelpers.plots.pairs import (
     strategies,
     windows,
 )
+from fxhelpers.plots._overviews import family, portfolio, production_periods
 
 __all__ = [
     "calibration",

@@ -5,7 +5,7 @@ import warnings
 from tqdm import TqdmWarning
 
 from fxhelpers.errors import RegistryUnavailableError
-from fxhelpers.processes import has_home
+from fxhelpers.system import has_home
 
 if not has_home():
     msg = "MLflow needs a home folder, and this user has none: set HOME, for example to a new folder in /tmp"

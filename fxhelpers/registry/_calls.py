@@ -23,7 +23,7 @@ from urllib3.exceptions import NewConnectionError
 
 from fxhelpers.errors import RegistryError, RegistryUnavailableError, VersionNotFoundError
 from fxhelpers.params import Params
-from fxhelpers.processes import gc_paused
+from fxhelpers.system import gc_paused
 
 SUPPORTED_MLFLOW = ">=3.10,<4"  # as in pyproject.toml
 PATIENCE_SECONDS = 20.0  # how long to retry while a server does not take calls, for example during a restart

@@ -24,10 +24,9 @@ from mlflow.utils.rest_utils import http_request
 from sqlalchemy import DateTime, NullPool, create_engine, func, select, text
 
 from fxhelpers.display import Keyed, rows_html
-from fxhelpers.files import can_write
 from fxhelpers.params import Params
-from fxhelpers.processes import gc_paused
 from fxhelpers.registry._calls import Calls, UnexpectedResponseError, is_denial
+from fxhelpers.system import can_write, gc_paused
 
 _MIGRATING = Lock()
 _CHATTY = ("alembic", "mlflow.store.db.utils")

@@ -16,8 +16,8 @@ from mlflow.exceptions import MlflowException
 
 from fxhelpers.errors import ClockError, LockedError, RegistryError
 from fxhelpers.ledger import Entry, Facts
-from fxhelpers.processes import actor, has_ended, process_identity
 from fxhelpers.registry._client import ANY_MODEL, RegistryClient, ignoring, quoted
+from fxhelpers.system import actor, has_ended, process_identity
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from fxhelpers.bundles import Bundle
 from fxhelpers.errors import ModelTamperedError, NotComparableError, ParamsError, RegistryError, VersionNotFoundError
-from fxhelpers.files import folder_digest
 from fxhelpers.ledger import Identity
 from fxhelpers.params import MODEL_PREFIX, is_symbol, nearest
 from fxhelpers.registry._calls import UnexpectedResponseError, all_pages, is_transient
@@ -31,6 +30,7 @@ from fxhelpers.registry._client import (
     quoted,
 )
 from fxhelpers.registry._versions import BUNDLE_DIGEST, LoadedModel, ModelVersion, as_version, load_pipeline, save_pipeline
+from fxhelpers.system import folder_digest
 
 MODEL_DIGEST = "fx.model_sha256"
 PRUNED = "fx.pruned"  # tag of a version whose files were deleted: id of the decision that did so

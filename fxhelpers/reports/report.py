@@ -20,9 +20,9 @@ from jinja2 import TemplateError
 from nbconvert.exporters.html import HTMLExporter
 
 from fxhelpers.display import CARD, shown
-from fxhelpers.files import UNREADABLE, sha256, write_atomic
 from fxhelpers.records import SUMMARY_MIME, is_running, is_unseen, promotion_label, read_summary, record_folders, report_path
-from fxhelpers.reports.pages import answer_of, page_template
+from fxhelpers.reports.gallery import answer_of, page_template
+from fxhelpers.system import UNREADABLE, sha256, write_atomic
 
 logger = logging.getLogger(__name__)
 

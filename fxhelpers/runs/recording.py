@@ -23,15 +23,14 @@ from papermill.log import logger
 from traitlets.config import Config
 
 from fxhelpers.errors import FxError, RunRefusedError
-from fxhelpers.files import socket_folder, write_atomic
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.kernels.stopping import StoppableRun
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
-from fxhelpers.processes import provide_home, utc_now
 from fxhelpers.records import decisions_in, folder_to_write, mark_running
 from fxhelpers.reports import add_record, end_records
 from fxhelpers.runs.parameters import check_run
 from fxhelpers.runs.source import COMMAND_LINE, MARK, NO_OUTPUT, Source, provenance, source_of
+from fxhelpers.system import provide_home, socket_folder, utc_now, write_atomic
 
 _SEALING_SECONDS = 150  # waiting for a lock takes up to 90
 

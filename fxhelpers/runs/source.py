@@ -21,9 +21,8 @@ import nbformat
 from papermill.iorw import LocalHandler, NoIOHandler, papermill_io
 
 from fxhelpers.errors import RunRefusedError
-from fxhelpers.files import UNREADABLE, sha256
 from fxhelpers.params import Params
-from fxhelpers.processes import actor, process_identity
+from fxhelpers.system import UNREADABLE, actor, process_identity, sha256
 
 MARK = "fxhelpers"
 """Key in a notebook's metadata that makes it one of ours."""

@@ -1,11 +1,11 @@
-"""Figures of many symbols at once, and of the versions in Production over time."""
+"""Figures of many symbols or decisions."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fxhelpers.ledger import AGAINST, NO_SKILL, ProductionPeriod, labels
-from fxhelpers.plots.style import BLUE, GREEN, GREY, ORANGE, SKY, axes, dates, day, finish, nothing
+from fxhelpers.plots._figures import BLUE, GREEN, GREY, ORANGE, SKY, axes, dates, day, finish, nothing
 from fxhelpers.portfolio import Portfolio
 
 _COLORS = {"promoted": GREEN, "promote": GREEN, "keep": BLUE, "inconclusive": SKY, "completed": BLUE}

@@ -6,7 +6,7 @@ from threading import Barrier
 
 import pytest
 
-from fxhelpers.files import create_exclusive, folder_digest, write_atomic
+from fxhelpers.system import create_exclusive, folder_digest, write_atomic
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,0 @@
-"""``python -m fxhelpers`` is ``fx``."""
-
-from fxhelpers.cli import main
-
-main()
