@@ -162,7 +162,7 @@ def test_the_map_has_every_room_and_what_contributing_names_is_there() -> None:
     page = PAGES["CONTRIBUTING.md"]
     table = page.partition("## The map")[2].partition("\n\nOnly ")[0]
     rooms = {room for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for room in re.findall(r"`(\w+)`", row)}
-    there = {path.stem for path in (ROOT / "fxhelpers").iterdir() if not path.name.startswith(("_", "."))}
+    there = {path.stem for path in (ROOT / "fxhelpers").iterdir() if path.suffix in {"", ".py"} and path.stem[0] not in "_."}
     assert rooms == there
     for path in re.findall(r"`((?:fxhelpers|tests|docs|notebooks)/[\w/.]*)`", page):
         assert (ROOT / path).exists() or path == "notebooks/describe.ipynb", path
