@@ -63,7 +63,7 @@ def test_a_batch_runs_each_symbol_in_a_kernel_of_its_own_and_one_failure_stops_n
     assert [line.partition(" (")[0] for line in lines[:3]] == [f"probe {n}/3" for n in (1, 2, 3)]
     assert "1 failed" in lines[2]
     assert lines[-2] == "Note: AAPL is listed 2 times in list, and run once"
-    assert lines[-1] == "Error: 1 of 3 runs failed; their records say why"
+    assert lines[-1] == "Error: 1 of 3 runs failed; see their records"
     found = read_portfolio()
     assert list(found.runs.index) == ["AAPL", "BAD", "MSFT"]
     assert list(found.runs["status"]) == ["completed", "failed", "completed"]
@@ -321,7 +321,7 @@ def test_a_run_that_is_about_to_begin_when_its_batch_is_stopped_does_not(noteboo
     """Between the last look and its kernel lie seconds, in which a Ctrl-C was lost."""
     stop_batch("stopped-before")
     start = time.monotonic()
-    words = {"handles_signals": False, "told": {"batch": "stopped-before"}}
+    words = {"handles_signals": False, "facts": {"batch": "stopped-before"}}
     result = run_notebook(notebook, {"symbol": "A", "seconds": 60}, preloaded=True, **words)
     assert result.status == "interrupted"
     assert time.monotonic() - start < 30

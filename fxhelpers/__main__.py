@@ -1,0 +1,5 @@
+"""``python -m fxhelpers`` is ``fx``."""
+
+from fxhelpers.cli import main
+
+main()
