@@ -2,5 +2,3 @@
 
 from fxhelpers.batch._batch import Batch, keep_portfolio, run_family
 from fxhelpers.batch._run import display, read_symbols
-
-__all__ = ["Batch", "display", "keep_portfolio", "read_symbols", "run_family"]

@@ -6,5 +6,3 @@ metadata. Ours hold estimators as ``.skops``, ForesightX's as ``.pkl``.
 
 from fxhelpers.bundles._bundle import TRUSTED_TYPES, Bundle, load_estimator, select_by_name
 from fxhelpers.bundles._files import load_bundle, write_bundle, write_evaluation
-
-__all__ = ["TRUSTED_TYPES", "Bundle", "load_bundle", "load_estimator", "select_by_name", "write_bundle", "write_evaluation"]

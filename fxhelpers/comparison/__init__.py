@@ -4,22 +4,3 @@ from fxhelpers.comparison._comparison import Comparison, measures_json, over_zer
 from fxhelpers.comparison._frame import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column
 from fxhelpers.comparison._measuring import STANDARD, compare, measure, population_stability
 from fxhelpers.comparison._tests import SEED, TestResult, TestSpec
-
-__all__ = [
-    "MEAN",
-    "ROUNDING",
-    "SEED",
-    "STANDARD",
-    "TARGET",
-    "ZERO",
-    "Comparison",
-    "EvaluationFrame",
-    "TestResult",
-    "TestSpec",
-    "column",
-    "compare",
-    "measure",
-    "measures_json",
-    "over_zero",
-    "population_stability",
-]

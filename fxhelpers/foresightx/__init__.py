@@ -24,24 +24,3 @@ from fxhelpers.foresightx._checkout import (
     stored_forecasts,
     trained_until,
 )
-
-__all__ = [
-    "MODEL_NAME",
-    "OURS",
-    "bundle_files",
-    "bundled_symbols",
-    "companion_folders",
-    "convert",
-    "derived_end",
-    "evaluation_files",
-    "features_days",
-    "features_files",
-    "latest_features",
-    "one_of_each",
-    "predictions_file",
-    "read_features",
-    "read_table",
-    "stamp_in",
-    "stored_forecasts",
-    "trained_until",
-]

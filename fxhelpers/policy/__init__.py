@@ -10,15 +10,3 @@ skill, is in the verdict's first sentence.
 
 from fxhelpers.policy._judging import against_champion, already_champion, judge, policy_digest, required_tests
 from fxhelpers.policy._verdict import Family, Verdict, digits, percent
-
-__all__ = [
-    "Family",
-    "Verdict",
-    "against_champion",
-    "already_champion",
-    "digits",
-    "judge",
-    "percent",
-    "policy_digest",
-    "required_tests",
-]

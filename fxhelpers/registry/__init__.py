@@ -13,23 +13,9 @@ if not has_home():
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)  # MLflow imports it, and it misses widgets that no report shows
-    import tqdm.auto  # noqa: F401
+    import tqdm.auto
 
 from fxhelpers.registry._client import CHALLENGER, CHAMPION, RegistryClient
 from fxhelpers.registry._connection import Connection
 from fxhelpers.registry._versions import BUNDLE_DIGEST, LoadedModel, ModelVersion, in_production
 from fxhelpers.registry.storage import MODEL_DIGEST, PRUNED, load_version
-
-__all__ = [
-    "BUNDLE_DIGEST",
-    "CHALLENGER",
-    "CHAMPION",
-    "MODEL_DIGEST",
-    "PRUNED",
-    "Connection",
-    "LoadedModel",
-    "ModelVersion",
-    "RegistryClient",
-    "in_production",
-    "load_version",
-]
