@@ -78,8 +78,7 @@ def left_aligned(table: str) -> str:
 
 
 _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( ?%)?|-|")
-_SHORT, _SHORT_HEAD = 26, 14
-"""Characters of a cell, and of a head, that is kept on one line."""
+_SHORT, _SHORT_HEAD = 26, 14  # characters of a cell, and of a head, that is kept on one line
 _MOST_COLUMNS, _MOST_OF_TEXT = 5, 2
 """A report stacks the cells of a row on a narrow screen if there are more, or as many and more of them are text."""
 

@@ -75,8 +75,7 @@ def is_running(record: Path, header: Mapping[str, Any]) -> bool:
 def left_records(folder: Path) -> Iterator[list[Path]]:
     """Close the records whose process is gone, and yield them; their markers are removed afterwards.
 
-    A record that cannot be read or written is a warning, and is tried again
-    next time.
+    A record that cannot be read or written is a warning, and is tried again next time.
     """
     left = [marker for marker in sorted((folder / _FOLDER).glob("*.json")) if _is_left(marker)]
     if not left:
@@ -156,8 +155,7 @@ def _close(record: Path) -> None:
     write_atomic(record, json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True).encode())
 
 
-PORTFOLIO = "_portfolio"
-"""Folder of the records of batches; no ticker has this name."""
+PORTFOLIO = "_portfolio"  # folder of the records of batches; no ticker has this name
 
 _FOLDER_ID = ".folder"
 _IN_THE_REPORT = ("notebook", "decided", "reason", "how sure", "undo", "approved by", "decision", "outcome sha256", "record")
@@ -240,8 +238,8 @@ def report_path(record: Path) -> Path:
 def folder_to_write(records: Path, folder: str, *, looks: bool) -> Path:
     """Return the folder of a new record.
 
-    Users who cannot write there have the records of notebooks that change
-    nothing (``looks``) in a folder of their own; no ledger knows these.
+    Users who cannot write there have the records of notebooks that change nothing (``looks``) in a folder of their own; no
+    ledger knows these.
     """
     if not looks or can_write(records / folder / "record"):
         return records / folder
@@ -260,8 +258,7 @@ def record_folders(records: Path) -> list[Path]:
 def record_facts(folder: Path, name: str | None) -> SealFacts:
     """Return a seal's facts about a record and its report: name, digests and size; the name alone if the record is gone.
 
-    A record whose process is gone is closed first: after the seal nothing may
-    change it.
+    A record whose process is gone is closed first: after the seal nothing may change it.
     """
     if name is None:
         return SealFacts(record=None)

@@ -16,12 +16,9 @@ from fxhelpers.registry import LoadedModel, load_version
 class Served:
     """The version that serves a symbol."""
 
-    model: LoadedModel
-    """The champion, its bytes checked; ``model.forecast`` takes features."""
-    asked: datetime
-    """Last answer of the registry, UTC."""
-    away: str | None
-    """Why it has not answered since; None if it does."""
+    model: LoadedModel  # the champion, its bytes checked; ``model.forecast`` takes features
+    asked: datetime  # last answer of the registry, UTC
+    away: str | None  # why it has not answered since; None if it does
 
 
 @dataclass(slots=True)

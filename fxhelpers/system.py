@@ -109,8 +109,7 @@ def folder_digest(folder: Path) -> str:
 UTC_SLACK = timedelta(minutes=1)
 """By how much a time that fxhelpers states, in UTC, may be later than its file: bundles of one second get distinct seconds."""
 
-LOCAL_SLACK = timedelta(hours=14)
-"""The same, for a time without a zone."""
+LOCAL_SLACK = timedelta(hours=14)  # the same, for a time without a zone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +117,10 @@ class Dated:
     """A file and its age: the last day of its data, the time it states, and the time that counts."""
 
     path: Path
-    day: str
-    """YYYY-MM-DD; "" if unknown."""
+    day: str  # YYYY-MM-DD; "" if unknown
     stated: datetime | None
-    written: datetime
-    """The stated time; the file's own if that is earlier."""
-    ahead: bool
-    """Whether ``written`` is in the future."""
+    written: datetime  # the stated time; the file's own if that is earlier
+    ahead: bool  # whether ``written`` is in the future
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,8 +30,7 @@ class Finding(Keyed):
     level: Literal["problem", "note"]
     message: str
     remedy: str
-    decision: str | None = None
-    """Id of the decision that it is about."""
+    decision: str | None = None  # id of the decision that it is about
 
 
 def problem(model: str, message: str, remedy: str, decision: str | None = None) -> Finding:
@@ -43,14 +42,13 @@ def note(model: str, message: str, remedy: str = "nothing", decision: str | None
 
 
 def record_findings(registry: RegistryClient, ledger: Ledger) -> Iterator[Finding]:
-    """Yield what does not fit of the records on this disk."""
     records = registry.params.paths.records
     yield from _sealed_records(ledger, records)
     yield from _unknown_records(ledger, records, registry.uri)
 
 
 def evidence_findings(registry: RegistryClient, ledger: Ledger) -> Iterator[Finding]:
-    """Yield what does not fit of the stored forecasts and the copies of records; slow, as it reads all of them."""
+    """Check the stored forecasts and the copies of records; slow, as it reads all of them."""
     outcomes = {(d.record, d.id): d.outcome_sha256 for d in ledger.decisions}
     for decision in ledger.decisions:
         for message, remedy in (*_evidence(registry, decision), *_record_copy(registry, decision, outcomes)):
@@ -84,7 +82,6 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
 
 
 def _unknown_records(ledger: Ledger, records: Path, ours: str) -> Iterator[Finding]:
-    """Find records of decisions that the ledger lacks."""
     sealed = {decision.record for decision in ledger.decisions}
     runs = {decision.run_id for decision in ledger.decisions}
     folders = {Path(name).parent.name for name in sealed if name} | {ledger.symbol}
@@ -115,7 +112,6 @@ def _unknown_records(ledger: Ledger, records: Path, ours: str) -> Iterator[Findi
 
 
 def _changed(path: Path, facts: SealFacts, copy: str) -> Iterator[tuple[str, str]]:
-    """Compare a sealed record and its report with the seal."""
     if sha256(path.read_bytes()) != facts.sha256:
         yield f"the record {facts.record} was edited: its SHA-256 is not that of its seal", f"restore the sealed one: {copy}"
     page, sealed = report_path(path), facts.report_sha256

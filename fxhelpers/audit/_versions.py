@@ -24,7 +24,6 @@ _ANOTHER = "do not serve it: promote or roll back to another version, and restor
 
 
 def version_findings(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
-    """Yield what does not fit between a ledger and the registry; no model is read."""
     checks = _Checks(registry, ledger, versions)
     for fault in ledger.faults:
         yield problem(ledger.name, fault.message, fault.remedy, fault.decision)
@@ -35,7 +34,7 @@ def version_findings(registry: RegistryClient, ledger: Ledger, versions: list[Mo
 
 
 def file_findings(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[Finding]:
-    """Yield what does not fit of the files of the versions; slow, as it reads all of them."""
+    """Check the files of the versions; slow, as it reads all of them."""
     named_versions, registrations, name = ledger.named_versions(), ledger.registrations, ledger.name
     pruned = {named_versions[d.id].by_number.get(n): d for d in ledger.decisions for n in d.intent.facts.prune}
     for version in (version for version in versions if MODEL_DIGEST in version.tags):
@@ -76,8 +75,6 @@ def second_copies(ledger: Ledger, versions: list[ModelVersion], serves: Identity
 
 
 class _Checks:
-    """The checks, and what several of them read once."""
-
     def __init__(self, registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> None:
         self.registry, self.ledger, self.versions = registry, ledger, versions
         self.name = ledger.name
@@ -103,7 +100,6 @@ class _Checks:
                 yield note(self.name, f"{who} is running: it {state} yet", "wait until it ends", decision.id)
 
     def alias(self) -> Iterator[Finding]:
-        """Compare the version that MLflow's alias points to with the ledger's champion."""
         found, decided = self.found, self.ledger.serving
         if self.ledger.last_statement is None or same(found, decided):
             return
@@ -227,7 +223,6 @@ class _Checks:
             yield problem(self.name, f"the files of {who} are gone from {place.uri}", remedy)
 
     def registrations(self) -> Iterator[Finding]:
-        """Compare the versions with the decisions that registered them."""
         copies, registered = second_copies(self.ledger, self.versions, self.found), self.ledger.registrations
         ids = {decision.id for decision in self.ledger.decisions}
         present: set[str] = set()

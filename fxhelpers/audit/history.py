@@ -41,11 +41,9 @@ class History:
     """The decisions about one registered model, and the version that serves."""
 
     ledger: Ledger
-    champion: Identity | None
-    """Version in Production, as the registry has it."""
+    champion: Identity | None  # version in Production, as the registry has it
     records: Path
-    uri: str
-    """Registry, without credentials."""
+    uri: str  # registry, without credentials
 
     @property
     def label(self) -> str:
@@ -80,11 +78,9 @@ class History:
     def at(self, when: str) -> list[ProductionPeriod]:
         """Return the production periods on a day or at a moment, without times when no version served.
 
-        ``when`` is ISO 8601: ``2026-11-23`` is the whole day, which can have
-        several champions, ``2026-11-23T03:00`` a moment; a zone may follow, as
-        in ``2026-11-23Z`` or ``2026-11-23T03:00+01:00``.
-        :class:`ParamsError` if it is no time, in the future, or has no zone
-        although UTC and local time lead to different answers.
+        ``when`` is ISO 8601: ``2026-11-23`` is the whole day, which can have several champions, ``2026-11-23T03:00`` a moment;
+        a zone may follow, as in ``2026-11-23Z`` or ``2026-11-23T03:00+01:00``. :class:`ParamsError` if it is no time, in the
+        future, or has no zone although UTC and local time lead to different answers.
         """
         spans = _spans(when)
         if spans[0][0] > datetime.now(UTC):
@@ -165,12 +161,10 @@ class History:
 class Overview:
     """The version that serves each symbol, and the latest decisions about all of them."""
 
-    models: dict[str, History]
-    """By registered model."""
+    models: dict[str, History]  # by registered model
     records: Path
     uri: str
-    latest: int
-    """Number of decisions to show."""
+    latest: int  # number of decisions to show
 
     @property
     def serving(self) -> dict[str, int | None]:

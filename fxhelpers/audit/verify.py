@@ -54,12 +54,9 @@ class Verification(Keyed):
     """What was checked, and what does not fit."""
 
     models: tuple[str, ...]
-    decisions: int
-    """Number of decisions checked."""
-    deep: bool
-    """Whether stored forecasts, copies of records and model files were checked too."""
-    findings: tuple[Finding, ...]
-    """Problems first."""
+    decisions: int  # number of decisions checked
+    deep: bool  # whether stored forecasts, copies of records and model files were checked too
+    findings: tuple[Finding, ...]  # problems first
     uri: str
 
     @property
@@ -94,8 +91,8 @@ def _count(number: int, word: str) -> str:
 def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = False) -> Verification:
     """Check one registered model, or all that fxhelpers knows, and note the result in the gallery.
 
-    ``deep`` also reads every stored forecast, copy of a record and file of a
-    version. :class:`VersionNotFoundError` if nothing is known of the model.
+    ``deep`` also reads every stored forecast, copy of a record and file of a version. :class:`VersionNotFoundError` if nothing
+    is known of the model.
     """
     records = registry.params.paths.records
     end_records(records)
@@ -167,12 +164,9 @@ def _check(registry: RegistryClient, name: str) -> tuple[Ledger, list[ModelVersi
 def repair(registry: RegistryClient, name: str | None = None) -> None:
     """Repair what is safe to repair in one registered model, or in all; log it, and record it as a decision.
 
-    MLflow's alias and stages are set to what the ledger says. Interrupted
-    decisions are ended. A second version of a bundle, made by a registration
-    that was held up, is deleted. Copies of records and tags that could not be
-    stored are stored. Nothing that was edited, deleted or made anew is
-    touched. If all models are repaired, an error about one is logged, and the
-    others are repaired.
+    MLflow's alias and stages are set to what the ledger says. Interrupted decisions are ended. A second version of a bundle, made
+    by a registration that was held up, is deleted. Copies of records and tags that could not be stored are stored. Nothing that
+    was edited, deleted or made anew is touched. If all models are repaired, an error about one does not stop the others.
     """
     for model in _models(registry, name):
         try:
@@ -187,7 +181,6 @@ def repair(registry: RegistryClient, name: str | None = None) -> None:
 
 
 def _repair(registry: RegistryClient, name: str) -> Iterator[str]:
-    """Repair one registered model, and yield what was done."""
     refuse_unrecorded(f"fx verify {name.removeprefix(MODEL_PREFIX)} --repair")
     ledger, ended = read_ledger(registry, name), []
     for decision in (d for d in ledger.decisions if d.seal is None):
@@ -221,7 +214,6 @@ def _repair(registry: RegistryClient, name: str) -> Iterator[str]:
 
 
 def _store_missing(registry: RegistryClient, ledger: Ledger, versions: list[ModelVersion]) -> Iterator[str]:
-    """Store copies of records and tags that could not be stored, as far as that is possible now."""
     for decision in ledger.decisions:
         if _copy_again(registry, decision):
             yield f"stored a copy of the record {decision.record}"

@@ -35,13 +35,9 @@ _Show = Callable[[RunOutcome], None]
 class Batch:
     """One notebook for many symbols, in so many threads of this process or on the workers of a Dask cluster.
 
-    With ``preloaded`` its kernels are forked from a process that has imported
-    the libraries. With ``resume`` a symbol that has a sealed record of the
-    same inputs is not run again.
-
-    :class:`RunRefusedError` if the notebook is not one of ours or takes no
-    symbol; :class:`RegistryUnavailableError` if a cluster would have to share
-    a registry that is a file of this machine.
+    With ``preloaded`` its kernels are forked from a process that has imported the libraries. With ``resume`` a symbol that has
+    a sealed record of the same inputs is not run again. :class:`RunRefusedError` if the notebook is not one of ours or takes no
+    symbol; :class:`RegistryUnavailableError` if a cluster would have to share a registry that is a file of this machine.
     """
 
     def __init__(
@@ -102,11 +98,10 @@ class Batch:
         return given
 
     def run(self, parameters: Mapping[str, Mapping[str, Any]], show: _Show, *, phase: str = "") -> list[RunOutcome]:
-        """Run the notebook for each symbol, and return the outcomes in the order of the symbols.
+        """Run the notebook for each symbol; ``show`` each outcome as it comes, and return them in the order of the symbols.
 
-        ``show`` is called with each outcome as it comes. Ctrl-C and SIGTERM
-        end the batch within seconds: running notebooks are interrupted, their
-        records closed, and no other begins. They raise nothing here.
+        Ctrl-C and SIGTERM end the batch within seconds and raise nothing: running notebooks are interrupted, their records
+        closed, and no other begins.
         """
         outcomes: dict[str, RunOutcome] = {}
 
@@ -137,7 +132,6 @@ class Batch:
         return [outcomes[symbol] for symbol in parameters]
 
     def stop(self) -> None:
-        """Stop what runs, and begin nothing more."""
         self.stopped = True
         self._stop_workers(self.id)
 
@@ -193,12 +187,10 @@ def keep_portfolio(batch: Batch) -> RunResult:
 def run_family(
     batch: Batch, symbols: list[str], parameters: Mapping[str, Any], fdr: float, begin: Callable[[str], _Show]
 ) -> list[RunOutcome]:
-    """Compare all symbols, adjust every p for all of them, then decide about each.
+    """Compare all symbols, adjust every p for all of them, then decide about each whose comparison did not fail.
 
-    A decision is made only if champion, versions, days and attempts are still
-    those of the comparison, and not for symbols whose comparison failed.
-    ``begin`` is called with the name of each phase, and returns what
-    :meth:`Batch.run` calls with its outcomes.
+    A decision is made only if champion, versions, days and attempts are still those of the comparison. ``begin`` takes the name
+    of each phase, and returns the ``show`` of :meth:`Batch.run`.
     """
     from fxhelpers.policy import Family
 

@@ -15,16 +15,12 @@ from fxhelpers.params import load_params
 from fxhelpers.system import UNREADABLE
 
 _CONNECT_TIMEOUT = "10s"
-_GRACE_SECONDS = 10.0
-"""For workers to end their runs before these are given up."""
+_GRACE_SECONDS = 10.0  # for workers to end their runs before these are given up
 
-_SILENCE_SECONDS = 60.0
-"""After a lost scheduler: how long no record may change before its run counts as lost."""
+_SILENCE_SECONDS = 60.0  # after a lost scheduler: how long no record may change before its run counts as lost
 
 
 class Cluster:
-    """Runs a batch's notebooks on the workers of a cluster."""
-
     def __init__(self, client: Client) -> None:
         self._client = client
         self._pending: dict[Future, Run] = {}
@@ -32,9 +28,8 @@ class Cluster:
     def outcomes(self, runs: Iterable[Run]) -> Iterator[RunOutcome]:
         """Send runs to the cluster, and yield each outcome as it comes.
 
-        If a run kills three workers, Dask gives up all runs of the third one.
-        So each of these is repeated, alone. If the scheduler is lost, its
-        workers may still complete their runs: then the records show it.
+        If a run kills three workers, Dask gives up all runs of the third one: each of these is repeated, alone. If the scheduler
+        is lost, its workers may still complete their runs: then the records show it.
         """
         again: list[Run] = []
         gone: list[Run] = []

@@ -34,11 +34,9 @@ _SHOWN = 5
 def read_symbols(text: str, reads: list[str], params: Params, notes: list[str] | None = None) -> list[str]:
     """Return the symbols of ``--symbols``, each once, in its order.
 
-    The text is ``AAPL,MSFT``; or ``@file``, with symbols between commas,
-    blanks or lines, and comments after #; or ``all``: the symbols with the
-    first thing that the notebook reads, prices, a bundle, or versions in the
-    registry. ``notes`` gets a line for each symbol that is listed more than
-    once, or left out by ``all`` because it has too few prices.
+    The text is ``AAPL,MSFT``; or ``@file``, with symbols between commas, blanks or lines, and comments after #; or ``all``: the
+    symbols with the first thing that the notebook reads, prices, a bundle, or versions in the registry. ``notes`` gets a line
+    for each symbol that is listed more than once, or left out by ``all`` because it has too few prices.
     """
     notes = [] if notes is None else notes
     if text == "all":
@@ -126,8 +124,7 @@ class RunInputs:
     def digest(self, symbol: str, parameters: Mapping[str, Any]) -> str:
         """Return the SHA-256 of all that a run of a symbol starts from.
 
-        The champion and the number of attempts are part of it for a preview,
-        but not for a run that itself changes them.
+        For a preview, champion and number of attempts are part of it, but not for a run that itself changes them.
         """
         models = Path(parameters["model_path"]).parent if parameters.get("model_path") else self._params.paths.models
         state = {kind: self._state(kind, symbol, models) for kind in self._reads}
@@ -139,9 +136,7 @@ class RunInputs:
     def finished_run(self, symbol: str, digest: str) -> Path | None:
         """Return the completed record of the same inputs, or None.
 
-        A record of decisions counts only if each is sealed with the record's
-        present bytes and, for a notebook that decides about versions, if
-        nothing was decided since.
+        Its decisions must be sealed with its present bytes and, for a notebook that decides about versions, be the last ones.
         """
         for path in sorted((self._params.paths.records / symbol).glob(f"*-{self._kind}-*.ipynb"), reverse=True):
             try:
@@ -206,9 +201,8 @@ class RunInputs:
 class RunOutcome:
     """How the run of one symbol ended.
 
-    The status is completed, failed, interrupted, refused (nothing was run),
-    stopped (before it began), kept (a record of the same inputs exists) or
-    lost (the cluster's scheduler is gone, and no record shows the end).
+    The status is completed, failed, interrupted, refused (nothing was run), stopped (before it began), kept (a record of the
+    same inputs exists) or lost (the cluster's scheduler is gone, and no record shows the end).
     """
 
     symbol: str
@@ -221,7 +215,6 @@ class RunOutcome:
 
     @property
     def message(self) -> str:
-        """The outcome in one line."""
         summary = self.summary or {}
         facts = [f"version {summary['version']}"] if summary.get("version") else []
         facts += [str(summary[key]) for key in ("verdict", "result", "stage") if summary.get(key)]
@@ -231,8 +224,6 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """All that a worker needs to run one notebook for one symbol."""
-
     symbol: str
     notebook: Path
     parameters: dict[str, Any]
@@ -249,12 +240,10 @@ class Run:
         return RunOutcome(symbol=self.symbol, status="interrupted" if is_stopped(self.batch) else status, error=error)
 
     def not_begun(self) -> RunOutcome:
-        """Return the outcome of a run whose batch was stopped first."""
         return RunOutcome(symbol=self.symbol, status="stopped", error="the batch was stopped before it began")
 
 
 def run_one(run: Run) -> RunOutcome:
-    """Run one notebook for one symbol."""
     if is_stopped(run.batch):
         return run.not_begun()
     os.environ.update(NO_TELEMETRY)
@@ -277,7 +266,6 @@ def run_one(run: Run) -> RunOutcome:
 
 
 def recorded_outcome(symbol: str, record: Path) -> RunOutcome:
-    """Return the outcome of a run from its record."""
     content = record.read_bytes()
     nb = json.loads(content)
     facts = nb["metadata"]["fxhelpers"]["record"]
@@ -311,8 +299,7 @@ def _check_worker(run: Run) -> None:
 def display(console: Console, *, quiet: bool = False) -> Iterator[Callable[[str, int], Callable[[RunOutcome], None]]]:
     """Show done, failed, rate and time left of each phase of a batch; with ``quiet`` only failures.
 
-    Yields a function that begins a phase of so many runs, and returns another
-    one, which shows one more outcome.
+    Yields a function that begins a phase of so many runs, and returns another one, which shows one more outcome.
     """
     live = console.is_terminal and not quiet
     bar = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

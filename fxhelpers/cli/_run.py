@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from fxhelpers.runs import RunResult
 
 
-REFUSED = 3
-"""Exit status of ``fx run --require-promotion`` if the version is not promoted."""
+REFUSED = 3  # exit status of ``fx run --require-promotion`` if the version is not promoted
 
-STOPPED = 130
-"""Exit status of a batch that Ctrl-C or SIGTERM ended."""
+STOPPED = 130  # exit status of a batch that Ctrl-C or SIGTERM ended
 
 
 @click.command()
@@ -104,7 +102,6 @@ def _run_batch(
     quiet: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Run a notebook for many symbols, keep the record of the batch, and print how it ended."""
     with quick_imports():
         if not (options["no_preload"] or options["cluster"]):
             from fxhelpers.kernels import start_preloading
@@ -153,8 +150,7 @@ def _run_batch(
 def quick_imports() -> Iterator[None]:
     """Import without a grammar of addresses that jsonschema takes more than a second to build, for a check no notebook needs.
 
-    A Ctrl-C waits until the imports are done: an exception in the middle of
-    an import can get lost.
+    A Ctrl-C waits until the imports are done: an exception in the middle of an import can get lost.
     """
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # Python then takes it for not installed
     caught: list[int] = []
@@ -183,7 +179,6 @@ def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dic
 
 
 def _print_result(result: "RunResult") -> None:
-    """Print a notebook's summary, the registry of the run, and where its record is."""
     from fxhelpers.records import promotion_label, summary_rows
 
     summary = result.summary or {}

@@ -23,11 +23,9 @@ if TYPE_CHECKING:
     from fxhelpers.params import Params
     from fxhelpers.registry import ModelVersion
 
-PROBLEMS = 4
-"""Exit status of ``fx verify`` if it found a problem."""
+PROBLEMS = 4  # exit status of ``fx verify`` if it found a problem
 
-LINES = 50
-"""Most rows that a table in the terminal has."""
+LINES = 50  # most rows that a table in the terminal has
 
 
 def _form(*, csv: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -219,11 +217,7 @@ def _measured(registry: "ModelRegistry", version: "ModelVersion") -> dict[str, A
 
 
 def _open(address: str) -> bool:
-    """Open a page in the browser that BROWSER names, or that the system prefers; return whether one was started.
-
-    click's own launcher makes a file's name of the address, and what follows
-    its # a part of that.
-    """
+    """Return whether a browser could be started: click's own launcher takes what follows a # for a part of the file's name."""
     opener = shutil.which("xdg-open")  # which the module leaves out if it sees no display
     return webbrowser.open(address) or bool(opener and webbrowser.get(f"{opener} %s &").open(address))
 
@@ -262,7 +256,6 @@ def _print_form(frame: "pd.DataFrame", form: str) -> None:
 
 
 def _for_people(frame: "pd.DataFrame", time: str) -> "pd.DataFrame":
-    """Return a frame with headings, times and digits for a terminal."""
     frame[time] = frame[time].str[:16].str.replace("T", " ")
     frame = frame.map(lambda value: f"{value:.4g}" if isinstance(value, float) else value)
     names = {name: name.replace("validation", "val.").replace("_", " ").replace("rmse", "RMSE") for name in frame.columns}

@@ -19,11 +19,9 @@ from fxhelpers.registry.ledgers import attach, fetch, writing
 from fxhelpers.reports import add_decision
 from fxhelpers.system import sha256
 
-EVIDENCE, RECORD_FOLDER = "evidence", "record"
-"""Folders of a decision's run: what it rests on, and a copy of the record."""
+EVIDENCE, RECORD_FOLDER = "evidence", "record"  # folders of a decision's run: what it rests on, and a copy of the record
 
-FRAME, COMPARISON = "frame.csv", "comparison.json"
-"""Daily forecasts; measures, tests, gates and the policy itself."""
+FRAME, COMPARISON = "frame.csv", "comparison.json"  # daily forecasts; measures, tests, gates and the policy itself
 
 RECORD_TAG, RECORD_DIGEST_TAG = "fx.record", "fx.record_sha256"
 """Tags of a version: the record of the last decision about it, and its SHA-256."""
@@ -57,9 +55,8 @@ def counts_as(
 ) -> str:
     """Return the digest of the frame that a comparison is counted by: that of an earlier equal comparison, or its own.
 
-    Equal comparisons have the same versions (by their bundles), roles, days
-    and policy, and, within the tolerance of a replay, the same returns and
-    forecasts. Earlier ones are read from the evidence of their decisions.
+    Equal comparisons have the same versions (by their bundles), roles, days and policy, and, within the tolerance of a replay,
+    the same returns and forecasts. Earlier ones are read from the evidence of their decisions.
     """
     tried = ledger.tried(policy_sha256, before)
     if frame.digest in tried:
@@ -104,8 +101,7 @@ def seal_record(
 ) -> None:
     """Seal the decisions of a run, by registered model and run id, with its record; those without an outcome get one.
 
-    ``status`` is completed, failed or interrupted, ``error`` what ended the
-    run.
+    ``status`` is completed, failed or interrupted, ``error`` what ended the run.
     """
     facts = record_facts(record.parent.parent, record_name(record))
     facts.status = status

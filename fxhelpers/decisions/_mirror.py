@@ -72,7 +72,6 @@ def _registered(ledger: Ledger, number: int) -> dict[str, Identity]:
 
 
 def _runs(ledger: Ledger, version: Identity) -> list[str]:
-    """Return the runs that a version was registered with."""
     done = [d for d in ledger.registrations.get(version.number, []) if d.identity(version.number) == version]
     return [run for d in done if (run := d.outcome_facts.run_id)]
 
@@ -156,7 +155,6 @@ def mirror_stages(registry: RegistryClient, name: str) -> None:
 
 
 def retired(registry: RegistryClient) -> str:
-    """Return the stage of a former champion."""
     return "Archived" if registry.params.model_registry.auto_archive else "Staging"
 
 
@@ -165,8 +163,7 @@ def _champion_and_alias(
 ) -> tuple[ModelVersion | None, ModelVersion | None]:
     """Return the ledger's champion, and the version that the alias points to.
 
-    The alias counts if nothing was ever decided, or if the champion was
-    deleted or edited in MLflow.
+    The alias counts if nothing was ever decided, or if the champion was deleted or edited in MLflow.
     """
     alias = registry.champion(name)
     if stated is None:
@@ -197,5 +194,4 @@ def _point(registry: RegistryClient, name: str, version: int | None) -> None:
 
 
 def identity_of(version: ModelVersion | None) -> Identity | None:
-    """Return the identity of a version; None for none."""
     return version.identity if version else None

@@ -35,8 +35,7 @@ from fxhelpers.system import actor, has_ended, process_identity
 
 logger = logging.getLogger(__name__)
 
-DECISION_TAG = "fx.decision"
-"""Tag of a version: id and result of the last decision about it."""
+DECISION_TAG = "fx.decision"  # tag of a version: id and result of the last decision about it
 
 _LONGEST_REASON = 1000
 _UNRECORDED = SealFacts(record=None, status="taken outside a recorded run")
@@ -140,9 +139,8 @@ def act_under(
 ) -> Decision:
     """Do what was decided, under the model's lock: the one path to Production.
 
-    The outcome makes a version champion. MLflow's alias and stages, its
-    mirror, are set right after it; stages of other versions before. If there
-    is ``more_to_do``, the caller calls :func:`seal_unrecorded` afterwards.
+    The outcome makes a version champion. MLflow's alias and stages, its mirror, are set right after it; stages of other versions
+    before. If there is ``more_to_do``, the caller calls :func:`seal_unrecorded` afterwards.
     """
     name = decision.model_name
     if not ledger.still_open(decision):
@@ -224,8 +222,7 @@ def _recover_interrupted(
 ) -> tuple[ModelVersion | None, ModelVersion | None, list[Decision]]:
     """Set the alias to the ledger's champion, and write what interrupted decisions lack: none of them moved a champion.
 
-    Returns the champion, the version that the alias pointed to before, and
-    the decisions that were ended.
+    Returns the champion, the version that the alias pointed to before, and the decisions that were ended.
     """
     before = [_completed(registry, name, ledger, decision) for decision in ledger.open if decision.run_id in ledger.moving]
     champion, alias = align(registry, name, ledger)
@@ -276,9 +273,8 @@ def recover_interrupted(registry: RegistryClient, name: str) -> list[Decision]:
 def was_interrupted(registry: RegistryClient, decision: Decision) -> bool:
     """Tell whether an unfinished decision has stopped: its process has ended, or has shown no heartbeat for long.
 
-    On another machine, long is twice the expiry of a lock; on this one, if
-    the process is known to live, 20 times. The registry's clock counts, if it
-    has one.
+    On another machine, long is twice the expiry of a lock; on this one, if the process is known to live, 20 times. The
+    registry's clock counts, if it has one.
     """
     ended = has_ended(decision.intent.facts.process)
     if ended:
@@ -306,7 +302,6 @@ def _start_heartbeat(registry: RegistryClient, decision: Decision) -> None:
 
 
 def stop_heartbeat(decision: Decision) -> None:
-    """Stop showing that a decision is at work."""
     over = _OPEN.pop(decision.run_id, None)
     if over:
         over.set()

@@ -197,7 +197,6 @@ def _given(chosen: Selection, champion: ModelVersion | None) -> list[int]:
 
 
 def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> None:
-    """Refuse to act on a comparison with a version that is not in Production."""
     champion = serving(registry, name)
     now = champion.version if champion else None
     if chosen.champion is not None and chosen.champion != now:
@@ -221,7 +220,6 @@ def _challenger(registry: RegistryClient, name: str, symbol: str, champion: Mode
 
 
 def _facts(proposal: Proposal) -> OutcomeFacts:
-    """Return what the outcome says: the verdict and all that it rests on."""
     comparison, verdict = proposal.comparison, proposal.verdict
     facts = OutcomeFacts(
         version=proposal.challenger.version,

@@ -36,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration(Keyed):
-    """What a registration did."""
-
     model_name: str  # registered model
     version: int  # number that the registry gave for this bundle
     stage: str  # of the version, afterwards
@@ -174,8 +172,7 @@ def _enter(
     return act_under(ledger, registry, decision, facts=facts, stages=stages, challenger=challenger)
 
 
-AT_ONCE = 200
-"""Most versions that one decision archives or prunes: their numbers must fit into its entry."""
+AT_ONCE = 200  # most versions that one decision archives or prunes: their numbers must fit into its entry
 
 _KINDS_THAT_KEEP = {"promotion", "rollback", "stage change"}
 
@@ -196,12 +193,10 @@ class Retention:
         return f"<p>Nothing was changed: {todo}.</p>"
 
     def due(self, what: str) -> list[int]:
-        """Return the versions to ``archive`` or to ``prune``."""
         return [int(number) for number in self.versions.loc[self.versions["what"].str.contains(what), "version"]]
 
     @property
     def bytes_pruned(self) -> int:
-        """Bytes that pruning frees, or would free."""
         return int(self.versions.loc[self.versions["what"].str.contains("prune"), "bytes"].sum())
 
 

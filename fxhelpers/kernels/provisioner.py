@@ -39,11 +39,10 @@ class _Process:
             raise
 
     def poll(self) -> int | None:
-        """Return the exit status; None while it runs."""
         return self.wait(0)
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end, and return the exit status; None after a timeout."""
+        """Return the exit status; None after a timeout."""
         if self.returncode is None and wait([self._status], timeout):
             try:
                 self._close(forkserver.read_signed(self._status))
@@ -52,7 +51,6 @@ class _Process:
         return self.returncode
 
     def send_signal(self, signum: int) -> None:
-        """Send a signal, unless it has ended."""
         if self.poll() is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signum)

@@ -46,10 +46,9 @@ class StoppableRun:
     def stoppable(self, *, by_signals: bool) -> Iterator[None]:
         """Let :func:`stop_batch`, the interpreter's exit and, in the main thread, signals stop the run.
 
-        The kernel is killed first: an exception from a signal handler can get
-        lost in a library's clean-up, a dead kernel cannot. Later signals, such
-        as the second one of a closing terminal, are ignored until the record
-        is closed; then Ctrl-C ends what follows.
+        The kernel is killed first: an exception from a signal handler can get lost in a library's clean-up, a dead kernel cannot.
+        Later signals, such as the second one of a closing terminal, are ignored until the record is closed; then Ctrl-C ends
+        what follows.
         """
 
         def handle(signum: int, _frame: FrameType | None) -> None:
@@ -69,11 +68,9 @@ class StoppableRun:
                 _RUNNING.discard(self)
 
 
-_RUNNING: set[StoppableRun] = set()
-"""Runs of this process whose record is not closed yet."""
+_RUNNING: set[StoppableRun] = set()  # runs of this process whose record is not closed yet
 
-_STOPPED: set[str | None] = set()
-"""Batches that were stopped in this process, for the runs that are about to begin."""
+_STOPPED: set[str | None] = set()  # batches that were stopped in this process, for the runs that are about to begin
 
 
 def stop_batch(batch: str) -> None:
@@ -99,11 +96,7 @@ def _stop_all() -> None:
 
 @contextmanager
 def catch_signals(handle: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Handle the signals that would end this process; only the main thread can.
-
-    Signals that the process ignores, as with nohup or in the background, stay
-    ignored. Those that a program handles itself are left to it.
-    """
+    """Handle the signals that would end this process, in the main thread; those that it ignores or handles itself stay so."""
     main = threading.current_thread() is threading.main_thread()
     ours = [number for number in _ENDING if main and _may_catch(number)]
     before = {number: signal.signal(number, handle) for number in ours}

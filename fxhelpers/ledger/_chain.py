@@ -75,9 +75,8 @@ class Ledger:
     def read(cls, name: str, runs: Iterable[StoredRun], *linked: Link | None) -> Self:
         """Put a ledger together from the runs that keep it; ``linked`` names entries that count, such as the first.
 
-        Nothing is raised for what is broken; ``faults`` lists it. Entries
-        that are not linked came too late, and are in ``late``. Two equal
-        decisions of an earlier release are one that was sent twice.
+        Nothing is raised for what is broken; ``faults`` lists it. Entries that are not linked came too late, and are in ``late``.
+        Two equal decisions of an earlier release are one that was sent twice.
         """
         stored, faults, late = list(runs), list[Fault](), list[Entry[Facts]]()
         targets, found = targets_of(stored, *linked), dict[str, Decision]()
@@ -104,7 +103,6 @@ class Ledger:
 
     @property
     def head(self) -> Entry[Facts] | None:
-        """The last entry."""
         return max((entry for d in self.decisions for entry in d.entries), key=lambda entry: entry.seq, default=None)
 
     @property
@@ -140,16 +138,13 @@ class Ledger:
 
     @property
     def champions(self) -> set[Identity]:
-        """All versions that ever were in Production."""
         return {version for version in (period.identity() for period in self.production_periods()) if version}
 
     @property
     def registrations(self) -> dict[int, list[Decision]]:
-        """The decisions that registered the versions of each number, in order.
+        """The decisions that registered the versions of each number, in order: MLflow can assign a number again.
 
-        The first one of a version counts, since a repeated one takes over the
-        version as it is by then. MLflow can assign a number again, to another
-        version.
+        The first one of a version counts, since a repeated one takes over the version as it is by then.
         """
         found: dict[int, list[Decision]] = {}
         for decision in self.outcomes:
@@ -160,8 +155,7 @@ class Ledger:
     def named_versions(self) -> dict[str, NamedVersions]:
         """Return which versions each decision is about, by its id.
 
-        A bundle that a decision does not name, as in earlier releases, is the
-        one that had been registered under that number by then.
+        A bundle that a decision does not name, as in earlier releases, is the one registered under that number by then.
         """
         known: dict[int, str | None] = {}
         begun: dict[str, dict[int, Identity]] = {}
@@ -184,25 +178,20 @@ class Ledger:
     def attempts(self) -> list[str]:
         """Every distinct comparison made in order to promote, in the order of the intents: digests of frame and policy.
 
-        An abandoned one, whose results may have been seen, is an attempt of
-        its own, and stands here by its id. A decision that compared nothing,
-        or whose challenger was the champion already, is none.
+        An abandoned one, whose results may have been seen, is an attempt of its own, and stands here by its id. A decision that
+        compared nothing, or whose challenger was the champion already, is none.
         """
         return list(dict.fromkeys(key for key in map(_attempt, self.decisions) if key))
 
     def tried(self, policy_sha256: str, before: Decision | None = None) -> dict[str, Decision]:
-        """Return the distinct comparisons made in order to promote by a policy: digest of the frame to the first decision.
-
-        ``before`` is as in :meth:`attempt`.
-        """
+        """Return the distinct comparisons made to promote by a policy: digest of the frame to first decision."""
         keys = ((_attempt(decision), decision) for decision in reversed(self._begun_before(before)))
         return {key.split()[0]: d for key, d in keys if key and key.split()[1:] == [policy_sha256]}
 
     def attempt(self, frame_sha256: str, policy_sha256: str, before: Decision | None = None) -> int:
         """Return the 1-based attempt number of a comparison; a repeated one by the same policy has the same number.
 
-        ``before`` is the decision that it is made for: later ones do not
-        count.
+        ``before`` is the decision that it is made for: later ones do not count.
         """
         key, begun = f"{frame_sha256} {policy_sha256}", self._begun_before(before)
         number = next((d.outcome_facts.attempt for d in begun if d.outcome and _attempt(d) == key), None)
@@ -219,8 +208,8 @@ class Ledger:
     def production_periods(self) -> list[ProductionPeriod]:
         """Return who was in Production from when to when, in order; nothing before the first champion.
 
-        The period of a champion that came without a decision, for example in
-        MLflow's own pages, begins at the first outcome that found it.
+        The period of a champion that came without a decision, for example in MLflow's own pages, begins at the first outcome that
+        found it.
         """
         changes: list[tuple[Identity | None, str, Decision | None]] = []
         now: Identity | None = None

@@ -8,8 +8,7 @@ from fxhelpers.ledger._entry import Entry
 from fxhelpers.ledger._facts import Facts, Identity, IntentFacts, OutcomeFacts, SealFacts
 from fxhelpers.params import MODEL_PREFIX
 
-AGAINST = "AGAINST THE VERDICT"
-"""Label of a promotion by override, wherever it is shown."""
+AGAINST = "AGAINST THE VERDICT"  # label of a promotion by override, wherever it is shown
 
 NO_SKILL, NOT_COMPARED = "no evidence of skill", "not compared"
 """Label of a promotion whose forecasts are not significantly better than no model, or that rests on no comparison."""
@@ -32,7 +31,6 @@ class Decision(Keyed):
 
     @property
     def model_name(self) -> str:
-        """Registered model."""
         return self.intent.ledger
 
     @property
@@ -57,7 +55,6 @@ class Decision(Keyed):
 
     @property
     def version(self) -> int | None:
-        """Version that it is about."""
         number: int | None = self._latest("version").version
         return number
 
@@ -91,8 +88,7 @@ class Decision(Keyed):
     def skill(self) -> bool | None:
         """Whether the forecasts were significantly better than no model at all; None if that is not known.
 
-        Outcomes of earlier releases have it in the default policy's gate of
-        that name, or in the words for a first champion.
+        Outcomes of earlier releases have it in the default policy's gate of that name, or in the words for a first champion.
         """
         facts = self.outcome_facts
         if facts.skill is not None:
@@ -151,12 +147,10 @@ class Decision(Keyed):
 
     @property
     def actor(self) -> str:
-        """Who acted: user@host."""
         return self.intent.facts.actor
 
     @property
     def approved_by(self) -> str | None:
-        """Who approved it."""
         return self.intent.facts.approved_by or None
 
     @property
@@ -191,7 +185,6 @@ class Decision(Keyed):
 
     @property
     def message(self) -> str:
-        """What was decided, in a sentence."""
         stays = f"{named(self.to_version)} stays champion" if self.to_version else "there is still no champion"
         if self.moved_at:
             mark = f", {self.mark}" if self.mark else ""
@@ -252,7 +245,6 @@ class Decision(Keyed):
 
     @property
     def entries(self) -> tuple[Entry[Facts], ...]:
-        """Its entries, in order."""
         return tuple(entry for entry in (self.intent, self.outcome, self.seal) if entry)
 
     def _latest(self, key: str) -> Any:  # noqa: ANN401 (IntentFacts or OutcomeFacts: both have the key)

@@ -11,11 +11,9 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 from fxhelpers.errors import LedgerError
 from fxhelpers.ledger._facts import FACTS, EntryKind, Facts, Identity, IntentFacts, OutcomeFacts, SealFacts
 
-GENESIS = "0" * 64
-"""What the first entry of a ledger holds in place of the digest of the one before."""
+GENESIS = "0" * 64  # what the first entry of a ledger holds in place of the digest of the one before
 
-LONGEST_ENTRY = 4900
-"""Characters: an old MLflow server keeps 5,000 of a tag, and newer ones truncate a longer one silently."""
+LONGEST_ENTRY = 4900  # characters: an old MLflow server keeps 5,000 of a tag, and newer ones truncate a longer one silently
 
 _HEADER = ("ledger", "seq", "entry", "decision", "time", "previous")
 
@@ -42,11 +40,7 @@ class Entry(Generic[F_co]):
     def after(
         cls, head: "Entry[Facts] | None", *, ledger: str, decision: str, now: str, facts: F, sets_back: bool = False
     ) -> "Entry[F]":
-        """Return the entry that follows the last one; :class:`LedgerError` if it is too long to be kept.
-
-        Its time is never before that of the last one, unless that is set
-        back.
-        """
+        """Return the entry that follows the last one, never before it unless ``sets_back``; :class:`LedgerError` if too long."""
         time = max(now, head.time) if head and not sets_back else now
         header: dict[str, Any] = {"ledger": ledger, "seq": head.seq + 1 if head else 1, "entry": facts.entry}
         header |= {"decision": decision, "time": time, "previous": head.digest if head else GENESIS}
@@ -109,8 +103,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_NAME_DIGITS = 16
-"""Of a digest, in the name under which an entry is kept."""
+_NAME_DIGITS = 16  # of a digest, in the name under which an entry is kept
 
 
 class Link(NamedTuple):
@@ -121,7 +114,6 @@ class Link(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Self | None:
-        """Read a link; None if the text is none."""
         parts = text.split()
         return cls(*parts) if len(parts) == len(cls._fields) else None
 

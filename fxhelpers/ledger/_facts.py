@@ -15,8 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 EntryKind = Literal["intent", "outcome", "seal"]
 KINDS: tuple[EntryKind, ...] = get_args(EntryKind)
 
-_DIGITS = 12
-"""Of a digest, where people read it."""
+_DIGITS = 12  # of a digest, where people read it
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,5 +225,4 @@ class Moving(_Stored):
     facts: dict[str, Any] = {}
 
     def outcome(self) -> OutcomeFacts:
-        """Return what its outcome would have said."""
         return OutcomeFacts.read(self.facts)

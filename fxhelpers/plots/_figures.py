@@ -69,7 +69,6 @@ def _ends(values: Any) -> str:  # noqa: ANN401 (matplotlib's data)
 
 
 def axes(ax: Axes | None, height: float) -> Axes:
-    """Return the given axes, or those of a new figure, so many inches high."""
     if ax is not None:
         return ax
     shell = get_ipython()
@@ -92,7 +91,6 @@ def dates(ax: Axes) -> None:
 
 
 def nothing(ax: Axes, why: str) -> None:
-    """Write into a figure why it shows nothing."""
     ax.text(0.5, 0.5, why, ha="center", va="center", transform=ax.transAxes, fontsize=_TEXT, wrap=True)
 
 

@@ -32,8 +32,6 @@ _LONG_AGO = "1970-01-01T00:00:00.000+00:00"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainEnd:
-    """The end of a ledger, as it was read."""
-
     head: Entry[Facts] | None  # the last entry; without facts if it was deleted in MLflow
     holder: str  # the run that takes the link to its successor; "" if nothing was ever written
     runs: dict[str, Run]  # those that were read, by id: all open ones, and some others
@@ -49,9 +47,8 @@ class ChainEnd:
 def chain_end(registry: RegistryClient, name: str) -> ChainEnd:
     """Find the last entry of a ledger: two quick queries, however long it is, and a step for each entry since.
 
-    A run ends later than those before it, so the last entry is on an open run
-    or on the one that ended last. If wrong clocks or late messages broke that
-    order, the links lead on from there.
+    A run ends later than those before it, so the last entry is on an open run or on the one that ended last. If wrong clocks or
+    late messages broke that order, the links lead on from there.
     """
     running = search_runs(registry, name, "attributes.status = 'RUNNING'")
     ended = search_runs(registry, name, "attributes.status != 'RUNNING'", order_by=["attributes.end_time DESC"], last=1)
@@ -177,7 +174,6 @@ def search_runs(
 
 
 def stored(run: Run) -> StoredRun:
-    """Return the entries and links that a run keeps."""
     tags = {tag.removeprefix(PREFIX): text for tag, text in run.data.tags.items() if tag.startswith(PREFIX)}
     texts = {tag: text for tag, text in tags.items() if tag.partition(".")[0] in KINDS}
     params = {name.removeprefix(PREFIX): Link.read(text) for name, text in run.data.params.items() if name.startswith(PREFIX)}

@@ -57,7 +57,6 @@ class RegistryClient:
 
     @property
     def uri(self) -> str:
-        """Address of the registry, without credentials."""
         return self.params.mlflow.tracking_uri
 
     @contextmanager
@@ -99,7 +98,6 @@ class RegistryClient:
 
     @property
     def connection(self) -> Connection:
-        """Features of the registry; read once."""
         if self._connection is None:
             with self.session("read the features of the registry") as client:
                 self._connection = connect(client, self.params)
@@ -187,7 +185,6 @@ class RegistryClient:
                 client.set_model_version_tag(name, str(version), STAGE_TAG, stage)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
-        """Point an alias to a version."""
         with self.session(f"set alias {alias} of", name) as client:
             try:
                 client.set_registered_model_alias(name, alias, str(version))
@@ -222,7 +219,6 @@ class RegistryClient:
             client.delete_model_version(name, str(version))
 
     def annotate(self, name: str, version: int, *, tags: dict[str, str], description: str | None = None) -> None:
-        """Set tags of a version, and its description if one is given."""
         with self.session(f"annotate version {version} of", name) as client:
             for key, value in tags.items():
                 client.set_model_version_tag(name, str(version), key, value)
@@ -314,7 +310,6 @@ def quoted(value: str) -> str:
 
 @contextmanager
 def ignoring(*codes: str) -> Iterator[None]:
-    """Ignore MLflow's errors of these codes."""
     try:
         yield
     except MlflowException as error:

@@ -48,7 +48,6 @@ def open_database(uri: str) -> MlflowClient:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the file of an SQLite database; None for any other."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
@@ -123,8 +122,7 @@ def connect(client: MlflowClient, params: Params) -> Connection:
 def registry_clock(params: Params) -> datetime | None:
     """Return the time by the registry's own clock, UTC; None if it has none.
 
-    A server's is in whole seconds; an SQLite file's is that of its file
-    system, if this user may write there.
+    A server's is in whole seconds; an SQLite file's is that of its file system, if this user may write there.
     """
     uri = params.registry_uri
     if params.is_server:

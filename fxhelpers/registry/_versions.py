@@ -62,7 +62,6 @@ class ModelVersion(Keyed):
 
     @property
     def created(self) -> datetime:
-        """Time of its registration, UTC."""
         return datetime.fromtimestamp(self.creation_timestamp / 1000, UTC)
 
     @property
@@ -127,17 +126,12 @@ class LoadedModel:
         return f"version {self.version.version} of {self.version.name}"
 
     def load_again(self) -> Pipeline:
-        """Return the pipeline, read from its bytes once more."""
         return _read_estimator(self.content, self.facts, self.who, self.rules)
 
     def forecast(self, features: Mapping[str, float]) -> float:
         """Forecast the next day's return, as a fraction, from one day's raw features, by name; others are ignored.
 
-        Raises
-        ------
-        FeaturesError
-            A feature is missing, not a finite number, or outside of
-            :attr:`ranges`.
+        :class:`FeaturesError` if a feature is missing, not a finite number, or outside of :attr:`ranges`.
         """
         names = self.facts["feature_names"]
         missing = [name for name in names if name not in features]
@@ -157,11 +151,9 @@ class LoadedModel:
     def ranges(self) -> tuple[np.ndarray, np.ndarray]:
         """Least and greatest allowed value of each feature: the range in training, extended by half its span on both sides.
 
-        Prices move on: on a third of the real days after a training some
-        feature is a little outside of its range in training, and on one in 500
-        it is outside of this one. A version without ranges allows what its
-        scaler can have seen: of n values none is farther from their mean than
-        sqrt(n - 1) standard deviations.
+        Prices move on: on a third of the real days after a training some feature is a little outside of its range in training,
+        and on one in 500 it is outside of this one. A version without ranges allows what its scaler can have seen: of n values
+        none is farther from their mean than sqrt(n - 1) standard deviations.
         """
         ranges, names = self.facts.get("feature_ranges"), self.facts["feature_names"]
         if ranges is not None:
@@ -176,12 +168,8 @@ class LoadedModel:
     def replay(self) -> int:
         """Repeat the forecasts of the registration, and return how many there are: all are the same.
 
-        Raises
-        ------
-        PredictionsChangedError
-            A forecast differs: because of another library, or another model.
-        NotComparableError
-            None were stored with this version.
+        :class:`PredictionsChangedError` if one differs: because of another library, or another model. :class:`NotComparableError`
+        if none were stored.
         """
         if self.probe is None:
             msg = f"{self.who} was registered without forecasts to compare with; transition_stage can move it by hand"

@@ -43,10 +43,8 @@ _F = TypeVar("_F", bound=Facts)
 class LedgerWriter:
     """A ledger under its model's lock: read its end, append to it.
 
-    The lock only keeps writers out of each other's way; the links decide. If
-    another writer went on, :class:`LockLostError` is raised. ``serving`` is
-    the version in Production by the last entry, in a tuple; None if no entry
-    says so.
+    The lock only keeps writers out of each other's way; the links decide: :class:`LockLostError` if another writer went on.
+    ``serving`` is the version in Production by the last entry, in a tuple; None if no entry says so.
     """
 
     def __init__(self, registry: RegistryClient, name: str) -> None:

@@ -38,8 +38,8 @@ _LONGEST_NAME = 200
 class Clock:
     """The time of a ledger's entries: read once, then continued by the monotonic clock.
 
-    ``off`` has the seconds by which this machine is ahead of the registry; if
-    that has no clock, behind the ledger's last entry (then below 0).
+    ``off`` has the seconds by which this machine is ahead of the registry; if that has no clock, behind the ledger's last entry
+    (then below 0).
     """
 
     def __init__(self, registry: RegistryClient, head: Entry[Facts] | None) -> None:
@@ -87,8 +87,7 @@ class Clock:
 class ModelLock:
     """The lock of one registered model, for a ``with``: creating its lock marker succeeds for one of several processes.
 
-    Entering it raises :class:`LockedError` if another owner neither releases
-    it nor expires in time; ``expiry`` and ``wait`` are in seconds.
+    :class:`LockedError` if another owner neither releases it nor expires in time; ``expiry`` and ``wait`` are in seconds.
     """
 
     def __init__(self, registry: RegistryClient, name: str, *, expiry: float | None = None, wait: float | None = None) -> None:
@@ -133,8 +132,7 @@ class ModelLock:
     def _release(self) -> bool:
         """Remove the lock if it still is this owner's, and the marker of the one that it took over.
 
-        It is renamed first: a request that is repeated after a lost reply then
-        finds the new name taken, and moves no other owner's lock.
+        It is renamed first: a request repeated after a lost reply then finds the new name taken, and moves no other owner's lock.
         """
         with self._registry.session("release the lock of", self._model) as client:
             for _ in range(10):

@@ -162,14 +162,9 @@ def _create_once(client: MlflowClient, name: str, stored: StoredBundle, uri: str
 def load_version(registry: RegistryClient, name: str, version: int) -> LoadedModel:
     """Load a version's pipeline after checking its bytes against the digest of its registration.
 
-    Raises
-    ------
-    ModelTamperedError
-        The stored files are not those that were registered.
-    NotComparableError
-        It was not registered by fxhelpers: no digest is known.
-    VersionNotFoundError
-        There is no such version, or its files were deleted by a decision.
+    :class:`ModelTamperedError` if the stored files are not those that were registered; :class:`NotComparableError` if no digest
+    is known, as it was not registered by fxhelpers; :class:`VersionNotFoundError` if it does not exist, or a decision deleted
+    its files.
     """
     found = registry.version(name, version)
     who, recorded = f"version {version} of {name}", found.tags.get(MODEL_DIGEST)
@@ -285,9 +280,8 @@ def registered_models(registry: RegistryClient, prefix: str = MODEL_PREFIX) -> d
 def _listed(client: MlflowClient, prefix: str) -> list[RegisteredModel]:
     """Return all registered models whose names have a prefix, even if some are created, renamed or deleted meanwhile.
 
-    Pages are offsets in the order of names: after a model of an earlier page
-    is deleted, the next page skips one. So the list is complete if it is one
-    page, or if it has no name twice and a second reading finds all of it.
+    Pages are offsets in the order of names: after a model of an earlier page is deleted, the next page skips one. So the list
+    is complete if it is one page, or if it has no name twice and a second reading finds all of it.
     """
     condition = f"name LIKE {quoted(f'{prefix}%')} AND {ANY_MODEL}" if prefix else ANY_MODEL
     before: set[tuple[str, int | None]] = set()

@@ -55,15 +55,7 @@ def _environment() -> Environment:
 
 
 def answer_of(kind: str, summary: Mapping[str, Any]) -> str:
-    """Return the answer to a notebook's question, in a sentence; "" if its summary has none.
-
-    Parameters
-    ----------
-    kind : str
-        Name of the notebook, such as ``train``.
-    summary : dict
-        Its summary, also that of an earlier release, which holds no ``answer``.
-    """
+    """Return the answer to a notebook's question, in a sentence; "" if its summary, perhaps of an earlier release, has none."""
     ratio, applied = summary.get("rmse_over_zero"), summary.get("applied")
     if summary.get("answer"):
         return str(summary["answer"])
@@ -104,7 +96,6 @@ def card_of(record: Path) -> dict[str, Any]:
 
 
 def _cut(text: str) -> str:
-    """Return the beginning of a long reason, and of what it also says."""
     if len(text) <= _LONGEST:
         return text
     first, also, rest = text.partition(" Also: ")
@@ -112,8 +103,7 @@ def _cut(text: str) -> str:
     return also.join(parts)
 
 
-PAGE, DATA = "index.html", "index.data.html"
-"""Names of the gallery and of its data in the folder of records."""
+PAGE, DATA = "index.html", "index.data.html"  # names of the gallery and of its data in the folder of records
 
 _LOCK, _LOCK_SECONDS = ".index.lock", 60
 _MOST_PERIODS = 50
@@ -123,26 +113,12 @@ _Lines = dict[tuple[str, str], str]  # lines of JSON by ("name", record) or ("mo
 
 
 def add_record(record: Path) -> None:
-    """Add a finished record to its gallery; a gallery that does not exist yet gets all records.
-
-    Parameters
-    ----------
-    record : Path
-        An executed notebook, ``RECORDS/AAPL/….ipynb``.
-    """
+    """Add a finished record to its gallery; a gallery that does not exist yet gets all records."""
     _append(record.parent.parent, lambda _: _line(card_of(record)))
 
 
 def add_decision(folder: Path, decision: Decision) -> None:
-    """Add a decision to the gallery: the champion by it, and since when.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the records.
-    decision : Decision
-        With its outcome.
-    """
+    """Add a decision that has its outcome to the gallery: the champion by it, and since when."""
 
     def changed(facts: dict[str, Any]) -> str:
         if decision.outcome is None or facts.get("decided", "") > decision.time:
@@ -167,16 +143,8 @@ def add_decision(folder: Path, decision: Decision) -> None:
 def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_are: bool = False) -> None:
     """Add what is known of some models to the gallery: champion, production periods, findings of a verification.
 
-    The gallery of a user who may only read the records stays as it is.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the records.
-    models : iterable of mapping
-        ``model`` names the registered model; a missing key keeps its value.
-    all_there_are : bool
-        Remove all other models about which no registry ever decided.
+    Each mapping names its registered model as ``model``; a missing key keeps its value. With ``all_there_are``, other models
+    about which no registry ever decided are removed. The gallery of a user who may only read the records stays as it is.
     """
     models = list(models)
     if not can_write(folder / _LOCK):
@@ -199,20 +167,7 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_
 
 
 def standing(ledger: Ledger, champion: Identity | None) -> dict[str, Any]:
-    """Return a model's line for the gallery: the version in Production, and those before it.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        Of the registered model.
-    champion : Identity or None
-        Version in Production, according to the registry.
-
-    Returns
-    -------
-    dict
-        For :func:`note_models`.
-    """
+    """Return a model's line for :func:`note_models`: the version in Production by the registry, and those before it."""
     production_periods, records = ledger.production_periods(), {decision.id: decision.record for decision in ledger.decisions}
     last = production_periods[-1] if production_periods and same(production_periods[-1].identity(), champion) else None
     return {
@@ -233,34 +188,15 @@ def _marked(moved: Decision | ProductionPeriod) -> str:
 
 
 def rebuild_gallery(folder: Path) -> Path:
-    """Read all records again, and write page and data anew; of models it keeps what can be read.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the records.
-
-    Returns
-    -------
-    Path
-        The page.
-    """
+    """Read all records again, write page and data anew, and return the page; of models it keeps what can be read."""
     _rewrite(folder, lambda held: _take_all(folder, held))
     return folder / PAGE
 
 
 def end_records(folder: Path) -> list[Path]:
-    """Close the records whose process is gone as interrupted, each with its report and its line in the gallery.
+    """Close the records whose process is gone as interrupted, each with its report and its line in the gallery; return them.
 
-    Parameters
-    ----------
-    folder : Path
-        Of the records. Only those marked as running are read.
-
-    Returns
-    -------
-    list of Path
-        The records.
+    Of the folder of records, only those marked as running are read.
     """
     with left_records(folder) as left:
         for record in left:
@@ -301,7 +237,6 @@ def _last(data: bytes, model: str) -> dict[str, Any]:
 
 
 def _rewrite(folder: Path, change: Callable[[_Lines], None]) -> None:
-    """Change the lines, and write page and data anew, one line per record and model."""
     _locked(folder, lambda: _write(folder, change))
 
 
@@ -352,7 +287,6 @@ def _is_json(line: str) -> bool:
 
 
 def _take_all(folder: Path, held: _Lines) -> None:
-    """Replace the lines of all records."""
     for key in [key for key in held if key[0] == "name"]:
         del held[key]
     for record in (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb"))):

@@ -35,36 +35,14 @@ _ONE_AT_A_TIME = Lock()  # an exporter keeps state while it works
 
 
 def write_report(record: Path) -> Path:
-    """Write the report of a finished record beside it.
-
-    Parameters
-    ----------
-    record : Path
-        An executed notebook.
-
-    Returns
-    -------
-    Path
-        The page: the same name, with the suffix ``.html``.
-    """
+    """Write the report of a finished record beside it, with the suffix ``.html``, and return its path."""
     page = report_path(record)
     write_atomic(page, report_of(record.name, record.read_bytes()).encode())
     return page
 
 
 def make_report(record: Path) -> bool:
-    """Write a report; if that fails, log a warning, as the record holds all that the report says.
-
-    Parameters
-    ----------
-    record : Path
-        An executed notebook.
-
-    Returns
-    -------
-    bool
-        Whether it was written.
-    """
+    """Write a report, and return whether that worked; a failure is a warning, as the record holds all that the report says."""
     try:
         write_report(record)
     except (*UNREADABLE, nbformat.ValidationError, TemplateError) as error:
@@ -74,18 +52,7 @@ def make_report(record: Path) -> bool:
 
 
 def write_missing_reports(folder: Path) -> int:
-    """Write the reports of finished records that have none, such as those of earlier releases.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the records.
-
-    Returns
-    -------
-    int
-        How many were written.
-    """
+    """Write the reports of finished records that have none, such as those of earlier releases, and return how many."""
     made = 0
     found = (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb")))
     for record in (record for record in found if not report_path(record).exists()):
@@ -99,20 +66,7 @@ def write_missing_reports(folder: Path) -> int:
 
 
 def report_of(name: str, content: bytes) -> str:
-    """Return the report of a record: one page that needs no network and runs no script.
-
-    Parameters
-    ----------
-    name : str
-        File name of the record.
-    content : bytes
-        The executed notebook.
-
-    Returns
-    -------
-    str
-        HTML. The same bytes give the same page.
-    """
+    """Return the report of a record as HTML: one page without network and scripts. The same bytes give the same page."""
     nb = nbformat.reads(content.decode(), as_version=4)
     facts, summary = nb.metadata["fxhelpers"]["record"], read_summary(nb) or {}
     title = _take_title(nb)
@@ -144,18 +98,7 @@ def _exporter() -> HTMLExporter:
 
 
 def command_of(nb: Any) -> str:  # noqa: ANN401 (nbformat's nodes have no types)
-    """Return the command that runs a notebook as this one was run: its symbol, and what differs from the notebook's defaults.
-
-    Parameters
-    ----------
-    nb : NotebookNode
-        A record.
-
-    Returns
-    -------
-    str
-        Quoted for a shell.
-    """
+    """Return the shell command that runs a notebook as this record was: its symbol, and what differs from the defaults."""
     facts, kind = nb.metadata["fxhelpers"]["record"], nb.metadata["fxhelpers"]["notebook"]
     source = facts.get("source") or f"{kind}.ipynb"
     words = ["fx", "run", kind if source == f"{kind}.ipynb" else source]
@@ -244,7 +187,6 @@ def _badge(look: str, text: str | None = None) -> dict[str, str]:
 
 
 def _glance(facts: dict[str, Any], summary: dict[str, Any], kind: str) -> dict[str, str]:
-    """Return the rows of the card at the top."""
     decided = str(summary.get("decided") or "")
     if facts.get("decisions") and not summary:
         decided = f"Unknown: the run began a decision, which may have moved the champion. See {_ask(facts)}."

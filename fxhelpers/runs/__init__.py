@@ -54,39 +54,13 @@ def run_notebook(
     preloaded: bool = False,
     handles_signals: bool = True,
 ) -> RunResult:
-    """Run one of our notebooks in a kernel of its own and keep its record.
+    """Run one of our notebooks in a kernel of its own and keep its record; an error of a cell is in the result.
 
-    Parameters
-    ----------
-    path : Path
-        The notebook.
-    parameters : dict
-        Text is parsed as the type that the notebook declares.
-    progress : bool
-        Show papermill's progress bar.
-    params_file : Path, optional
-        By default the nearest ``params.yaml`` from the current folder upwards,
-        or else from the notebook's.
-    cwd : Path, optional
-        Working directory of the notebook; by default that of this process.
-    facts : dict, optional
-        Added to the record's metadata.
-    preloaded : bool
-        Fork the kernel from a process that has imported the libraries
-        (:mod:`fxhelpers.kernels`).
-    handles_signals : bool
-        End the run on Ctrl-C and SIGTERM, in the main thread.
-
-    Returns
-    -------
-    RunResult
-        Also if a cell raised an error: see ``error``.
-
-    Raises
-    ------
-    RunRefusedError
-        Not a notebook of ours, unknown parameters, or values of another type:
-        nothing was run.
+    Text in ``parameters`` is parsed as the type that the notebook declares. ``params_file`` is by default the nearest
+    ``params.yaml`` from the current folder upwards, or else from the notebook's; ``cwd``, of the notebook, that of this process.
+    ``facts`` are added to the record's metadata. ``preloaded`` forks the kernel from a process that has imported the libraries
+    (:mod:`fxhelpers.kernels`). With ``handles_signals``, Ctrl-C and SIGTERM end the run, in the main thread.
+    :class:`RunRefusedError` if the notebook is not ours, or parameters are unknown or of another type: nothing was run.
     """
     nb = load_notebook_node(str(path))
     if MARK not in nb.metadata:

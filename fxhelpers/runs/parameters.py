@@ -89,7 +89,6 @@ def _check_type(name: str, value: object, expected: str) -> None:
 
 
 def _advice(name: str, expected: str) -> str:
-    """Return how to type the value so that it has the expected type."""
     text = dict(COMMAND_LINE.pairs).get(name) if COMMAND_LINE else None
     if expected == "str":
         return f"; with papermill: -r {name} {quote(text)}" if text else "; put it in quotes"

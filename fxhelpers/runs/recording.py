@@ -170,7 +170,6 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]  # papermill has n
     """Papermill's client, which finishes the record while the kernel is alive."""
 
     def set_widgets_metadata(self) -> None:
-        """Run the last step of an uninterrupted run."""
         super().set_widgets_metadata()
         self.nb_man.finish(self)
 
@@ -205,11 +204,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         handles_signals: bool = True,
         **kwargs: Any,  # noqa: ANN401 (papermill's signature)
     ) -> Any:  # noqa: ANN401
-        """Check the parameters, run the notebook and keep the record, however it ends.
-
-        The state of the run is appended to ``managers``; ``facts`` are added
-        to the record's metadata.
-        """
+        """Check the parameters, run the notebook and keep the record, however it ends; its state is appended to ``managers``."""
         if MARK not in nb.metadata:
             return NBClientEngine.execute_notebook(nb, kernel_name, output_path=output_path, **kwargs)
         provide_home()

@@ -23,11 +23,7 @@ class RecordExecutionManager(DefaultExecutionManager):  # type: ignore[misc]  # 
     """Runs jobs of our notebooks with a record; passes others on to jupyter-scheduler's own manager."""
 
     def execute(self) -> None:
-        """Run the job; jupyter-scheduler shows the exception of a failed one.
-
-        The settings are those of the server's folder: jupyter-scheduler copies
-        the notebook elsewhere and does not say where it was.
-        """
+        """Run the job by the settings of the server's folder; jupyter-scheduler does not say where the notebook was."""
         path = Path(self.staging_paths["input"])
         if MARK not in nbformat.read(path, as_version=4).metadata:
             super().execute()

@@ -24,11 +24,9 @@ from fxhelpers.errors import RunRefusedError
 from fxhelpers.params import Params
 from fxhelpers.system import UNREADABLE, actor, process_identity, sha256
 
-MARK = "fxhelpers"
-"""Key in a notebook's metadata that makes it one of ours."""
+MARK = "fxhelpers"  # key in a notebook's metadata that makes it one of ours
 
-NO_OUTPUT = "fxhelpers:no-output.ipynb"
-"""The output path of a run that writes its record and no other file."""
+NO_OUTPUT = "fxhelpers:no-output.ipynb"  # the output path of a run that writes its record and no other file
 
 _PAIRS = ("--parameters -p", "--parameters_raw -r")
 _LISTS = ("--parameters_file -f", "--parameters_yaml -y", "--parameters_base64 -b")
@@ -75,9 +73,8 @@ class _CommandLine:
 def read_command_line() -> _CommandLine | None:
     """Return the parameters on papermill's command line, and append the output path if it lacks one.
 
-    None in other programs and for a command line that papermill will refuse.
-    A single path to a notebook of ours is the input, even if standard input is
-    a pipe: papermill would take it for the output and overwrite it.
+    None in other programs and for a command line that papermill will refuse. A single path to a notebook of ours is the input,
+    even if standard input is a pipe: papermill would take it for the output and overwrite it.
     """
     if not _is_papermill():
         return None
@@ -102,7 +99,6 @@ def _texts(files: tuple[str, ...]) -> Iterator[str]:
 
 
 def _is_papermill() -> bool:
-    """Return whether this program is papermill's script or ``python -m papermill``."""
     program = sys.argv[0] if sys.argv else ""
     if program == "-m":  # Python has not resolved the module yet
         program = sys.orig_argv[len(sys.orig_argv) - len(sys.argv)]
@@ -125,8 +121,7 @@ def _missing_output(path: Path, options: Mapping[str, Any]) -> list[str]:
     return [NO_OUTPUT]
 
 
-_READ = threading.local()
-"""The notebook that papermill read last in each thread: engines do not get its text."""
+_READ = threading.local()  # the notebook that papermill read last in each thread: engines do not get its text
 
 _INJECTED = "injected-parameters"
 
