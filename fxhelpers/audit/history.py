@@ -182,22 +182,17 @@ class Overview:
         if not self.models:
             text = f"Nothing is registered at {self.uri} yet. In a terminal, in the project's folder, type fx demo, or:"
             return _as_html(f"{paragraphs([text])}<pre>{html.escape(_FIRST_STEPS.strip())}</pre>")
-        rows = []
-        for model in self.models.values():
-            period, decision = model.current, model.decided_by
-            since, rests_on = (_clock(period.since), period.standing) if period else ("", "")
-            rows.append(
-                {
-                    "symbol": model.label,
-                    "in Production": str(model.champion or "none"),
-                    "since (UTC)": since,
-                    "rests on": rests_on,
-                    "decided by": decision.actor if decision else "no decision" if period else "",
-                    "record": model.record_link(decision) if period else "",
-                    "warning": model.command if model.warnings else "",
-                }
-            )
-        table = pd.DataFrame(rows)
+        known, models = self.status_frame(), self.models.values()
+        columns = {
+            "symbol": known["symbol"],
+            "in Production": [str(model.champion or "none") for model in models],
+            "since (UTC)": known["since"].map(_clock),
+            "rests on": known["rests_on"],
+            "decided by": known["decided_by"],
+            "record": [model.record_link(model.decided_by) if model.current else "" for model in models],
+            "warning": [model.command if model.warnings else "" for model in models],
+        }
+        table = pd.DataFrame(columns)
         return Table(table if self.warnings else table.drop(columns="warning"), ("record",))
 
     def status_frame(self) -> pd.DataFrame:

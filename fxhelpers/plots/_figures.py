@@ -56,9 +56,8 @@ def _described(ax: Axes) -> str:
     ends = {line.get_label(): line.get_ydata() for line in handles if hasattr(line, "get_ydata")}
     lines = [f"{label}{_ends(ends.get(label))}" for label in labels]
     shown = ["shown: " + ", ".join(lines)] if lines else []
-    return (
-        "; ".join(part.replace("\n", " ") for part in [ax.get_title() or "A panel without a title", *axis, *rows, *shown]) + "."
-    )
+    parts = [ax.get_title() or "A panel without a title", *axis, *rows, *shown]
+    return "; ".join(parts).replace("\n", " ") + "."
 
 
 def _ends(values: Any) -> str:  # noqa: ANN401 (matplotlib's data)
@@ -136,8 +135,7 @@ def loss_difference(comparison: Comparison, ax: Axes | None = None) -> Axes:
         ax.plot(line.index, line, color=BLUE, linestyle="--", linewidth=1.1, label=f"against {_rival(comparison, name)}")
     ax.axhline(0, color="black", linewidth=0.8)
     dates(ax)
-    ax.set_ylabel("squared error saved so far (%²)")
-    ax.set_title(f"Cumulative loss difference of {comparison.challenger}: up is better")
+    ax.set(ylabel="squared error saved so far (%²)", title=f"Cumulative loss difference of {comparison.challenger}: up is better")
     return finish(ax)
 
 
@@ -151,11 +149,9 @@ def rolling(comparison: Comparison, window: int = 60) -> list[Axes]:
         ax.axhline(level, color="black", linewidth=0.8)
         dates(ax)
     ratio, hits = made
-    ratio.set_ylabel("RMSE / RMSE of zero")
-    ratio.set_title(f"RMSE of {window} days: below 1 beats forecasting zero")
-    hits.set_ylabel("hit rate")
+    ratio.set(ylabel="RMSE / RMSE of zero", title=f"RMSE of {window} days: below 1 beats forecasting zero")
+    hits.set(ylabel="hit rate", title=f"Hit rate of {window} days: share of correct directions")
     hits.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    hits.set_title(f"Hit rate of {window} days: share of correct directions")
     return [finish(ratio), finish(hits)]
 
 
@@ -180,8 +176,7 @@ def gains(comparison: Comparison, ax: Axes | None = None) -> Axes:
     ax.set_ylim(-0.7, max(0, len(table) - 1) + 0.7)
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("RMSE below the rival's; right is better")
-    ax.set_title(f"Gain in RMSE of {comparison.challenger}")
+    ax.set(xlabel="RMSE below the rival's; right is better", title=f"Gain in RMSE of {comparison.challenger}")
     return finish(ax)
 
 
@@ -215,9 +210,7 @@ def _scatter(target: pd.Series, forecast: pd.Series, title: str, ax: Axes) -> Ax
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.set_xlabel("forecast of the next day's return")
-    ax.set_ylabel("next day's return")
-    ax.set_title(title)
+    ax.set(xlabel="forecast of the next day's return", ylabel="next day's return", title=title)
     return ax
 
 
@@ -235,12 +228,9 @@ def errors(comparison: Comparison) -> list[Axes]:
     ends = np.array([table["normal"].iloc[0], table["normal"].iloc[-1]])
     quantiles.plot(ends, ends * spread, color="black", linewidth=1, label="normal distribution")
     sizes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    sizes.set_xlabel("error of one day: return minus forecast")
-    sizes.set_ylabel("days")
-    sizes.set_title("Distribution of the errors")
+    sizes.set(xlabel="error of one day: return minus forecast", ylabel="days", title="Distribution of the errors")
     quantiles.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    quantiles.set_xlabel("quantile of a normal distribution (std)")
-    quantiles.set_ylabel("quantile of the error")
+    quantiles.set(xlabel="quantile of a normal distribution (std)", ylabel="quantile of the error")
     quantiles.set_title("Q-Q plot: steep ends are fat tails")
     return [finish(sizes), finish(quantiles)]
 
@@ -254,11 +244,9 @@ def strategies(comparison: Comparison) -> list[Axes]:
         top.plot(capital.index, capital[name], style, color=color, linewidth=width, label=label)
         bottom.plot(fallen.index, -fallen[name], style, color=color, linewidth=width, label=label)
     top.axhline(1, color="black", linewidth=0.8)
-    top.set_ylabel("capital (1 at the start)")
-    top.set_title(f"Long or short by sign, after costs of {comparison.cost:.2%} of trades")
+    top.set(ylabel="capital (1 at the start)", title=f"Long or short by sign, after costs of {comparison.cost:.2%} of trades")
     bottom.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    bottom.set_ylabel("below the highest so far")
-    bottom.set_title("Drawdown")
+    bottom.set(ylabel="below the highest so far", title="Drawdown")
     for ax in (top, bottom):
         dates(ax)
     return [finish(top), finish(bottom)]
@@ -300,9 +288,9 @@ def drift(comparison: Comparison, ax: Axes | None = None) -> Axes:
     if table.empty:
         nothing(ax, "Not measured: the training window is not known")
     ax.set_yticks(range(len(table)), list(table.index))
-    ax.set_xlabel("population stability index (PSI)")
-    left = len(comparison.frame.drift) - len(table)
-    ax.set_title("Drift since training" + (f", the most of {len(table) + left} features" if left else ""))
+    features = len(comparison.frame.drift)
+    title = "Drift since training" + (f", the most of {features} features" if features > len(table) else "")
+    ax.set(xlabel="population stability index (PSI)", title=title)
     return finish(ax)
 
 
@@ -316,8 +304,7 @@ def price_windows(prices: pd.DataFrame, windows: dict[str, dict[str, str]], ax: 
     for name, window in windows.items():
         ax.axvspan(day(window["first_day"]), day(window["last_day"]), color=WINDOWS[name], alpha=0.15, label=name, lw=0)
     dates(ax)
-    ax.set_ylabel("adjusted close (log scale)")
-    ax.set_title("Adjusted close, and the use of the days")
+    ax.set(ylabel="adjusted close (log scale)", title="Adjusted close, and the use of the days")
     return finish(ax)
 
 

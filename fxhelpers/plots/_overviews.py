@@ -35,8 +35,7 @@ def portfolio(found: Portfolio) -> list[Axes]:
         ax.set_ylabel(f"{len(gains)} symbols, best first")
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set_xlabel("RMSE below the champion's, or that of zero without one")
-    ax.set_title("Gain in RMSE: right is better")
+    ax.set(xlabel="RMSE below the champion's, or that of zero without one", title="Gain in RMSE: right is better")
     return [*drawn, finish(ax)]
 
 
@@ -56,9 +55,7 @@ def family(found: Portfolio, ax: Axes | None = None) -> Axes | None:
     ax.plot(ranks[survivors:], p[survivors:], "x", color=BLUE, markersize=5, label=f"{len(p) - survivors} do not")
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("rank")
-    ax.set_ylabel("p, adjusted for attempts (log scale)")
-    ax.set_title("p of each symbol, adjusted for all symbols")
+    ax.set(xlabel="rank", ylabel="p, adjusted for attempts (log scale)", title="p of each symbol, adjusted for all symbols")
     return finish(ax)
 
 
@@ -70,11 +67,10 @@ def _counts(found: Portfolio) -> Axes:
     ax.bar_label(bars, padding=3)
     ax.margins(x=0.15)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("symbols")
+    ax.set(xlabel="symbols", title="Symbols by outcome")
     if counts.empty:
         nothing(ax, "No batch yet")
         ax.set_axis_off()
-    ax.set_title("Symbols by outcome")
     return finish(ax)
 
 
@@ -104,6 +100,5 @@ def production_periods(history: list[ProductionPeriod], now: str, ax: Axes | Non
         nothing(ax, "No version was ever in Production")
     ax.set_yticks(range(len(versions)), list(known.values()))
     dates(ax)
-    ax.set_xlabel("UTC")
-    ax.set_title("Versions in Production")
+    ax.set(xlabel="UTC", title="Versions in Production")
     return finish(ax)

@@ -16,7 +16,8 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +130,9 @@ def add_decision(folder: Path, decision: Decision) -> None:
             facts |= {"champion": to, "since": None, "record": None}
         facts["bundle"] = bundle
         if decision.moved_at:
-            production_periods = [
-                [*period[:2], period[2] or decision.moved_at, *period[3:]] for period in facts.get("reigns", [])
-            ]
-            production_periods.append([decision.to_version, decision.moved_at, None, _marked(decision)])
-            facts |= {"champion": decision.to_version, "since": decision.moved_at, "record": decision.record}
-            facts["reigns"] = production_periods[-_MOST_PERIODS:]
+            periods = [[*period[:2], period[2] or decision.moved_at, *period[3:]] for period in facts.get("reigns", [])]
+            periods.append([to, decision.moved_at, None, _marked(decision)])
+            facts |= {"champion": to, "since": decision.moved_at, "record": decision.record, "reigns": periods[-_MOST_PERIODS:]}
         return _line({"model": decision.model_name, **facts})
 
     _append(folder, changed, model=decision.model_name)
@@ -163,7 +161,7 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_
             whole = {**facts, **before, "verified": facts.get("verified")} if older else {**before, **facts}
             held[key] = _line({"model": facts["model"], **whole})
 
-    _rewrite(folder, note)
+    _locked(folder, lambda: _write(folder, note))
 
 
 def standing(ledger: Ledger, champion: Identity | None) -> dict[str, Any]:
@@ -189,7 +187,7 @@ def _marked(moved: Decision | ProductionPeriod) -> str:
 
 def rebuild_gallery(folder: Path) -> Path:
     """Read all records again, write page and data anew, and return the page; of models it keeps what can be read."""
-    _rewrite(folder, lambda held: _take_all(folder, held))
+    _locked(folder, lambda: _write(folder, partial(_take_all, folder)))
     return folder / PAGE
 
 
@@ -213,7 +211,7 @@ def _append(folder: Path, line: Callable[[dict[str, Any]], str], *, model: str =
 
     def append() -> None:
         if not (folder / DATA).exists():
-            _write(folder, lambda held: _take_all(folder, held))
+            _write(folder, partial(_take_all, folder))
         _write_page(folder / PAGE)
         with (folder / DATA).open("a+b") as file:
             file.seek(0 if model else -1, os.SEEK_SET if model else os.SEEK_END)
@@ -229,15 +227,9 @@ def _last(data: bytes, model: str) -> dict[str, Any]:
     """Return the last whole line about a model; empty without one."""
     start, end = f'\n{{"model":{json.dumps(model)},'.replace("<", "\\u003c").encode(), len(data)
     while (end := data.rfind(start, 0, end)) >= 0:
-        try:
+        with suppress(ValueError):  # a torn line
             return dict(json.loads(data[end + 1 :].split(b"\n", 1)[0]))
-        except ValueError:
-            continue
     return {}
-
-
-def _rewrite(folder: Path, change: Callable[[_Lines], None]) -> None:
-    _locked(folder, lambda: _write(folder, change))
 
 
 def _locked(folder: Path, work: Callable[[], None]) -> None:
@@ -274,16 +266,10 @@ def _read(folder: Path) -> _Lines:
     held: _Lines = {}
     for line in source.read_text(encoding="utf-8", errors="replace").splitlines() if source else []:
         named, whole = _NAME.match(line), line.removesuffix(",")
-        if named and _is_json(whole):
-            held[named[1], named[2]] = whole
+        with suppress(ValueError):  # a torn line
+            if named and json.loads(whole):
+                held[named[1], named[2]] = whole
     return held
-
-
-def _is_json(line: str) -> bool:
-    try:
-        return bool(json.loads(line))
-    except ValueError:
-        return False
 
 
 def _take_all(folder: Path, held: _Lines) -> None:

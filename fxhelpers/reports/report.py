@@ -68,7 +68,7 @@ def write_missing_reports(folder: Path) -> int:
 def report_of(name: str, content: bytes) -> str:
     """Return the report of a record as HTML: one page without network and scripts. The same bytes give the same page."""
     nb = nbformat.reads(content.decode(), as_version=4)
-    facts, summary = nb.metadata["fxhelpers"]["record"], read_summary(nb) or {}
+    facts, kind, summary = nb.metadata["fxhelpers"]["record"], nb.metadata["fxhelpers"]["notebook"], read_summary(nb) or {}
     title = _take_title(nb)
     _leave_to_card(nb, summary)
     with _ONE_AT_A_TIME:
@@ -78,11 +78,11 @@ def report_of(name: str, content: bytes) -> str:
         version=version("fxhelpers"),
         name=name,
         title=title or name,
-        kind=nb.metadata["fxhelpers"]["notebook"],
+        kind=kind,
         symbol=facts.get("symbol"),
         started=facts["started"],
         badges=_badges(facts, summary),
-        glance=_glance(facts, summary, nb.metadata["fxhelpers"]["notebook"]),
+        glance=_glance(facts, summary, kind),
         contents=contents,
         body=body,
         provenance=_provenance(nb, facts, summary),
@@ -176,10 +176,8 @@ def _badges(facts: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, st
         badges = [{**badge, "look": "doubt" if badge["look"].startswith("promote") else badge["look"]} for badge in badges]
         badges.append(_badge("doubt", mark))
     badges += [_badge("against", "against the verdict")] if summary.get("override") else []
-    counts = [
-        _badge(word, f"{summary[word]} {word}") for word in _COUNTED if isinstance(summary.get(word), int) and summary[word]
-    ]
-    return badges or counts or [_badge("completed")]
+    counts = {word: summary[word] for word in _COUNTED if isinstance(summary.get(word), int) and summary[word]}
+    return badges or [_badge(word, f"{count} {word}") for word, count in counts.items()] or [_badge("completed")]
 
 
 def _badge(look: str, text: str | None = None) -> dict[str, str]:
@@ -189,7 +187,8 @@ def _badge(look: str, text: str | None = None) -> dict[str, str]:
 def _glance(facts: dict[str, Any], summary: dict[str, Any], kind: str) -> dict[str, str]:
     decided = str(summary.get("decided") or "")
     if facts.get("decisions") and not summary:
-        decided = f"Unknown: the run began a decision, which may have moved the champion. See {_ask(facts)}."
+        command = f"fx history {facts['symbol']}" if facts.get("symbol") else "fx verify"
+        decided = f"Unknown: the run began a decision, which may have moved the champion. See {command}."
     why, _, also = str(summary.get("reason") or "").partition(" Also: ")
     agreed = f", approved by {summary['approved_by']}" if summary.get("approved_by") else ""
     if is_unseen(summary):
@@ -207,10 +206,6 @@ def _glance(facts: dict[str, Any], summary: dict[str, Any], kind: str) -> dict[s
     return {name: shown(value) for name, value in rows.items() if value}
 
 
-def _ask(facts: dict[str, Any]) -> str:
-    return f"fx history {facts['symbol']}" if facts.get("symbol") else "fx verify"
-
-
 def _provenance(nb: Any, facts: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:  # noqa: ANN401
     """Return what the record was made from, in the order to show it; what it does not say is left out."""
     git, run = facts.get("git"), nb.metadata.get("papermill", {})
@@ -225,7 +220,7 @@ def _provenance(nb: Any, facts: dict[str, Any], summary: dict[str, Any]) -> dict
         "ended": facts.get("ended"),
         "status": facts["status"],
         "parameters given": json.dumps(run["parameters"], default=str) if run.get("parameters") else None,
-        "notebook": _with_digest(facts, "source", "source_sha256"),
+        "notebook": f"{facts['source']}, SHA-256 {facts['source_sha256']}" if facts.get("source") else None,
         "params.yaml": facts.get("params_sha256"),
         "requirements.lock": facts.get("lock_sha256"),
         "inputs": facts.get("inputs_sha256"),
@@ -236,7 +231,3 @@ def _provenance(nb: Any, facts: dict[str, Any], summary: dict[str, Any]) -> dict
         "packages": ", ".join(f"{name} {number}" for name, number in facts.get("packages", {}).items()) or None,
     }
     return {name: str(value) for name, value in rows.items() if value}
-
-
-def _with_digest(facts: dict[str, Any], name: str, digest: str) -> str | None:
-    return f"{facts[name]}, SHA-256 {facts[digest]}" if facts.get(name) else None
