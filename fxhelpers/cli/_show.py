@@ -217,7 +217,7 @@ def _measured(registry: "ModelRegistry", version: "ModelVersion") -> dict[str, A
 
 
 def _open(address: str) -> bool:
-    """Return whether a browser could be started: click's own launcher takes what follows a # for a part of the file's name."""
+    """Open a page, and return whether a browser started; click's launcher takes what follows a # for part of the file name."""
     opener = shutil.which("xdg-open")  # which the module leaves out if it sees no display
     return webbrowser.open(address) or bool(opener and webbrowser.get(f"{opener} %s &").open(address))
 

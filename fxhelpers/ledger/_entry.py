@@ -122,8 +122,6 @@ class Link(NamedTuple):
 
 
 class StoredRun(NamedTuple):
-    """What one run keeps of a ledger."""
-
     run_id: str
     texts: Mapping[str, str]  # entries by entry_name; by their kind alone if an earlier release wrote them, which linked none
     links: Mapping[str, Link] = MappingProxyType({})  # by link_name

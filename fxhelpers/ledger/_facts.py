@@ -192,7 +192,6 @@ class OutcomeFacts(Facts):
         return self.model_copy(update={"bundles": self.bundles | bundles}) if bundles else self
 
     def with_champions(self, before: Identity | None, after: Identity | None) -> Self:
-        """Return these facts with the champion before and afterwards."""
         champions = {"from_": before.number if before else None, "to": after.number if after else None}
         return self.with_bundles(before, after).model_copy(update=champions)
 

@@ -75,7 +75,6 @@ def end_after_gap(registry: RegistryClient, name: str, root: str, runs: dict[str
 
 
 def _followed(registry: RegistryClient, name: str, end: ChainEnd) -> ChainEnd:
-    """Follow the links from an entry to the last one."""
     head, holder, runs = end.head, end.holder, end.runs
     while head and holder and (link := link_in(runs.get(holder) or get_run(registry, name, holder), link_name(head.digest))):
         run = runs.get(link.run_id)
