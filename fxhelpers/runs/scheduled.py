@@ -23,7 +23,7 @@ class RecordExecutionManager(DefaultExecutionManager):  # type: ignore[misc]  # 
     """Runs jobs of our notebooks with a record; passes others on to jupyter-scheduler's own manager."""
 
     def execute(self) -> None:
-        """Run the job by the settings of the server's folder, as it runs a copy; jupyter-scheduler shows the error of a failed one."""
+        """Run the job by the settings of the server's folder, as it is a copy; jupyter-scheduler shows a failed one's error."""
         path = Path(self.staging_paths["input"])
         if MARK not in nbformat.read(path, as_version=4).metadata:
             super().execute()
