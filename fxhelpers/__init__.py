@@ -37,7 +37,7 @@ _PUBLIC = {
     "summary": "records",
     "table": "display",
     "train_model": "training",
-    "utc_now": "processes",
+    "utc_now": "system",
     "write_bundle": "bundles",
     "write_evaluation": "bundles",
 }
