@@ -6,6 +6,7 @@ from fxhelpers.decisions._evidence import (
     FRAME,
     RECORD_FOLDER,
     RECORD_TAG,
+    Proposal,
     copy_record,
     frame_in,
     note_record,
@@ -25,5 +26,4 @@ from fxhelpers.decisions._path import (
     was_interrupted,
 )
 from fxhelpers.decisions._promotion import compare_versions, promote, propose, roll_back
-from fxhelpers.decisions._proposal import Proposal
 from fxhelpers.decisions._versions import Registration, Retention, register, retain, transition

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 from fxhelpers import policy
 from fxhelpers.comparison import SEED, compare
-from fxhelpers.decisions._evidence import counts_as, keep_evidence
+from fxhelpers.decisions._evidence import Proposal, counts_as, keep_evidence
 from fxhelpers.decisions._mirror import check_registered, find, identity_of, serving
 from fxhelpers.decisions._path import Move, act, begin, recording_failure, refuse_unrecorded, run_command
-from fxhelpers.decisions._proposal import Proposal
 from fxhelpers.errors import (
     NoChampionError,
     ParamsError,

@@ -9,20 +9,31 @@ import json
 import logging
 import re
 import shlex
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
-from jinja2 import TemplateError
-from nbconvert.exporters.html import HTMLExporter
+from jinja2 import Environment, PackageLoader, Template, TemplateError
 
 from fxhelpers.display import CARD, shown
-from fxhelpers.records import SUMMARY_MIME, is_running, is_unseen, promotion_label, read_summary, record_folders, report_path
-from fxhelpers.reports.gallery import answer_of, page_template
+from fxhelpers.records import (
+    SUMMARY_MIME,
+    is_running,
+    is_unseen,
+    promotion_label,
+    read_summary,
+    record_folders,
+    record_name,
+    report_path,
+)
 from fxhelpers.system import UNREADABLE, sha256, write_atomic
+
+if TYPE_CHECKING:
+    from nbconvert.exporters.html import HTMLExporter
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +43,68 @@ _HEADING = re.compile(r'<div class="text(?P<fold> fold)?"><h2>(?P<name>.*?)</h2>
 _COUNTED = ("failed", "promoted", "promote", "keep", "inconclusive")  # of a batch
 _COMMAND = re.compile(r"^```[a-z]*\n(?:[^`]*\n)?(?:fx|papermill) [^`]*```$", re.MULTILINE)
 _ONE_AT_A_TIME = Lock()  # an exporter keeps state while it works
+_LONGEST = 240  # characters of a reason
+_TOLD = ("verdict", "result", "version", "override")
+
+
+@cache
+def page_template(name: str) -> Template:
+    """Return a template of this folder; it escapes what is not marked as HTML, and can include the style sheet."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(loader=PackageLoader("fxhelpers.reports"), autoescape=True)
+
+
+def answer_of(kind: str, summary: Mapping[str, Any]) -> str:
+    """Return the answer to a notebook's question, in a sentence; "" if its summary, perhaps of an earlier release, has none."""
+    ratio, applied = summary.get("rmse_over_zero"), summary.get("applied")
+    if summary.get("answer"):
+        return str(summary["answer"])
+    if kind in {"train", "evaluate"} and isinstance(ratio, float):
+        return f"RMSE {summary.get('rmse')}: {ratio:.4f} times that of forecasting zero."
+    if kind == "retain":
+        counts = {verb: len(summary.get(verb) or []) for verb in ("archive", "prune")}
+        facts = [f"{count} {'' if applied else 'to '}{verb}{'d' * bool(applied)}" for verb, count in counts.items() if count]
+        return f"Versions: {', '.join(facts)}." if facts else "No version is due."
+    if kind == "history":
+        versions = [f"version {version}" for version in summary.get("in_production") or [] if version]
+        return f"In Production: {', '.join(versions) or 'no version'} ({summary.get('at')})."
+    return ""
+
+
+def card_of(record: Path) -> dict[str, Any]:
+    """Return what the gallery shows of a record; :class:`ValueError`, :class:`KeyError`, … if it is not one."""
+    nb = json.loads(record.read_bytes())
+    about = nb["metadata"]["fxhelpers"]
+    facts, summary = about["record"], read_summary(nb) or {}
+    kind = about["notebook"]
+    text = str(facts.get("error") or summary.get("reason") or answer_of(kind, summary) or summary.get("decided") or "")
+    if facts.get("decisions") and not summary:
+        text = f"It had begun a decision (fx history). {text}"
+    return {
+        "name": record_name(record),
+        "symbol": facts.get("symbol"),
+        "kind": kind,
+        "status": "interrupted" if facts["status"] == "running" and not is_running(record, facts) else facts["status"],
+        "started": facts["started"][:19],
+        "actor": facts.get("actor"),
+        "mark": promotion_label(summary),
+        "unseen": is_unseen(summary),
+        **{key: str(summary[key]) for key in _TOLD if summary.get(key)},
+        "report": report_path(record).exists(),
+        "text": _cut(text),
+    }
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    first, also, rest = text.partition(" Also: ")
+    parts = [f"{part[: most - 1]}…" if len(part) > most else part for part, most in ((first, _LONGEST), (rest, _LONGEST // 2))]
+    return also.join(parts)
 
 
 def write_report(record: Path) -> Path:
@@ -92,7 +165,9 @@ def report_of(name: str, content: bytes) -> str:
 
 
 @cache
-def _exporter() -> HTMLExporter:
+def _exporter() -> "HTMLExporter":
+    from nbconvert.exporters.html import HTMLExporter  # half a second
+
     folder = str(Path(__file__).parent / "templates")
     return HTMLExporter(template_name="cells", extra_template_basedirs=[folder], exclude_anchor_links=True)
 

@@ -28,6 +28,7 @@ from fxhelpers.kernels.stopping import StoppableRun
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
 from fxhelpers.records import decisions_in, folder_to_write, mark_running
 from fxhelpers.reports import add_record, end_records
+from fxhelpers.reports.report import make_report
 from fxhelpers.runs.parameters import check_run
 from fxhelpers.runs.source import COMMAND_LINE, MARK, NO_OUTPUT, Source, provenance, source_of
 from fxhelpers.system import provide_home, socket_folder, utc_now, write_atomic
@@ -128,8 +129,6 @@ class RecordManager(StoppableRun, NotebookExecutionManager):  # type: ignore[mis
                 self._complete(client)
 
     def _complete(self, client: "_Client | None") -> None:
-        from fxhelpers.reports.report import make_report
-
         try:
             make_report(self.record)
         finally:
@@ -260,7 +259,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
             kwargs["resources"] = {"metadata": {"path": str(kernel_cwd)}}
         if preloaded:
             kwargs["kernel_manager_class"] = PreloadedKernelManager
-        threading.Thread(target=import_module, args=("fxhelpers.reports.report",)).start()  # 0.5 s, while the kernel starts
+        threading.Thread(target=import_module, args=("nbconvert.exporters.html",)).start()  # 0.5 s, while the kernel starts
         nb_man.client = _Client(
             nb_man,
             timeout=execution_timeout,
