@@ -38,27 +38,19 @@ _REGISTERED = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
-    """Measures and tests of all forecasts of one evaluation frame.
-
-    Attributes
-    ----------
-    answers : tuple of Answer
-        Of the tests: those of the challenger first, then, where several were
-        tested at once, those of the others.
-    """
+    """Measures and tests of all forecasts of one evaluation frame."""
 
     frame: EvaluationFrame  # what was measured
-    measures: pd.DataFrame  # one row a forecast, one column a measure of ``fxhelpers.measures``
-    test_results: tuple[TestResult, ...]
-    # RMSE by third of the days, by the volatility that was known on each: ``days`` and one column a forecast. Empty with too few
-    # days
+    measures: pd.DataFrame  # one row per forecast, one column per measure of ``fxhelpers.measures``
+    test_results: tuple[TestResult, ...]  # those of the challenger first, then those of others tested at the same time
+    # RMSE by third of the days, by the volatility known on each: ``days`` and one column per forecast; empty with too few days
     regimes: pd.DataFrame
-    best: list[str]  # the model confidence set, where there are several challengers
+    best: list[str]  # the model confidence set, if there are several challengers
     cost: float  # of trading, as a fraction of the value traded
 
     @property
     def challenger(self) -> str:
-        """The challenger's row and column."""
+        """Its row and column."""
         return column(self.frame.challenger)
 
     @property
@@ -99,36 +91,27 @@ class Comparison:
 
     @property
     def bootstraps(self) -> list[TestResult]:
-        """The answers that measure by how much a forecast is better than a rival."""
+        """The results that measure by how much a forecast is better than a rival."""
         return [a for a in self.test_results if a.spec.test == "stationary_bootstrap" and not a.spec.margin]
 
     def rivals(self) -> list[str]:
-        """Return what the challenger is measured against: the champion where there is one, and zero."""
+        """Return what the challenger is measured against: the champion, if there is one, and zero."""
         return [self.champion, ZERO] if self.champion else [ZERO]
 
     def rival(self, versus: str | None) -> str | None:
-        """Return the column that a policy's ``versus`` names; None where there is none, as without a champion."""
+        """Return the column that a policy's ``versus`` names; None without one, as without a champion."""
         return self.frame.rival(versus)
 
     def test_result(self, test: str, versus: str | None = None, *, margin: float = 0.0) -> TestResult | None:
-        """Return what a test said of the challenger; None where it was not asked for."""
-        about = [(a, a.spec) for a in self.test_results if a.forecast == self.challenger]
-        return next((a for a, asked in about if (asked.test, asked.versus, asked.margin) == (test, versus, margin)), None)
+        """Return the result of a test of the challenger; None if it was not required."""
+        own = (found for found in self.test_results if found.forecast == self.challenger)
+        return next((a for a in own if (a.spec.test, a.spec.versus, a.spec.margin) == (test, versus, margin)), None)
 
     def loss_difference(self, versus: str) -> pd.DataFrame:
-        """Return the squared error that the challenger saved so far, and what chance would make of it.
+        """Return the squared error ``saved`` so far against a column, by day, in squared fractions of return; rising is better.
 
-        Parameters
-        ----------
-        versus : str
-            A column of the frame.
-
-        Returns
-        -------
-        DataFrame of shape (n_days, 3)
-            ``saved``, in squared fractions of return: rising is better;
-            ``low`` and ``high``: where 95 % of the paths lie that days
-            without any difference would give. NaN where that cannot be told.
+        ``low`` and ``high`` enclose 95 % of the paths of days without any
+        difference; NaN if these cannot be resampled.
         """
         difference = (self.target - self.frame.days[versus]) ** 2 - (self.target - self.forecast) ** 2
         low = high = np.full(len(difference), math.nan)
@@ -137,19 +120,10 @@ class Comparison:
         return pd.DataFrame({"saved": difference.cumsum(), "low": low, "high": high})
 
     def rolling(self, window: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return, over the last days, each version's RMSE as a ratio to that of zero, and its hit rate.
+        """Return, over the last trading days, each version's RMSE as a ratio to that of zero, and its hit rate, by day.
 
-        Parameters
-        ----------
-        window : int
-            Trading days.
-
-        Returns
-        -------
-        ratio : DataFrame of shape (n_days - window + 1, n_versions)
-            Below 1 is better than forecasting zero.
-        hits : DataFrame of shape (n_days - window + 1, n_versions)
-            Fractions of the days on which the price moved.
+        A ratio below 1 is better than forecasting zero; hit rates are fractions
+        of the days on which the price moved.
         """
         days, names = self.frame.days, self.versions
         squared = squared_errors(self.target, days[[*names, ZERO]]).rolling(window).mean().dropna() ** 0.5
@@ -159,53 +133,33 @@ class Comparison:
         return squared[names].div(squared[ZERO], axis=0), hits
 
     def gains(self) -> pd.DataFrame:
-        """Return by how much each challenger's RMSE is below its rivals', how sure that is, and what could be detected.
+        """Return how far each challenger's RMSE is below its rivals', one row per pair of columns ``forecast`` and ``versus``.
 
-        Returns
-        -------
-        DataFrame
-            One row a pair: ``forecast``, ``versus`` (columns of the frame),
-            ``gain``, ``low``, ``high`` and ``detectable`` as fractions of the
-            rival's RMSE, and ``p``; ``detectable`` is NaN where such days can
-            show nothing.
+        ``gain``, ``low``, ``high`` and ``detectable`` (NaN if these days can show
+        nothing) are fractions of the rival's RMSE.
         """
-        keys = ("gain", "low", "high", "detectable", "p")
-        rows = [
-            {"forecast": a.forecast, "versus": self.rival(a.spec.versus), **{key: getattr(a, key) for key in keys}}
-            | {"detectable": a.shows}
-            for a in self.bootstraps
-        ]
-        return pd.DataFrame(rows, columns=["forecast", "versus", *keys])
+        rows = [(a.forecast, self.rival(a.spec.versus), a.gain, a.low, a.high, a.shows, a.p) for a in self.bootstraps]
+        return pd.DataFrame(rows, columns=["forecast", "versus", "gain", "low", "high", "detectable", "p"])
 
     def errors(self) -> pd.DataFrame:
-        """Return each version's errors (return minus forecast), each sorted, beside the quantiles of a normal distribution.
-
-        Returns
-        -------
-        DataFrame of shape (n_days, 1 + n_versions)
-            Index: 0, 1, …; ``normal`` is standardised, errors are fractions.
-        """
+        """Return each version's errors (return minus forecast, fractions), sorted, next to standard ``normal`` quantiles."""
         count = len(self.target)
         normal = norm.ppf((np.arange(count) + 0.5) / count)
         versions = {name: np.sort((self.target - self.frame.days[name]).to_numpy()) for name in self.versions}
         return pd.DataFrame({"normal": normal, **versions})
 
     def strategies(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return what one unit of capital became by following each forecast's sign, and its drawdown, net of costs.
+        """Return what one unit of capital became by following each forecast's sign, and its drawdown, net of costs, by day.
 
-        Returns
-        -------
-        capital, drawdown : DataFrame of shape (n_days, n_forecasts)
-            Columns: the versions, and ``mean training return``, which mostly
-            means to hold the share.
+        Columns: the versions, and ``mean training return``, which mostly means
+        to hold the share.
         """
         names = [*self.versions, MEAN]
         net = {n: metrics.sign_strategy(self.target, self.frame.days[n], cost=self.cost)["net"] for n in names}
-        capital = pd.DataFrame({name: (1 + days).cumprod() for name, days in net.items()})
-        return capital, pd.DataFrame({name: metrics.drawdown(days) for name, days in net.items()})
+        return (1 + pd.DataFrame(net)).cumprod(), pd.DataFrame(net).apply(metrics.drawdown)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the measures with readable names, one column a forecast, for people."""
+        """Return the measures with readable names, one column per forecast, for people."""
         roles = {self.challenger: "challenger", self.champion: "champion", ZERO: "baseline", MEAN: "baseline"}
         names = [*self.versions, *(name for name in (ZERO, MEAN) if name in self.measures.index)]
         whole = self.measures.join(self.frame.footprint)
@@ -214,41 +168,35 @@ class Comparison:
             for key, known in MEASURES.items()
             if key in whole
         }
-        rows = {label: values for label, values in rows.items() if any(value != "-" for value in values)}
         heads = [f"{name} ({roles.get(name, 'challenger too')})" for name in names]
-        return pd.DataFrame.from_dict(rows, orient="index", columns=heads).rename_axis(columns="measure")
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=heads)
+        return table[(table != "-").any(axis=1)].rename_axis(columns="measure")
 
     def tests_frame(self) -> pd.DataFrame:
         """Return the results of the tests, one row each, for people."""
-        rows = []
-        for test_result in self.test_results:
-            asked = test_result.spec
-            margin = f", not worse by {asked.margin:.3g}" if asked.margin else ""
-            rows.append(
-                {
-                    "test": asked.test.replace("_", " "),
-                    "of": test_result.forecast,
-                    "against": (self.rival(asked.versus) or "chance") + margin,
-                    "gain": shown_as(test_result.gain, "{:+.3%}"),
-                    "p": shown_as(test_result.p, "{:.4f}") if not test_result.why else f"not made: {test_result.why}",
-                    "95 % interval": f"{test_result.low:+.2%} to {test_result.high:+.2%}"
-                    if math.isfinite(test_result.low)
-                    else "-",
-                    "detectable": "none"
-                    if test_result.resamples and math.isnan(test_result.shows)
-                    else shown_as(test_result.shows, "{:.2%}"),
-                    "resamples": _drawn(test_result) if test_result.resamples else "-",
-                }
-            )
         columns = ["test", "of", "against", "gain", "p", "95 % interval", "detectable", "resamples"]
-        table = pd.DataFrame(rows, columns=columns).set_index("test").rename_axis(index=None, columns="test")
+        table = pd.DataFrame([self._test_row(found) for found in self.test_results], columns=columns)
+        table = table.set_index("test").rename_axis(index=None, columns="test")
         return table if self.frame.others else table.drop(columns="of")
+
+    def _test_row(self, found: TestResult) -> tuple[str, ...]:
+        margin = f", not worse by {found.spec.margin:.3g}" if found.spec.margin else ""
+        drawn = f"{found.resamples:,}, blocks of {found.block}" if found.resamples else "-"
+        return (
+            found.spec.test.replace("_", " "),
+            found.forecast,
+            (self.rival(found.spec.versus) or "chance") + margin,
+            shown_as(found.gain, "{:+.3%}"),
+            f"not made: {found.why}" if found.why else shown_as(found.p, "{:.4f}"),
+            f"{found.low:+.2%} to {found.high:+.2%}" if math.isfinite(found.low) else "-",
+            "none" if found.resamples and math.isnan(found.shows) else shown_as(found.shows, "{:.2%}"),
+            f"{drawn}; too few for the level: p from Student's tail" if found.tail else drawn,
+        )
 
     def terms(self) -> dict[str, str]:
         """Return definitions of the labels in these tables, for tooltips."""
-        measures = {known.heading: MEANINGS[key] for key, known in MEASURES.items() if key in MEANINGS}
         return {
-            **measures,
+            **{MEASURES[key].heading: meaning for key, meaning in MEANINGS.items()},
             "gain": "RMSE below the rival's, as a share of it; positive is better",
             "p": "probability of a difference at least this large if the two forecasts were equally good",
             "detectable": "gain that the test detects with 80 % power on these days",
@@ -267,7 +215,7 @@ class Comparison:
         return table.rename_axis(index=None, columns="volatility")
 
     def days_frame(self) -> pd.DataFrame:
-        """Return which days each version has seen, how that is known, and whether its stored forecasts came out again."""
+        """Return which days each version has seen, how that is known, and how many stored forecasts it reproduces."""
         rows = {}
         for version, facts in self.frame.facts.items():
             windows, seen = facts["windows"], facts["seen"]
@@ -281,9 +229,8 @@ class Comparison:
         return pd.DataFrame.from_dict(rows, orient="index").fillna("-")
 
     def to_json(self) -> dict[str, Any]:
-        """Return all that was measured and tested, as JSON can hold it."""
+        """Return all that was measured and tested, for JSON."""
         frame = self.frame
-        seen = {column(version): facts["seen"] for version, facts in frame.facts.items() if "seen" in facts}
         return {
             "symbol": frame.symbol,
             "challenger": frame.challenger,
@@ -292,7 +239,7 @@ class Comparison:
             "window": {"first_day": self.first_day, "last_day": self.last_day, "days": len(frame.days)},
             "frame_sha256": frame.digest,
             "cost": self.cost,
-            "seen": seen,
+            "seen": {column(version): facts["seen"] for version, facts in frame.facts.items() if "seen" in facts},
             "replayed": {column(version): list(counts) for version, counts in frame.replayed.items()},
             "measures": measures_json(self.measures),
             "tests": [test_result.to_json() for test_result in self.test_results],
@@ -313,20 +260,10 @@ class Comparison:
 
 
 def over_zero(target: pd.Series, forecast: pd.Series, days: str) -> dict[str, str]:
-    """Compare forecasts with zero on the same days, for the card of a report.
+    """Compare forecasts with zero on the same ``days``, such as ``validation``, for the card of a report.
 
-    Parameters
-    ----------
-    target, forecast : Series of shape (n_days,)
-        Next-day returns and forecasts of them, as fractions, on one index.
-    days : str
-        What the days are, such as ``validation``.
-
-    Returns
-    -------
-    dict
-        ``result``: better than zero, worse than zero or inconclusive, by the
-        95 % interval of the gain; ``answer``: a sentence with the numbers.
+    ``result``: better than zero, worse than zero or inconclusive, by the 95 %
+    interval of the gain; ``answer``: a sentence with the numbers.
     """
     spec = TestSpec(test="stationary_bootstrap", versus="zero_return")
     (found,) = bootstrap_test(target, target * 0.0, forecast.to_frame("forecast"), spec)
@@ -339,12 +276,7 @@ def over_zero(target: pd.Series, forecast: pd.Series, days: str) -> dict[str, st
     return {"result": result, "answer": f"{words}. {error}, {gain}."}
 
 
-def _drawn(test_result: TestResult) -> str:
-    drawn = f"{test_result.resamples:,}, blocks of {test_result.block}"
-    return f"{drawn}; too few for the level: p from Student's tail" if test_result.tail else drawn
-
-
 def measures_json(table: pd.DataFrame) -> dict[str, dict[str, float | None]]:
-    """Return rows and columns as JSON can hold them: None where there is no number."""
+    """Return rows and columns for JSON, with None for numbers that are not finite."""
     rows = table.to_dict(orient="index")
     return {str(row): {str(k): v if math.isfinite(v) else None for k, v in values.items()} for row, values in rows.items()}

@@ -31,14 +31,13 @@ class EvaluationFrame:
     challenger: int  # version to judge
     champion: int | None  # version in Production, if there is another one
     others: tuple[int, ...] = ()  # further challengers, compared at the same time
-    # dataFrame of shape (n_days, 4 or more): Index: Date, increasing. Columns: ``target``, ``zero return``, ``mean training
-    # return`` (the challenger's) and one ``version N`` each; next-day returns as fractions
+    # index: Date, increasing; columns: ``target``, ``zero return``, ``mean training return`` (the challenger's) and one
+    # ``version N`` each; next-day returns as fractions
     days: pd.DataFrame
     # what each version's training recorded, with ``seen``: the last day that it was trained or chosen on, and how that is known
     facts: dict[int, dict[str, Any]]
     bundles: dict[int, str] = field(default_factory=dict)  # SHA-256 of each version's bundle, as numbers can be reused
-    # number of stored forecasts of real days that each version reproduces, and number stored; those of days without prices cannot
-    # be repeated
+    # number of stored forecasts that each version reproduces, and number stored; those of days without prices cannot be repeated
     replayed: dict[int, tuple[int, int]] = field(default_factory=dict)
     # by feature of the challenger: ``psi`` and its ``threshold``; may be empty
     drift: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["psi", "threshold"], dtype=float))
@@ -67,13 +66,11 @@ class EvaluationFrame:
 
     def _by_roles(self) -> tuple[list[str | None], np.ndarray]:
         """Return the bundles of challenger, champion and further challengers, and all columns in that order."""
-        bundles = {number: self.bundles.get(number, "") for number in (self.challenger, self.champion, *self.others) if number}
-        others = sorted(self.others, key=lambda number: bundles[number])
-        champion = [self.champion] if self.champion is not None else []
-        roles: list[str | None] = [bundles[self.challenger], bundles[champion[0]] if champion else None]
-        roles += [bundles[number] for number in others]
-        versions = [self.challenger, *champion, *others]
-        return roles, self.days[[TARGET, ZERO, MEAN, *map(column, versions)]].to_numpy()
+        others = sorted(self.others, key=lambda number: self.bundles.get(number, ""))
+        order = [self.challenger, self.champion, *others]
+        roles = [self.bundles.get(number, "") if number is not None else None for number in order]
+        versions = [column(number) for number in order if number is not None]
+        return roles, self.days[[TARGET, ZERO, MEAN, *versions]].to_numpy()
 
     @property
     def challengers(self) -> list[str]:

@@ -39,25 +39,10 @@ _DRIFT_LEVEL = 0.95
 
 
 def compare(frame: EvaluationFrame, required_tests: Iterable[TestSpec] = STANDARD, *, cost: float = 0.0) -> Comparison:
-    """Measure and test the forecasts of a frame.
+    """Measure and test the forecasts of a frame; ``cost`` of trading is a fraction of the value traded.
 
-    Parameters
-    ----------
-    frame : EvaluationFrame
-        At least one day, all values finite.
-    required_tests : iterable of TestSpec
-        The tests to make; those against a champion only if there is one.
-    cost : float
-        Cost of trading, as a fraction of the value traded.
-
-    Returns
-    -------
-    Comparison
-
-    Raises
-    ------
-    NotComparableError
-        No days, or a value that is not finite: the message names the forecast.
+    Tests against a champion are made only if there is one.
+    :class:`NotComparableError` without days, or if a value is not finite.
     """
     measures = measure(frame, cost=cost)
     days, names, specs = frame.days, frame.challengers, list(required_tests)
@@ -83,13 +68,10 @@ def compare(frame: EvaluationFrame, required_tests: Iterable[TestSpec] = STANDAR
 
 
 def measure(frame: EvaluationFrame, *, cost: float = 0.0) -> pd.DataFrame:
-    """Compute every measure of every forecast of a frame; parameters and errors are those of :func:`compare`.
+    """Compute every measure of a frame; parameters and errors are those of :func:`compare`.
 
-    Returns
-    -------
-    DataFrame
-        One row per forecast, one column per measure; NaN if a measure does
-        not exist, such as the hit rate of the zero forecast.
+    One row per forecast, one column per measure; NaN if a measure does not
+    exist, such as the hit rate of the zero forecast.
     """
     target = frame.days[TARGET]
     rows: dict[str, dict[str, float]] = {}
@@ -146,18 +128,9 @@ def population_stability(training: pd.DataFrame, now: pd.DataFrame) -> pd.DataFr
     each other, both numbers of days are reduced by the feature's
     autocorrelation.
 
-    Parameters
-    ----------
-    training : DataFrame of shape (n_training_days, n_features)
-        Raw features.
-    now : DataFrame of shape (n_days, n_features)
-        The same features on the days compared.
-
-    Returns
-    -------
-    DataFrame of shape (n_features, 2)
-        ``psi`` and the ``threshold`` that 5 % of features exceed without
-        drift; the largest ratio first. Empty without training days.
+    Both tables hold raw features. One row per feature: ``psi`` and the
+    ``threshold`` that 5 % of features exceed without drift; the largest ratio
+    first. Empty without training days.
     """
     rows = {name: _drift(training[name].to_numpy(), now[name].to_numpy()) for name in training} if len(training) else {}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["psi", "threshold"]).astype(float)

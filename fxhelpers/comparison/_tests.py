@@ -35,13 +35,10 @@ TestName = Literal["stationary_bootstrap", "diebold_mariano", "pesaran_timmerman
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestSpec:
-    """Specification of a test."""
-
     __test__ = False  # for pytest
 
-    test: TestName  # {"stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"}
-    # {"champion", "zero_return", "mean_training_return"} or None: Rival. None for the Pesaran-Timmermann test
-    versus: str | None = None
+    test: TestName
+    versus: str | None = None  # "champion", "zero_return" or "mean_training_return"; None for the Pesaran-Timmermann test
     margin: float = 0.0  # non-inferiority margin: the rival's RMSE is multiplied by 1 + margin
     alpha: float = 0.05  # level, after division by what earlier attempts have spent
     resamples: int = RESAMPLES  # fewest resamples of the bootstrap
@@ -69,20 +66,18 @@ class TestSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestResult:
-    """Result of a test."""
-
     __test__ = False  # for pytest
 
     spec: TestSpec
     forecast: str  # column of the frame that is tested
     p: float = math.nan  # one-sided; adjusted for the number of challengers; NaN if the test was not made
     why: str = ""  # why it was not made; "" if it was
-    statistic: float = math.nan  # naN for a bootstrap
+    statistic: float = math.nan  # NaN for a bootstrap
     p_alone: float = math.nan  # p without the adjustment
     gain: float = math.nan  # fraction by which the RMSE is below the rival's, and its 95 % interval; bootstrap only
     low: float = math.nan
     high: float = math.nan
-    detectable: float = math.nan  # True gain that the test detects with 80 % power on these days, at this level
+    detectable: float = math.nan  # true gain that the test detects with 80 % power on these days, at this level
     block: int = 0  # mean length of the bootstrap's blocks, in days
     resamples: int = 0  # resamples drawn; 0 for a test that draws none
     tail: bool = False  # whether these were too few for the level, so that p comes from the tail of Student's distribution
@@ -102,10 +97,8 @@ class TestResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields, with None for numbers that are not finite."""
-        whole = asdict(self) | {"family": self.challengers}
-        del whole["challengers"]
-        whole |= whole.pop("spec")
-        whole["seed"] = SEED if self.resamples else None
+        whole = asdict(self)
+        whole |= {"family": whole.pop("challengers"), **whole.pop("spec"), "seed": SEED if self.resamples else None}
         return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in whole.items()}
 
 
@@ -117,8 +110,8 @@ def squared_errors(target: pd.Series, forecasts: pd.DataFrame) -> pd.DataFrame:
 def untestable(difference: pd.Series) -> str:
     """Return why a loss difference (rival minus forecast) cannot be tested; "" if it can."""
     values = difference.to_numpy()
-    if not np.isfinite(values).all():
-        return f"not finite on {int((~np.isfinite(values)).sum())} of {len(values)} days"
+    if wrong := int((~np.isfinite(values)).sum()):
+        return f"not finite on {wrong} of {len(values)} days"
     with np.errstate(over="ignore"):
         if not np.isfinite(np.sum(values**4)):
             return "the errors are too large to be compared"
@@ -138,8 +131,7 @@ def block_length(differences: pd.DataFrame) -> int:
     """
     from arch.bootstrap import optimal_block_length
 
-    longest = float(optimal_block_length(differences)["stationary"].max())
-    return max(_MIN_BLOCK, math.ceil(longest))
+    return max(_MIN_BLOCK, math.ceil(float(optimal_block_length(differences)["stationary"].max())))
 
 
 def resampled_means(differences: pd.DataFrame, block: int, resamples: int) -> np.ndarray:
@@ -173,19 +165,8 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
     the level is finer than ``MAX_RESAMPLES`` can show and hardly any resample
     exceeds, ``p`` comes from :func:`tail`, times the number of forecasts.
 
-    Parameters
-    ----------
-    target, rival : Series of shape (n_days,)
-        Next-day returns and forecasts of them, as fractions, on one index.
-    forecasts : DataFrame of shape (n_days, n_forecasts)
-        On the same index.
-    spec : TestSpec
-        Margin, level and resamples.
-
-    Returns
-    -------
-    list of TestResult
-        One per forecast, in their order.
+    All values are fractions of return on one index. Returns one result per
+    column of ``forecasts``, in their order.
     """
     squared = (target - rival) ** 2
     rivals, losses = squared * (1 + spec.margin) ** 2, squared_errors(target, forecasts)

@@ -1,11 +1,10 @@
 """The promotion policy: gates on a comparison, and the verdict that follows from them.
 
-A gate passes, fails, warns or is not evaluated; one that was not evaluated
-never counts as passed. Where a gate fails the champion is kept; where none
-fails but one that has to pass was not evaluated the verdict is inconclusive,
-which keeps the champion too. A gate of severity ``warn`` never decides, and
-the verdict also says what it found. What matters most, that the forecasts show no
-skill, is in the verdict's first sentence.
+A gate passes, fails, warns or is not evaluated, which never counts as passed.
+If a gate fails, the champion is kept; if none fails but one that decides was
+not evaluated, the verdict is inconclusive, which keeps the champion too. A gate
+of severity ``warn`` never decides; the verdict also says what it found. That
+the forecasts show no skill is in the verdict's first sentence.
 """
 
 from fxhelpers.policy._judging import against_champion, already_champion, judge, policy_digest, required_tests

@@ -18,7 +18,6 @@ _NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts ap
 
 
 def built_in(comparison: Comparison, policy: PromotionParams, today: date | None) -> Iterator[GateResult]:
-    """Yield the gates that every policy has."""
     frame, days = comparison.frame, len(comparison.frame.days)
     yield _varied(comparison)
     rule, bound = "stored forecasts are reproduced", "all of them"
@@ -33,10 +32,8 @@ def built_in(comparison: Comparison, policy: PromotionParams, today: date | None
     unsure = [v for v, facts in frame.facts.items() if not facts.get("seen", {}).get("recorded", True)]
     if unsure:
         message = "; ".join(f"the last training day of version {v} is {frame.facts[v]['seen']['basis']}" for v in unsure)
-        rule = "the last training day is recorded"
-        yield _bound(
-            math.nan, passed=False, warns=True, id="seen", rule=rule, shown="-", bound="of every version", message=message
-        )
+        rule, bound = "the last training day is recorded", "of every version"
+        yield _bound(math.nan, passed=False, warns=True, id="seen", rule=rule, shown="-", bound=bound, message=message)
     least = policy.evaluation.min_days
     message = f"only {days} days are unseen by every compared version (required: at least {least})"
     rule = "days unseen by every version"
@@ -60,18 +57,15 @@ def _varied(comparison: Comparison) -> GateResult:
     if distinct == 1:
         message = f"it forecasts the same value, {forecast.iloc[0] + 0.0:.4%}, on every day"
     rule = "forecasts vary" + ("" if champion is None else " and are not the champion's")
-    shown = "the champion's" if same else f"{distinct} different"
-    bound = "at least 2 different"
-    return _bound(
-        distinct, passed=distinct > 1 and not same, id="forecasts", rule=rule, shown=shown, bound=bound, message=message
-    )
+    shown, bound = "the champion's" if same else f"{distinct} different", "at least 2 different"
+    passed = distinct > 1 and not same
+    return _bound(distinct, passed=passed, id="forecasts", rule=rule, shown=shown, bound=bound, message=message)
 
 
 def _stale(comparison: Comparison, allowed: int, today: date | None) -> GateResult:
     rule, bound = "age of the last day compared", f"at most {allowed} days"
     if today is None:
-        message = "stale was not evaluated: today's date was not given"
-        return GateResult(id="stale", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message)
+        return _not_evaluated("stale", rule, bound, "today's date was not given")
     age = (today - date.fromisoformat(comparison.last_day)).days
     message = f"the prices end {age} days ago, on {comparison.last_day} (required: {bound})"
     return _bound(age, passed=age <= allowed, id="stale", rule=rule, shown=f"{age} days", bound=bound, message=message)
@@ -82,14 +76,16 @@ def _fresher(comparison: Comparison) -> GateResult:
     told = [facts.get(version or 0, {}).get("seen", {}).get("last_day") for version in (frame.challenger, frame.champion)]
     rule, bound = "trained on later days than the champion (policy non_inferiority)", "a later day"
     if None in told:
-        message = "fresher was not evaluated: the last training days are not known"
-        return GateResult(
-            id="fresher", rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message
-        )
+        return _not_evaluated("fresher", rule, bound, "the last training days are not known")
     ours, theirs = (date.fromisoformat(str(day)) for day in told)
     later = (ours - theirs).days
     message = f"it is not fresher: it has seen days up to {ours}, the champion up to {theirs}"
     return _bound(later, passed=later > 0, id="fresher", rule=rule, shown=f"{later:+d} days", bound=bound, message=message)
+
+
+def _not_evaluated(gate: str, rule: str, bound: str, why: str) -> GateResult:
+    message = f"{gate} was not evaluated: {why}"
+    return GateResult(id=gate, rule=rule, value=math.nan, shown="-", bound=bound, result="not evaluated", message=message)
 
 
 def _bound(value: float, *, passed: bool, warns: bool = False, **words: Any) -> GateResult:  # noqa: ANN401 (a gate's fields)
@@ -135,28 +131,18 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
 
 
 def _open(test_result: TestResult | None, level: float) -> str:
-    """Return why a test has no answer at this level; "" if it has one."""
+    """Return why a test has no result at this level; "" if it has one."""
     if test_result is None or test_result.why:
         return test_result.why if test_result else "the test was not made"
     if not math.isfinite(test_result.p):
         return "the test gave no p"
-    if _may_lie_below(test_result, level):
-        return f"{test_result.resamples:,} resamples are too few to tell whether p is below {level:.2g}"
+    resamples = 0 if test_result.tail or test_result.p < level else test_result.resamples
+    if resamples and replace(test_result.spec, alpha=level).unresolved(test_result.p, resamples):
+        return f"{resamples:,} resamples are too few to tell whether p is below {level:.2g}"
     return ""
 
 
-def _may_lie_below(test_result: TestResult, level: float) -> bool:
-    """Return whether the resamples are too few to tell on which side of this level p lies."""
-    drawn = test_result.resamples and not test_result.tail
-    return (
-        bool(drawn)
-        and test_result.p >= level
-        and replace(test_result.spec, alpha=level).unresolved(test_result.p, test_result.resamples)
-    )
-
-
 def bounded(comparison: Comparison, gate: GateParams) -> GateResult:
-    """Compare a measure, or its change against a rival, with its bound."""
     return _held(comparison, gate) if gate.versus is None else _changed(comparison, gate)
 
 
@@ -165,7 +151,7 @@ def _held(comparison: Comparison, gate: GateParams) -> GateResult:
     known, value = MEASURES[name], _value(comparison, name, comparison.challenger)
     low, high = gate.min if gate.min is not None else -math.inf, gate.max if gate.max is not None else math.inf
     parts = [f"at least {low:g}" if low > -math.inf else "", f"at most {high:g}" if high < math.inf else ""]
-    bound = " and ".join(part for part in parts if part)
+    bound = " and ".join(filter(None, parts))
     told = {"rule": known.label, "value": value, "shown": shown_as(value, known.form), "bound": bound}
     if not math.isfinite(value):
         message = f"{gate.id} was not evaluated: it has no {known.label}"
@@ -206,7 +192,7 @@ def _severe(gate: GateParams, *, result: Result, **words: Any) -> GateResult:  #
 
 
 def _worst_change(comparison: Comparison, gate: GateParams) -> tuple[float, str]:
-    """Return the change of a measure against a rival, as a fraction; of slices, that of the worst, and which it is."""
+    """Return the change of a measure against a rival, as a fraction; with slices, that of the worst, and its name."""
     rival = comparison.rival(gate.versus)
     if gate.slice is None or rival is None:
         return relative_change(comparison, str(gate.metric), rival or ZERO), ""
@@ -218,7 +204,7 @@ def _worst_change(comparison: Comparison, gate: GateParams) -> tuple[float, str]
 
 
 def relative_change(comparison: Comparison, metric: str, rival: str) -> float:
-    """Return (ours - theirs) / |theirs|; NaN where theirs is zero: a change against nothing has no size."""
+    """Return (ours - theirs) / |theirs|; NaN if theirs is zero."""
     ours, theirs = _value(comparison, metric, comparison.challenger), _value(comparison, metric, rival)
     return (ours - theirs) / abs(theirs) if theirs else math.nan
 

@@ -1,4 +1,4 @@
-"""From a comparison to a verdict: the gates together, and what the reader has to know besides."""
+"""From a comparison to a verdict: all gates together, and what else the reader must know."""
 
 import hashlib
 import math
@@ -23,26 +23,12 @@ _CONSTANT = "the constant mean training return"
 
 
 def weaknesses(comparison: Comparison, policy: PromotionParams, attempt: int) -> tuple[list[str], bool]:
-    """Return what makes a challenger's forecasts worth little, and whether they show skill.
+    """Return what makes a challenger's forecasts worth little, as parts of a sentence, and whether they show skill.
 
     They show skill if they are significantly better than forecasting zero and
-    than the mean training return, at the levels that the policy leaves to
-    this attempt, and better than their own average.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        Of the challenger with the baselines.
-    policy : PromotionParams
-        Its tests against a baseline; without any, the bootstrap at 5 %.
-    attempt : int
-        Attempt number for the symbol, 1-based.
-
-    Returns
-    -------
-    found : list of str
-        Parts of a sentence about the version.
-    skill : bool
+    than the mean training return, at the levels that the policy leaves to this
+    attempt (by its own tests, else by the bootstrap at 5 %), and better than
+    their own average.
     """
     zero, mean = (_not_better(comparison, policy, attempt, versus) for versus in ("zero_return", "mean_training_return"))
     own = rmse(comparison.target, comparison.forecast * 0 + comparison.forecast.mean())
@@ -70,40 +56,19 @@ def _one_sign(comparison: Comparison) -> Iterator[str]:
 
 
 def _not_better(comparison: Comparison, policy: PromotionParams, attempt: int, versus: str) -> str:
-    """Return p, or why there is none, where a challenger is not significantly better than a baseline; "" where it is."""
+    """Return p, or why there is none, if a challenger is not significantly better than a baseline; "" if it is."""
     gates = [gate for gate in policy.gates if gate.test and gate.versus == versus and not gate.margin]
-    asked = gates or [GateParams(id="skill", test="stationary_bootstrap", versus=versus, alpha=0.05)]
-    for gate in asked:
+    for gate in gates or [GateParams(id="skill", test="stationary_bootstrap", versus=versus, alpha=0.05)]:
         if tested(comparison, policy, gate, attempt, None).result != "pass":
-            test_result = comparison.test_result(str(gate.test), versus)
-            known = test_result is not None and math.isfinite(test_result.p)
-            return (
-                f"p = {digits(test_result.p)}"
-                if test_result and known
-                else test_result.why
-                if test_result and test_result.why
-                else "not tested"
-            )
+            found = comparison.test_result(str(gate.test), versus)
+            if found is not None and math.isfinite(found.p):
+                return f"p = {digits(found.p)}"
+            return found.why if found and found.why else "not tested"
     return ""
 
 
 def circumstances(comparison: Comparison, policy: PromotionParams, today: date | None) -> Iterator[str]:
-    """Yield concerns about the compared days: they are old, or features drifted more than by chance.
-
-    Parameters
-    ----------
-    comparison : Comparison
-        With the drift of the challenger's features.
-    policy : PromotionParams
-        Where it bounds the age of the days, its gate says what lies beyond.
-    today : date or None
-        None: their age is not known.
-
-    Yields
-    ------
-    str
-        A part of a sentence.
-    """
+    """Yield concerns about the compared days, as parts of a sentence: they are old, or features drifted more than by chance."""
     age = (today - date.fromisoformat(comparison.last_day)).days if today else 0
     allowed = policy.evaluation.max_stale_days
     if age > _LONG_AGO and (allowed is None or age <= allowed):  # beyond that the gate says it
@@ -115,34 +80,20 @@ def circumstances(comparison: Comparison, policy: PromotionParams, today: date |
 
 
 def policy_digest(policy: PromotionParams) -> str:
-    """Return the SHA-256 of all that a verdict depends on beside the days: another policy is another attempt.
+    """Return the SHA-256 of all that a verdict depends on besides the days: another policy is another attempt.
 
-    A key that is not set is left out, so that one which this version of
-    fxhelpers is the first to know makes no old policy another one.
-
-    Parameters
-    ----------
-    policy : PromotionParams
-        The ``promotion`` section of ``params.yaml``.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
+    Keys that are not set are left out, so that a key which is new in this
+    version of fxhelpers does not change the digest of an old policy.
     """
     return hashlib.sha256(policy.model_dump_json(exclude={"approval"}, exclude_none=True).encode()).hexdigest()
 
 
 def required_tests(policy: PromotionParams, attempt: int, family: Family | None = None) -> tuple[TestSpec, ...]:
-    """Return the tests that a policy needs, and the standard ones that it does not mention.
+    """Return the tests that a policy needs, and the standard ones that it does not mention, at the levels of this attempt.
 
-    They are at the levels that are left to this attempt; in a family, what
-    decides has to be told apart more finely.
+    In a family, tests that decide need a finer level.
     """
-    asked = {}
-    for spec in STANDARD:
-        standard = replace(spec, alpha=spent(spec.alpha, policy, attempt))
-        asked[spec.test, spec.versus, spec.margin] = standard
+    specs = {(spec.test, spec.versus, spec.margin): replace(spec, alpha=spent(spec.alpha, policy, attempt)) for spec in STANDARD}
     for gate in policy.gates:
         if gate.test is None:
             continue
@@ -151,8 +102,8 @@ def required_tests(policy: PromotionParams, attempt: int, family: Family | None 
         finest = family.level if family is not None and any(g.severity == "fail" for g in same) else 1.0
         level = spent(min(finest, *(float(g.alpha or 1) for g in same)), policy, attempt)
         most = max(g.resamples for g in same)
-        asked[key] = TestSpec(test=gate.test, versus=gate.versus, margin=gate.margin, alpha=level, resamples=most)
-    return tuple(asked.values())
+        specs[key] = TestSpec(test=gate.test, versus=gate.versus, margin=gate.margin, alpha=level, resamples=most)
+    return tuple(specs.values())
 
 
 def judge(
@@ -163,29 +114,13 @@ def judge(
     today: date | None = None,
     family: Family | None = None,
 ) -> Verdict:
-    """Apply the policy to a comparison.
+    """Apply the policy to a comparison, which must be made with its :func:`required_tests`.
 
-    Parameters
-    ----------
-    comparison : Comparison
-        Of the challenger with the baselines and, where there is one, the
-        champion; made with the :func:`questions` of the same policy.
-    policy : PromotionParams, optional
-        The ``promotion`` section of ``params.yaml``; by default the one of a
-        file that says nothing.
-    attempt : int
-        Attempt number for the symbol, 1-based: every attempt spends a part of
-        the error rate.
-    today : date, optional
-        Needed where the policy has ``max_stale_days``, and to say that the
-        days compared end long ago.
-    family : Family, optional
-        Symbols decided about together: its rate of false promotions is asked
-        of every test that decides, beside its own level.
-
-    Returns
-    -------
-    Verdict
+    ``policy`` is by default that of an empty ``params.yaml``. ``attempt``, the
+    1-based number for the symbol, spends a part of the error rate. Without
+    ``today`` the age of the compared days is not judged, and a gate on it is not
+    evaluated. A ``family`` requires its rate of false promotions of every test
+    that decides, in addition to the test's own level.
     """
     policy = policy or PromotionParams()
     gates = tuple(built_in(comparison, policy, today))
@@ -200,19 +135,15 @@ def judge(
     if not deciding:
         beside = ("no test decides here, so the family's rate of false promotions does not cover it",) if family else ()
         return replace(verdict, beside=verdict.beside + beside)
-    test_results = [comparison.test_result(str(gate.test), gate.versus, margin=gate.margin) for gate in deciding]
-    made = [
-        test_result.p
-        for test_result in test_results
-        if test_result is not None and not test_result.why and math.isfinite(test_result.p)
-    ]
+    results = [comparison.test_result(str(gate.test), gate.versus, margin=gate.margin) for gate in deciding]
+    made = [found.p for found in results if found is not None and not found.why and math.isfinite(found.p)]
     p = max(made) if len(made) == len(deciding) else math.nan
     alone = all(gate.result == "pass" or not gate.decides or gate.waits for gate in gates)
     adjusted = for_attempt(p, policy, attempt) if math.isfinite(p) else math.nan
     verdict = replace(verdict, p=p, p_attempt=adjusted)
     if family is None:
         return verdict
-    # once the family is adjusted, a gate may fail by that alone: what entered is what the family has
+    # once the family is adjusted, a gate may fail by that alone: the family has the p that entered
     entered = family.p.get(comparison.frame.symbol, math.nan) if family.p else adjusted if alone else 1.0
     for_all = family.adjusted_of(comparison.frame.symbol)
     return replace(verdict, p_entered=entered, p_family=for_all, family=family)
@@ -225,7 +156,7 @@ def _deciding(comparison: Comparison, policy: PromotionParams) -> list[GateParam
 
 
 def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
-    """Return the verdict on a version that is the champion: keep it, and say how it stands."""
+    """Return the verdict on a version that is the champion: keep it, with its RMSE against zero."""
     standing = relative_change(comparison, "rmse", ZERO)
     where = compared(standing, MEASURES["rmse"], "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
     who = f"Version {comparison.frame.challenger} {joined([*verdict.weak, 'is the champion already'])}"
@@ -235,7 +166,7 @@ def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
 
 
 def against_champion(comparison: Comparison) -> float:
-    """Return the change of RMSE against the champion, or against zero where there is none, as a fraction; lower is better."""
+    """Return the change of RMSE against the champion, or else against zero, as a fraction; lower is better."""
     return relative_change(comparison, "rmse", comparison.rival("champion") or ZERO)
 
 
@@ -268,7 +199,7 @@ def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateR
 
 
 def _detectable(comparison: Comparison) -> str:
-    """Say which gain these days would have shown: a refusal is no proof that there is none."""
+    """Return the gain that these days would have shown: a refusal is no proof that there is none."""
     _, test_result = _main_test(comparison)
     if test_result is None or test_result.why:
         return ""
@@ -283,6 +214,6 @@ def _standing(comparison: Comparison) -> str:
 
 
 def _main_test(comparison: Comparison) -> tuple[str, TestResult | None]:
-    """Return what a challenger is tested against first, the champion or else zero, and what the bootstrap said of that."""
+    """Return the first rival, the champion or else zero, and the bootstrap's result against it."""
     versus = "champion" if comparison.champion else "zero_return"
     return versus, comparison.test_result("stationary_bootstrap", versus)

@@ -1,4 +1,4 @@
-"""The verdict of a policy, the results of its gates, and the symbols that are decided together."""
+"""The verdict of a policy, the results of its gates, and symbols that are decided together."""
 
 import html
 import math
@@ -32,16 +32,13 @@ class Family:
     """
 
     fdr: float  # share of the promotions that may be expected to be false
-    symbols: int  # how many symbols are decided about
-    # symbol to p, adjusted for the symbol's attempts, of all that a test decides about; empty as long as they are being compared
+    symbols: int  # number of symbols decided together
+    # symbol to p, adjusted for the symbol's attempts, of those that a test decides; empty as long as they are being compared
     p: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, told: Mapping[str, Any] | None) -> Self | None:
-        """Return the family that a notebook's parameter describes; None where it describes none.
-
-        :class:`ParamsError` for an unknown key, or a number that cannot be.
-        """
+        """Return the family in a notebook's parameter, None if empty; :class:`ParamsError` for unknown keys and bad numbers."""
         if not told:
             return None
         try:
@@ -62,20 +59,17 @@ class Family:
 
     @property
     def level(self) -> float:
-        """What the smallest p of all has to be below: resamples have to be fine enough for this."""
+        """Bound on the smallest p of all, which the resamples must be able to show."""
         return self.fdr / self.symbols
 
     @cached_property
     def adjusted(self) -> dict[str, float]:
         """Symbol to p, adjusted for all symbols."""
-        return (
-            dict(zip(self.p, map(float, false_discovery_control(list(self.p.values()), method="bh")), strict=True))
-            if self.p
-            else {}
-        )
+        adjusted = false_discovery_control(list(self.p.values()), method="bh") if self.p else []
+        return dict(zip(self.p, map(float, adjusted), strict=True))
 
     def adjusted_of(self, symbol: str) -> float:
-        """Return the adjusted p of one symbol; NaN where it has none."""
+        """Return the adjusted p of one symbol; NaN without one."""
         return self.adjusted.get(symbol, math.nan)
 
     def told(self) -> dict[str, Any]:
@@ -84,7 +78,6 @@ class Family:
 
 
 def named(comparison: Comparison, versus: str | None) -> str:
-    """Return the name of a policy's ``versus`` for people."""
     words = {"zero_return": "forecasting zero", "mean_training_return": "forecasting the mean training return"}
     return f"the champion, {comparison.champion}" if versus == "champion" else words.get(str(versus), "chance")
 
@@ -98,12 +91,13 @@ def claimed(gate: GateParams, rival: str) -> str:
 
 def compared(change: float, known: Measure, rival: str) -> str:
     """Return how a challenger's measure compares with a rival's, as a clause."""
-    label = known.label
     if change == 0:
-        return f"its {label} is exactly that of {rival}"
-    if abs(change) < 1 or known.signed:  # a multiple of a negative number would say the contrary
-        return f"its {label} is {100 * abs(change):.3g} % {'above' if change > 0 else 'below'} that of {rival}"
-    return f"its {label} is {1 + change:,.4g} times that of {rival}"
+        standing = "exactly"
+    elif abs(change) < 1 or known.signed:  # a multiple of a negative number would say the contrary
+        standing = f"{100 * abs(change):.3g} % {'above' if change > 0 else 'below'}"
+    else:
+        standing = f"{1 + change:,.4g} times"
+    return f"its {known.label} is {standing} that of {rival}"
 
 
 def joined(parts: list[str]) -> str:
@@ -143,21 +137,13 @@ _GATE_COLOURS = dict(zip(_MARKS.values(), ("#00604d", "#9c1c1c", "#7a4f00", "#37
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """Result of one gate.
-
-    Attributes
-    ----------
-    said : str
-        Finding, as a part of a sentence about the challenger.
-    """
-
     id: str  # short name
     rule: str  # for people
     value: float  # measured: a number of days, a measure, a change as a fraction, or p; NaN if it could not be measured
     shown: str  # the value for people
     bound: str  # what is required of the value
-    result: Result  # {"pass", "fail", "warn", "not evaluated"}
-    message: str
+    result: Result
+    message: str  # as a part of a sentence about the challenger
     decides: bool = True  # False for a gate that only warns
     waits: bool = False  # whether the gate would pass, and waits only for the other symbols of its family
 
@@ -171,40 +157,36 @@ class GateResult:
 class Verdict:
     """Verdict of the policy on a challenger."""
 
-    outcome: Outcome  # {"promote", "keep", "inconclusive"}: The last two leave the champion as it is
+    outcome: Outcome  # keep and inconclusive leave the champion as it is
     headline: str  # one sentence for people, or the beginning of one
-    because: tuple[str, ...] = ()  # what stands against a promotion, as parts of that sentence
+    because: tuple[str, ...] = ()  # reasons against a promotion, as parts of that sentence
     beside: tuple[str, ...] = ()  # what does not decide, but should be known
-    note: str = ""  # how a challenger that passes stands, or what could have been detected; "" where that does not matter
-    gates: tuple[GateResult, ...] = ()  # empty where nothing was compared
-    # what makes the forecasts worth little, as parts of a sentence about the version; the headline has it
-    weak: tuple[str, ...] = ()
-    # whether the forecasts are significantly better than no model at all; None where nothing was compared
-    skill: bool | None = None
+    note: str = ""  # comparison with the champion if it passes, or the detectable gain; may be ""
+    gates: tuple[GateResult, ...] = ()  # empty if nothing was compared
+    weak: tuple[str, ...] = ()  # what makes the forecasts worth little, as parts of a sentence, which the headline has
+    skill: bool | None = None  # whether they are significantly better than no model at all; None if nothing was compared
     attempt: int = 0  # attempt number for the symbol, 1-based; 0 if it was not counted
-    p: float = math.nan  # the largest p of the tests that decide, as they gave it; NaN where none decides, or one was not made
+    p: float = math.nan  # the largest p of the tests that decide; NaN if none decides, or one was not made
     p_attempt: float = math.nan  # the same, adjusted for the attempts of this symbol
-    # what enters the adjustment for all symbols: the same again, or 1 where the policy refuses the challenger without looking at
-    # the others
-    p_entered: float = math.nan
+    p_entered: float = math.nan  # input of the adjustment for all symbols: the same, or 1 if the policy refuses this by itself
     p_family: float = math.nan  # that, adjusted for all symbols of the family
     family: Family | None = None  # the symbols that are decided about together
 
     @property
     def reason(self) -> str:
         """The verdict in a few sentences; what decided it comes first, in about 300 characters."""
-        text, named = self.headline, 0
-        for found in self.because:
-            if named and len(text) + len(found) > _LONGEST_SENTENCE:
-                text += f"; and {', '.join(self._against()[named:])} (see the gates)"
+        text = self.headline
+        for place, found in enumerate(self.because):
+            if place and len(text) + len(found) > _LONGEST_SENTENCE:
+                text += f"; and {', '.join(self._against()[place:])} (see the gates)"
                 break
-            text, named = f"{text}{'; ' if named else ': '}{found}", named + 1
+            text += f"{'; ' if place else ': '}{found}"
         also = f"Also: {'; '.join(self.beside)}." if self.beside else ""
         text = " ".join(filter(None, (f"{text}.", self.note, also)))
         return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
 
     def _against(self) -> list[str]:
-        """Return the gates, by id, that ``because`` is about, in its order."""
+        """Return the ids of the gates in ``because``, in its order."""
         failed = [gate.id for gate in self.gates if gate.result == "fail"]
         return failed + [gate.id for gate in self.gates if gate.result == "not evaluated" and gate.decides]
 
@@ -239,8 +221,9 @@ class Verdict:
         words = f"{self.outcome}, {self.mark}" if self.mark else self.outcome
         colour = _COLOURS["inconclusive" if self.mark else self.outcome]
         outcome = f"<p style='font-size:130%; font-weight:bold'>{badge(words.upper(), colour)}</p>"
-        points = "".join(f"<li>{html.escape(message)}</li>" for message in self.because)
-        beside = "".join(f"<li>{html.escape(message)}</li>" for message in self.beside)
+        points, beside = (
+            "".join(f"<li>{html.escape(message)}</li>" for message in messages) for messages in (self.because, self.beside)
+        )
         text = f"<p><b>{html.escape(self.headline)}{':' if points else '.'}</b></p>" + (f"<ul>{points}</ul>" if points else "")
         text += paragraphs(filter(None, [self.note])) + (f"<p>Also:</p><ul>{beside}</ul>" if beside else "")
         text = in_card(f"{outcome}<div style='max-width:60em'>{text}</div>")
@@ -252,7 +235,6 @@ class Verdict:
         return text + table + paragraphs(filter(None, [self.adjustments]))
 
     def _terms(self) -> list[str]:
-        """Return what the words in the table of gates mean, of those that are in it."""
         shown = " ".join(f"{gate.rule} {gate.bound}" for gate in self.gates)
         return [meaning for word, meaning in _TERMS.items() if word in shown]
 
