@@ -19,7 +19,7 @@ from fxhelpers.prices import prices_digest
 class Evaluation:
     """Forecasts of one bundle on its test days, with their metrics."""
 
-    symbol: str  # ticker
+    symbol: str
     # foresightX's ``test_metrics`` and those of the two baselines; errors as fractions of return, accuracies as fractions of
     # days. ``test_mape`` is None: a percentage of a return, which is often almost zero, means nothing
     metrics: dict[str, Any]

@@ -15,19 +15,7 @@ SCHEMA_VERSION = 1
 
 
 def build_features(prices: pd.DataFrame) -> pd.DataFrame:
-    """Compute all features.
-
-    Parameters
-    ----------
-    prices : DataFrame of shape (n_days, 5)
-        As :func:`fxhelpers.prices.load_prices` returns it.
-
-    Returns
-    -------
-    DataFrame of shape (n_days, n_features)
-        One row per day, from that day's and earlier prices only; NaN during
-        the longest look-back (200 days). Returns are fractions.
-    """
+    """Compute all features, one row per day; NaN during the longest look-back (200 days). Returns are fractions."""
     columns = {
         **_returns(prices),
         **_averages(prices),
@@ -41,18 +29,7 @@ def build_features(prices: pd.DataFrame) -> pd.DataFrame:
 
 
 def next_day_return(prices: pd.DataFrame) -> pd.Series:
-    """Return the target: the simple return from each day's close to the next day's.
-
-    Parameters
-    ----------
-    prices : DataFrame
-        As :func:`fxhelpers.prices.load_prices` returns it.
-
-    Returns
-    -------
-    Series of shape (n_days,)
-        Fractions; NaN on the last day.
-    """
+    """Return the target: the simple return from each day's close to the next day's, a fraction; NaN on the last day."""
     close = prices["Close"]
     return (close.shift(-HORIZON_DAYS) / close - 1).rename(TARGET)
 
@@ -67,9 +44,10 @@ def _returns(prices: pd.DataFrame) -> dict[str, pd.Series]:
 
 def _averages(prices: pd.DataFrame) -> dict[str, np.ndarray]:
     close = prices["Close"].to_numpy()
-    simple = {f"close_to_sma_{days}": close / talib.SMA(close, days) - 1 for days in (5, 10, 20, 50, 200)}
-    exponential = {f"close_to_ema_{days}": close / talib.EMA(close, days) - 1 for days in (12, 26, 50)}
-    return {**simple, **exponential}
+    return {
+        **{f"close_to_sma_{days}": close / talib.SMA(close, days) - 1 for days in (5, 10, 20, 50, 200)},
+        **{f"close_to_ema_{days}": close / talib.EMA(close, days) - 1 for days in (12, 26, 50)},
+    }
 
 
 def _oscillators(prices: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -103,19 +81,18 @@ def _volume(prices: pd.DataFrame) -> dict[str, np.ndarray | pd.Series]:
     volume = prices["Volume"].to_numpy()
     ratios = {f"volume_to_sma_{days}": _share(volume, talib.SMA(volume, days)) - 1 for days in (5, 20, 50)}
     typical = (prices["High"] + prices["Low"] + prices["Close"]) / 3
-    traded = (typical * prices["Volume"]).rolling(20).sum()
     shares = prices["Volume"].rolling(20).sum()
-    vwap = (traded / shares.where(shares != 0)).where(shares != 0, prices["Close"])  # an index trades no shares
+    vwap = (typical * prices["Volume"]).rolling(20).sum() / shares.where(shares != 0)
+    vwap = vwap.where(shares != 0, prices["Close"])  # an index trades no shares
     return {**ratios, "close_to_vwap_20": prices["Close"] / vwap - 1}
 
 
 def _candle(prices: pd.DataFrame) -> dict[str, pd.Series]:
-    top = prices[["Open", "Close"]].max(axis=1)
-    bottom = prices[["Open", "Close"]].min(axis=1)
+    body = prices[["Open", "Close"]]
     return {
         "body": (prices["Close"] - prices["Open"]) / prices["Open"],
-        "upper_shadow": (prices["High"] - top) / prices["Close"],
-        "lower_shadow": (bottom - prices["Low"]) / prices["Close"],
+        "upper_shadow": (prices["High"] - body.max(axis=1)) / prices["Close"],
+        "lower_shadow": (body.min(axis=1) - prices["Low"]) / prices["Close"],
         "gap": prices["Open"] / prices["Close"].shift(1) - 1,
     }
 
@@ -128,5 +105,4 @@ def _calendar(index: pd.DatetimeIndex) -> dict[str, np.ndarray]:
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return part / whole; 0.5 if the whole is zero (a flat band), NaN if either is NaN."""
-    safe = np.where(whole == 0, 1.0, whole)
-    return np.where(whole == 0, 0.5, part / safe)
+    return np.where(whole == 0, 0.5, part / np.where(whole == 0, 1.0, whole))

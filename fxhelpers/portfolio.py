@@ -33,7 +33,7 @@ _COLUMNS = (
     "evidence_of_skill",
     "rests_on",
 )
-"""Of what the notebooks' summaries say, what a row shows where it is there."""
+"""Values of the notebooks' summaries that a row shows."""
 
 _LONG, _MOST_NAMES = 100, 10
 _NONE_YET = "No batch yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and then this notebook."
@@ -58,28 +58,24 @@ class Portfolio(Keyed):
 
     @property
     def _came_to(self) -> pd.Series:
-        """Verdict, or else result or status, of each symbol."""
-        values = self.runs["status"].where(self.runs["error"].notna(), "completed")
+        """Status if it failed, else promoted, the verdict or the result, of each symbol."""
+        failed = self.runs["error"].notna()
+        values = self.runs["status"].where(failed, "completed")
         for key in ("result", "verdict"):
             if key in self.runs:
-                values = values.where(self.runs["error"].notna() | self.runs[key].isna(), self.runs[key])
-        if "result" in self.runs:
-            values = values.mask(self.runs["error"].isna() & (self.runs["result"] == "promoted"), "promoted")
-        return values
+                values = values.where(failed | self.runs[key].isna(), self.runs[key])
+        return values.mask(~failed & (self.runs["result"] == "promoted"), "promoted") if "result" in self.runs else values
 
     @property
     def marks(self) -> pd.Series:
         """Label of each promotion, such as no evidence of skill; "" without one."""
-        return pd.Series(
-            [promotion_label({str(k): v for k, v in row.items()}) for row in self.runs.to_dict("records")],
-            self.runs.index,
-            dtype=str,
-        )
+        labels = [promotion_label({str(k): v for k, v in row.items()}) for row in self.runs.to_dict("records")]
+        return pd.Series(labels, self.runs.index, dtype=str)
 
     @property
     def untested(self) -> list[str]:
         """Symbols whose promotion no test decided: there was no champion, and the forecasts show no skill."""
-        runs = self.runs.reindex(columns=[*self.runs.columns.union(["champion_before", "p"])])
+        runs = self.runs.reindex(columns=self.runs.columns.union(["champion_before", "p"]))
         return [str(symbol) for symbol in runs.index[runs["champion_before"].isna() & runs["p"].isna() & self.marks.ne("")]]
 
     @property
@@ -113,11 +109,8 @@ class Portfolio(Keyed):
             **{str(k).replace(" ", "_"): int(v) for k, v in self.marks[self.marks.ne("")].value_counts().items()},
         }
         if self.family:
-            values |= {
-                "fdr": self.family.fdr,
-                "tested_together": len(self.family.p),
-                "tested_by_none": len(self.runs) - len(self.family.p),
-            }
+            tested = len(self.family.p)
+            values |= {"fdr": self.family.fdr, "tested_together": tested, "tested_by_none": len(self.runs) - tested}
         intact = bool(self.runs.loc[~failed, "intact"].all())
         return {"answer": self.answer, **values, "seconds": round(self.seconds, 1), "records_intact": intact}
 
@@ -177,7 +170,7 @@ class Records:
         return _whole_table(self.frame.assign(record=links), ("record",))
 
     def _link(self, record: str) -> str:
-        """Return a link to the report of a record, or to the record without one, from here."""
+        """Return a relative link to the report of a record, or to the record without one."""
         page = (self.folder / record).with_suffix(".html")
         base = (current_record() or Path.cwd() / "here").parent
         there = os.path.relpath(page if page.is_file() else self.folder / record, base)
@@ -212,23 +205,18 @@ def read_portfolio(batch: str = "") -> Portfolio:
         raise ParamsError(msg)
     lines = _lines(records / PORTFOLIO / f"{batch or _latest(records / PORTFOLIO)}.jsonl")
     about = lines[0]
-    outcomes = [line for line in lines if "symbol" in line]
-    last = {line["symbol"]: line for line in outcomes}  # of several phases the last that it came to
-    family = next((line["family"] for line in lines if line.get("family")), None)
+    last = {line["symbol"]: line for line in lines if "symbol" in line}  # the last phase that each symbol reached
     times = pd.to_datetime([line["time"] for line in lines])
-    runs = pd.DataFrame(
-        [_row(records, last.get(symbol) or {"symbol": symbol, "status": "not run"}) for symbol in about["symbols"]]
-    )
+    runs = [_row(records, last.get(symbol) or {"symbol": symbol, "status": "not run"}) for symbol in about["symbols"]]
     return Portfolio(
         batch=about["batch"],
         about={**about, "seconds": (times.max() - times.min()).total_seconds()},
-        runs=runs.set_index("symbol"),
-        family=Family.read(family),
+        runs=pd.DataFrame(runs).set_index("symbol"),
+        family=Family.read(next((line["family"] for line in lines if line.get("family")), None)),
     )
 
 
 def _latest(folder: Path) -> str:
-    """Return the id of the latest batch."""
     choice = latest_first(dated(path, path.name.partition("-")[0], slack=UTC_SLACK) for path in folder.glob("*.jsonl"))
     for warning in choice.warnings:
         logger.warning(warning)
@@ -250,8 +238,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _row(records: Path, line: dict[str, Any]) -> dict[str, Any]:
-    summary = line.get("summary") or {}
-    record = line.get("record")
+    summary, record = line.get("summary") or {}, line.get("record")
     path = records / record if record else None
     return {
         "symbol": line["symbol"],
@@ -270,7 +257,6 @@ def _whole_table(table: pd.DataFrame, written: tuple[str, ...] = ()) -> str:
 
 
 def _whole(value: object) -> str:
-    """Return a whole number, or a word."""
     if pd.isna(value):  # type: ignore[call-overload]
         return "-"
     return f"{value:.0f}" if isinstance(value, float) else str(value)

@@ -23,17 +23,7 @@ MINIMUM_DAYS = 500
 
 
 def known_symbols(params: PricesParams) -> list[str] | None:
-    """List the symbols of the price source, sorted; None if only a request for one can tell.
-
-    Parameters
-    ----------
-    params : PricesParams
-        The ``prices`` section of ``params.yaml``.
-
-    Returns
-    -------
-    list of str or None
-    """
+    """List the symbols of the price source, sorted; None if it has no such list."""
     source = SOURCES[params.source]
     if source.suffix:
         return sorted(path.stem for path in params.folder.glob(f"*{source.suffix}"))
@@ -147,23 +137,23 @@ def prices_digest(frame: pd.DataFrame) -> str:
 
 
 def _refuse(origin: str, rule: str, days: pd.Index) -> None:
-    first = pd.Timestamp(days[0])
     times = "once" if len(days) == 1 else f"{len(days)} times, first"
-    msg = f"{origin}: {rule}, {times} on {first:%Y-%m-%d}; fix the prices at their source"
+    msg = f"{origin}: {rule}, {times} on {pd.Timestamp(days[0]):%Y-%m-%d}; fix the prices at their source"
     raise PriceDataError(msg)
 
 
 def _adjust(raw: pd.DataFrame, origin: str) -> pd.DataFrame:
     """Bring a source's table to our columns; if it has an adjusted close, adjust all prices by it."""
     table = raw.rename(columns=lambda name: str(name).strip().lower().replace("_", " "))
+    there = f"there: {', '.join(map(str, raw.columns))}"
     twice = table.columns[table.columns.duplicated()]
     if len(twice):
-        msg = f"{origin}: more than one column {twice[0].title()}; there: {', '.join(map(str, raw.columns))}"
+        msg = f"{origin}: more than one column {twice[0].title()}; {there}"
         raise PriceDataError(msg)
     missing = [name for name in ["Date", *COLUMNS] if name.lower() not in table]
     if missing:
         separator = "; separate columns by commas" if len(raw.columns) == 1 else ""
-        msg = f"{origin}: no column {', '.join(missing)}; there: {', '.join(map(str, raw.columns))}{separator}"
+        msg = f"{origin}: no column {', '.join(missing)}; {there}{separator}"
         raise PriceDataError(msg)
     written = table["date"].astype(str).str[:10]  # the day on the exchange, whatever hour and offset follow
     days = pd.to_datetime(written, format="%Y-%m-%d", errors="coerce")
@@ -177,7 +167,7 @@ def _adjust(raw: pd.DataFrame, origin: str) -> pd.DataFrame:
     frame = pd.DataFrame(numbers).astype(float).set_axis(pd.DatetimeIndex(days, name="Date"))
     factor = (frame.pop("Adj Close") if "Adj Close" in frame else frame["Close"]) / frame["Close"]
     frame[COLUMNS[:4]] = frame[COLUMNS[:4]].mul(factor, axis=0)
-    frame["Volume"] = frame["Volume"] / factor
+    frame["Volume"] /= factor
     return frame
 
 

@@ -3,7 +3,7 @@
 import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -51,17 +51,16 @@ class Scored:
         self.model.replay()
         stored = self.model.probe.days
         now = self.days["forecast"].reindex(stored.index)
-        known = now.notna()
-        off = (now - stored)[known].abs()
-        if not (off <= ROUNDING).all():
-            day, count = pd.Timestamp(str(off.idxmax())), int((~(off <= ROUNDING)).sum())
+        off = (now - stored).abs()[now.notna()]
+        if count := int((~(off <= ROUNDING)).sum()):
+            day = pd.Timestamp(str(off.idxmax()))
             msg = (
                 f"{self.model.who} no longer reproduces its forecasts: {count} of {len(off)} differ, most on {day:%Y-%m-%d}: "
                 f"{stored.loc[day]:+.4%} then, {now.loc[day]:+.4%} now. Its bytes are the same, so prices were restated. "
                 "Fix them at their source, or train and register again"
             )
             raise PredictionsChangedError(msg)
-        return int(known.sum()), len(stored)
+        return len(off), len(stored)
 
 
 class VersionInputs:
@@ -106,9 +105,8 @@ class VersionInputs:
             raise NotComparableError(msg)
         features, target = source
         days = forecast_days(model.pipeline, facts["feature_names"], features, target)
-        finite = np.isfinite(days["forecast"])
-        if not finite.all():
-            msg = f"{who}: its forecasts of {int((~finite).sum())} days are not finite numbers"
+        if wrong := int((~np.isfinite(days["forecast"])).sum()):
+            msg = f"{who}: its forecasts of {wrong} days are not finite numbers"
             raise NotComparableError(msg)
         if own:
             windows = {name: facts["windows"][name] for name in ("training", "validation")}
@@ -179,14 +177,14 @@ class Selection:
             msg = f"challengers: at most {_MAX_CHALLENGERS} at once, found {len(self.challengers)}"
             raise ParamsError(msg)
         for name in ("version", "champion"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, check_version(name, getattr(self, name)))
+            if (number := getattr(self, name)) is not None:
+                object.__setattr__(self, name, check_version(name, number))
         object.__setattr__(self, "challengers", tuple(check_version("challengers", number) for number in self.challengers))
 
     def to_json(self) -> dict[str, object]:
         """Return everything but ``version`` that was passed, for JSON."""
-        passed = {"champion": self.champion, "challengers": list(self.challengers), "start": self.start, "end": self.end}
-        return {key: value for key, value in {**passed, "training_end": self.training_end}.items() if value}
+        passed = {**asdict(self), "challengers": list(self.challengers)}
+        return {key: value for key, value in passed.items() if value and key != "version"}
 
 
 def evaluation_frame(
@@ -308,15 +306,8 @@ def _footprint(scored: Mapping[str, Scored], day: pd.Index) -> pd.DataFrame:
                 times[name].append(_call(one.model, rows[name], _CALLS) / _CALLS)
             if time.perf_counter() > end:
                 break
-    measured = {
-        name: {
-            "artifact_bytes": float(len(one.model.content)),
-            "load_memory": _load_memory(one.model),
-            "latency": float(np.median(times[name])),
-        }
-        for name, one in scored.items()
-    }
-    return pd.DataFrame.from_dict(measured, orient="index")
+    measured = [(float(len(one.model.content)), _load_memory(one.model), np.median(times[name])) for name, one in scored.items()]
+    return pd.DataFrame(measured, index=list(scored), columns=["artifact_bytes", "load_memory", "latency"])
 
 
 def _call(model: LoadedModel, day: pd.DataFrame, times: int) -> float:

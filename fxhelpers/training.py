@@ -38,8 +38,7 @@ class TrainedModel:
     scaler: StandardScaler
     metadata: dict[str, Any]  # content of the bundle's metadata file, without file names
     candidates: pd.DataFrame  # one row per combination tried, with ``val_rmse`` (fraction; lower is better); the kept one first
-    # dataFrame of shape (n_validation_days, 2): Columns ``target`` and ``forecast``: returns as fractions
-    validation: pd.DataFrame
+    validation: pd.DataFrame  # ``target`` and ``forecast`` of the validation days, returns as fractions
 
     @property
     def answer(self) -> dict[str, str]:
@@ -80,8 +79,7 @@ def split_windows(days: pd.Index, params: TrainingParams) -> dict[str, slice]:
         "test": slice(test_start, count),
     }
     for name, window in windows.items():
-        held = window.stop - window.start
-        if held < _MINIMUM_WINDOW:
+        if (held := window.stop - window.start) < _MINIMUM_WINDOW:
             msg = (
                 f"the {name} window would hold {held} of {count} days, at least {_MINIMUM_WINDOW} are required: "
                 "use more prices, or change training.validation_size or training.test_size"
@@ -218,7 +216,6 @@ def _metrics(fit: _Fit, windows: _Windows) -> dict[str, float]:
 
 
 def _description(best: _Fit, windows: _Windows, model: str, params: TrainingParams) -> dict[str, Any]:
-    """Return the metadata of the model itself."""
     iterations = getattr(best.estimator, "regressor_", best.estimator).n_iter_
     training, _ = windows["training"]
     return {
@@ -236,11 +233,10 @@ def _some_forecasts(fit: _Fit, features: pd.DataFrame) -> dict[str, list[Any]]:
     """Forecast a sample of all days, which later reveals restated prices."""
     some = features.iloc[np.linspace(0, len(features) - 1, _KEPT_FORECASTS).round().astype(int)]
     forecast = _forecast(fit.scaler, fit.estimator, some)
-    return {"days": [f"{day:%Y-%m-%d}" for day in some.index], "values": [float(value) for value in forecast]}
+    return {"days": [f"{day:%Y-%m-%d}" for day in forecast.index], "values": forecast.tolist()}
 
 
 def _provenance(windows: _Windows, prices: pd.DataFrame, params: TrainingParams, source: str) -> dict[str, Any]:
-    """Return the metadata of data and libraries."""
     libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
     mean = float(windows["training"][1].mean())
     return {
