@@ -24,6 +24,10 @@ TRUSTED_TYPES = (
 )
 """Types of our models beyond skops' own defaults."""
 
+FORMAT_VERSION = 1
+"""Version of the metadata that this fxhelpers writes; newer versions are refused."""
+
+_LARGEST = 1e300  # that every database can store
 _UNPACKED_BYTES = 64 * 2**20
 _SCHEMA_BYTES = 16 * 2**20  # a real one has 1.5 kB per feature; parsed, it takes thirty times as much memory
 _OBJECTS = {
@@ -122,18 +126,12 @@ def _nodes(node: object) -> Iterator[tuple[str, str]]:
             waiting += node
 
 
-_LARGEST = 1e300  # that every database can store
-
-FORMAT_VERSION = 1
-"""Version of the metadata that this fxhelpers writes; newer versions are refused."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Bundle(Keyed):
     """One trained model, read and checked."""
 
-    symbol: str  # ticker
-    model_path: Path  # its files
+    symbol: str
+    model_path: Path
     scaler_path: Path
     metadata_path: Path
     evaluation_path: Path | None  # the latest evaluation that belongs to it
@@ -170,7 +168,6 @@ class Bundle(Keyed):
 
     @property
     def features_count(self) -> int:
-        """Number of features."""
         return len(self.feature_names)
 
     @property
@@ -185,15 +182,13 @@ class Bundle(Keyed):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Hyperparameters."""
         return dict(self.metadata.get("config", {}))
 
     @property
     def metrics(self) -> dict[str, float]:
         """Numeric validation metrics of the training and test metrics of the evaluation."""
         merged = {**self.metadata.get("metrics", {}), **self.test_metrics}
-        numbers = {k: v for k, v in merged.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-        return {k: v for k, v in numbers.items() if abs(v) < _LARGEST}  # NaN fails this too
+        return {k: v for k, v in merged.items() if type(v) in (int, float) and abs(v) < _LARGEST}  # NaN fails this too
 
     @property
     def typical(self) -> tuple[np.ndarray, np.ndarray]:
@@ -216,12 +211,12 @@ class Bundle(Keyed):
             {
                 "symbol": self.symbol,
                 "trained": self.timestamp,
-                **({"chosen": self.chosen} if self.chosen else {}),
+                "chosen": self.chosen,
                 "model": f"{self.model_type} {self.architecture}",
                 "features": self.features_count,
                 "evaluation": self.evaluation_path.name if self.evaluation_path else "none yet",
                 "model file": self.model_path.name,
-                **({} if self.is_ours else {"read": "converted from a pickle to a skops file in a sandbox"}),
+                "read": "" if self.is_ours else "converted from a pickle to a skops file in a sandbox",
                 "SHA-256": self.digest,
             }
         )

@@ -54,8 +54,6 @@ class _Prices(_Days):
 
 
 class _Spans(_Part):
-    """The days that metadata state."""
-
     windows: dict[str, _Days] = {}
     prices: _Prices | None = None
 

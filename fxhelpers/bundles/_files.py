@@ -124,8 +124,8 @@ def _read_bundle(model: Path, features: list[Path], paths: PathsParams, rules: B
 
 
 def _models(paths: PathsParams, symbol: str) -> list[Path]:
-    names = {path: MODEL_NAME.fullmatch(path.name) for path in paths.models.glob("mlp_model_*")}
-    found = [path for path, name in names.items() if name and name["symbol"] == symbol]
+    files = paths.models.glob("mlp_model_*")
+    found = [path for path in files if (name := MODEL_NAME.fullmatch(path.name)) and name["symbol"] == symbol]
     if not found:
         msg = (
             f"No model files found for {symbol} in {paths.models}{nearest(symbol, bundled_symbols(paths), most=3)}. "

@@ -33,13 +33,8 @@ from fxhelpers.system import dated, latest_first, read_limited
 
 logger = logging.getLogger(__name__)
 
-
-SECONDS = 60
-"""Time limit, the start of the child included."""
-
-MEGABYTES = 1024
-"""Memory limit, beyond what the libraries take."""
-
+SECONDS = 60  # time limit, the start of the child included
+MEGABYTES = 1024  # memory limit, beyond what the libraries take
 _RESPONSE_BYTES = 512 * 2**20
 _CHILD = Path(__file__).with_name("_child.py")
 
@@ -134,16 +129,12 @@ def _warn(converted: Mapping[Path, Foreign]) -> None:
             )
 
 
-OURS = "skops"
-"""Suffix of estimators that fxhelpers wrote."""
-
+OURS = "skops"  # suffix of estimators that fxhelpers wrote
 _STAMP = r"\d{8}_\d{6}"
 MODEL_NAME = re.compile(
     rf"mlp_model_(?P<symbol>.+?)(?P<stamp>_{_STAMP})?\.(?P<kind>{OURS}|(?:pkl|pickle|joblib)(?:\.(?:gz|z|bz2|xz|lzma))?)"
 )
-_TRAINED_SHARE, _TESTED_SHARE = 0.85, 0.25
-"""ForesightX trains on the first part of its features file, and tests on the last; the two overlap."""
-
+_TRAINED_SHARE, _TESTED_SHARE = 0.85, 0.25  # ForesightX trains on the first part of its features file, tests on the last
 _MAX_BYTES = 64 * 2**20
 _LAST_BYTES = 2**16
 
@@ -270,19 +261,16 @@ def derived_end(days: pd.DatetimeIndex, trained: pd.Timestamp, tested: pd.Index)
 
 def predictions_file(evaluation_path: Path) -> Path:
     """Return the path of an evaluation's daily forecasts."""
-    return evaluation_path.with_name(
-        evaluation_path.name.replace("evaluation_metrics_", "predictions_", 1).replace(".json", ".csv")
-    )
+    name = evaluation_path.name.replace("evaluation_metrics_", "predictions_", 1)
+    return evaluation_path.with_name(name.replace(".json", ".csv"))
 
 
 def stored_forecasts(metadata: dict[str, Any], path: Path, evaluation_path: Path | None) -> pd.Series:
     """Return a bundle's forecasts of real days, from its metadata or its evaluation; empty if it has none."""
     stored = metadata.get("forecasts")
-    if stored is None and evaluation_path is not None:
-        path = predictions_file(evaluation_path)
     try:
         if stored is None:
-            if evaluation_path is None or not path.is_file():
+            if evaluation_path is None or not (path := predictions_file(evaluation_path)).is_file():
                 return pd.Series(dtype=float)
             table = read_table(path, ["Date", "Predicted"])
             stored = {"days": table["Date"].astype(str).str[:10], "values": table["Predicted"]}
