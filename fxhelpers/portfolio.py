@@ -122,10 +122,10 @@ class Portfolio(Keyed):
             "notebook": about["notebook"],
             "parameters": ", ".join(f"{key} = {value}" for key, value in about["parameters"].items()),
             "begun": f"{about['time']} by {about['actor']}",
-            **({"registry": about["registry"]} if about.get("registry") else {}),
+            "registry": about.get("registry"),
             "ran": f"on {about['cluster'] or 'this machine'}, {shown(self.seconds)} s",
             "outcome": self.answer,
-            **({"notes": "; ".join(about["notes"])} if about.get("notes") else {}),
+            "notes": "; ".join(about.get("notes") or []),
         }
         return rows_html(rows, card=("outcome",)) + _whole_table(self.table())
 

@@ -87,20 +87,19 @@ def check_prices(frame: pd.DataFrame, origin: str) -> None:
     if index.hasnans:
         msg = f"{origin}: {int(np.isnat(index.to_numpy()).sum())} rows without a date"
         raise PriceDataError(msg)
-    if not index.is_unique:
-        _refuse(origin, "a date that occurs more than once", index[index.duplicated()])
-    if not index.is_monotonic_increasing:
-        _refuse(origin, "a date earlier than the one before it", index[1:][np.diff(index.asi8) < 0])
-    values = frame[COLUMNS]
     broken = {
-        "a missing or infinite value": ~np.isfinite(values.to_numpy()).all(axis=1),
+        "a date that occurs more than once": index.duplicated(),
+        "a date earlier than the one before it": np.diff(index.asi8, prepend=index.asi8[:1]) < 0,
+        "a missing or infinite value": ~np.isfinite(frame[COLUMNS].to_numpy()).all(axis=1),
         "a price that is not above zero": (frame[COLUMNS[:4]] <= 0).any(axis=1).to_numpy(),
         "a negative volume": (frame["Volume"] < 0).to_numpy(),
         "High below Low": (frame["High"] < frame["Low"]).to_numpy(),
     }
     for rule, rows in broken.items():
         if rows.any():
-            _refuse(origin, rule, index[rows])
+            times = "once" if rows.sum() == 1 else f"{rows.sum()} times, first"
+            msg = f"{origin}: {rule}, {times} on {index[rows][0]:%Y-%m-%d}; fix the prices at their source"
+            raise PriceDataError(msg)
 
 
 def describe_prices(frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,12 +133,6 @@ def prices_digest(frame: pd.DataFrame) -> str:
     days = frame.index.to_numpy().astype("datetime64[D]").astype("<i8")
     values = np.ascontiguousarray(frame[COLUMNS].to_numpy(), dtype="<f8")
     return hashlib.sha256(days.tobytes() + values.tobytes()).hexdigest()
-
-
-def _refuse(origin: str, rule: str, days: pd.Index) -> None:
-    times = "once" if len(days) == 1 else f"{len(days)} times, first"
-    msg = f"{origin}: {rule}, {times} on {pd.Timestamp(days[0]):%Y-%m-%d}; fix the prices at their source"
-    raise PriceDataError(msg)
 
 
 def _adjust(raw: pd.DataFrame, origin: str) -> pd.DataFrame:

@@ -44,12 +44,10 @@ def check_symbol(symbol: object) -> str:
 
 
 def is_symbol(text: str) -> bool:
-    """Tell whether a text could be a ticker."""
     return bool(_SYMBOL.fullmatch(text)) and ".." not in text
 
 
 def model_name(symbol: str) -> str:
-    """Return the name of a symbol's registered model."""
     return f"{MODEL_PREFIX}{check_symbol(symbol)}"
 
 

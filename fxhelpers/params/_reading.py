@@ -5,6 +5,7 @@ import os
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -93,10 +94,8 @@ class Params(Section):
 
     @property
     def is_dagshub(self) -> bool:
-        """Whether the registry is on DagsHub."""
         parts = urlsplit(self.mlflow.tracking_uri)
-        host = parts.hostname or ""
-        return parts.scheme == "https" and (host == "dagshub.com" or host.endswith(".dagshub.com"))
+        return parts.scheme == "https" and f".{parts.hostname}".endswith(".dagshub.com")
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -153,7 +152,6 @@ class Params(Section):
 
     @property
     def login_name(self) -> str:
-        """User name sent to the server."""
         return self.credentials.get("MLFLOW_TRACKING_USERNAME") or os.environ.get("MLFLOW_TRACKING_USERNAME") or "this login"
 
     @property
@@ -187,8 +185,8 @@ class Params(Section):
                 "MLflow is disabled in configuration. Model registry will not be available. "
                 f"Set `mlflow.enabled: true` in {self.file}."
             )
-        login = os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_PASSWORD")
-        if self.is_dagshub and not self.credentials and not login:
+        login = self.credentials or os.environ.get("MLFLOW_TRACKING_TOKEN") or os.environ.get("MLFLOW_TRACKING_PASSWORD")
+        if self.is_dagshub and not login:
             return (
                 "DAGSHUB_TOKEN not found in environment variables. Model registry will not be available. "
                 f"Export DAGSHUB_TOKEN, or write it into {self.folder / '.env'} (see .env.example)."
@@ -198,14 +196,11 @@ class Params(Section):
 
 def _number(name: str, default: float, *, least: float) -> float:
     text = os.environ.get(name) or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value < math.inf:
-        msg = f"{name} in the environment: expected a number of at least {least:g}, found {text!r:.60}"
-        raise ParamsError(msg)
-    return value
+    with suppress(ValueError):
+        if least <= (value := float(text)) < math.inf:
+            return value
+    msg = f"{name} in the environment: expected a number of at least {least:g}, found {text!r:.60}"
+    raise ParamsError(msg)
 
 
 def load_params(path: str | Path | None = None) -> Params:
@@ -274,10 +269,7 @@ def find_params_file(start: Path | None = None) -> Path:
 
 
 def try_gates(written: PromotionParams, gates: Iterable[Mapping[str, Any]]) -> PromotionParams:
-    """Return a policy with some gates replaced, by their ids, or added; checked as ``params.yaml`` is.
-
-    :class:`ParamsError` for what would be an error in ``params.yaml`` too.
-    """
+    """Return a policy with some gates replaced, by their ids, or added; :class:`ParamsError` as for ``params.yaml``."""
     checked: type[BaseModel] = TriedGates
     try:
         tried = TriedGates.model_validate({"gates": gates}).gates
@@ -295,11 +287,9 @@ def known_secrets(folder: Path) -> dict[str, str]:
     values = {key: value for key, value in {**dotenv_values(folder / ".env"), **os.environ}.items() if value}
     found = {key: value for key, value in values.items() if looks_secret(key) and key not in _FOLDERS}
     for key, value in values.items():
-        try:
+        with suppress(ValueError):  # not a URI after all
             passwords = secrets_in(value) if "://" in value else []
-        except ValueError:  # not a URI after all
-            passwords = []
-        found |= {f"the password in {key}": password for password in passwords[:1]}
+            found |= {f"the password in {key}": password for password in passwords[:1]}
     return {key: value for key, value in found.items() if len(value) >= _MIN_SECRET}
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fxhelpers.comparison import ZERO, Comparison, TestResult
+from fxhelpers.comparison import ZERO, Comparison, TestResult, TestSpec
 from fxhelpers.display import shown_as
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy._verdict import Family, GateResult, Result, claimed, compared, digits, named, percent
 
+_NOT_MADE = TestResult(spec=TestSpec(test="stationary_bootstrap"), forecast="", why="the test was not made")
 _NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
 
 
@@ -96,10 +97,10 @@ def _bound(value: float, *, passed: bool, warns: bool = False, **words: Any) -> 
 def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, attempt: int, family: Family | None) -> GateResult:
     """Compare p of a test with the level left to this attempt and, in a family, with its rate of false promotions."""
     level = spent(float(gate.alpha or 0), policy, attempt)
-    test_result = comparison.test_result(str(gate.test), gate.versus, margin=gate.margin)
+    test_result = comparison.test_result(str(gate.test), gate.versus, margin=gate.margin) or _NOT_MADE
     rival = named(comparison, gate.versus)
     rule = f"{claimed(gate, comparison.rival(gate.versus) or 'chance')} ({str(gate.test).replace('_', ' ')})"
-    if test_result is not None and test_result.challengers > 1:
+    if test_result.challengers > 1:
         rule += f"; p is adjusted for {test_result.challengers} challengers"
     required, bound = f"p < {level:.3g}", f"p < {level:.3g}"
     if level != gate.alpha:
@@ -107,15 +108,13 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     if family is not None:
         rate = f", and at most {family.fdr:g} after adjustment for attempts and {len(family.p) or family.symbols} symbols"
         required, bound = required + rate, bound + rate
-    adjusted = for_attempt(test_result.p, policy, attempt) if test_result is not None else math.nan
+    adjusted = for_attempt(test_result.p, policy, attempt)
     why = _open(test_result, level)
-    waits = not why and test_result is not None and family is not None and not family.p and test_result.p < level
-    if waits and test_result is not None:
+    waits = not why and family is not None and not family.p and test_result.p < level
+    if waits:
         why = f"the other symbols are compared first (p = {digits(test_result.p)}, {digits(adjusted)} at attempt {attempt})"
-    if why or test_result is None:
-        message = f"{gate.id} was not evaluated: {why}"
-        words: dict[str, Any] = {"rule": rule, "shown": "-", "bound": bound, "message": message, "waits": waits}
-        return _severe(gate, value=math.nan, result="not evaluated", **words)
+    if why:
+        return replace(_not_evaluated(gate.id, rule, bound, why), decides=gate.severity == "fail", waits=waits)
     claim = "it does not forecast signs significantly better than chance"
     if gate.margin:
         claim = f"it may be worse than {rival} by more than {gate.margin:.3%}"
@@ -130,10 +129,10 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, message=message)
 
 
-def _open(test_result: TestResult | None, level: float) -> str:
+def _open(test_result: TestResult, level: float) -> str:
     """Return why a test has no result at this level; "" if it has one."""
-    if test_result is None or test_result.why:
-        return test_result.why if test_result else "the test was not made"
+    if test_result.why:
+        return test_result.why
     if not math.isfinite(test_result.p):
         return "the test gave no p"
     resamples = 0 if test_result.tail or test_result.p < level else test_result.resamples
