@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,10 +228,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a journal; the last may have been cut off."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with suppress(ValueError):
             found.append(json.loads(line))
-        except ValueError:
-            continue
     if not found or "batch" not in found[0]:
         msg = f"{path}: not the journal of a batch"
         raise FxError(msg)

@@ -71,7 +71,6 @@ def select_by_name(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
 
 
 def dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
-    """Return an estimator as the bytes of a ``.skops`` file."""
     return bytes(skops.io.dumps(estimator))
 
 

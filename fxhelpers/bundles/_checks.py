@@ -20,9 +20,7 @@ from fxhelpers.system import sha256
 
 logger = logging.getLogger(__name__)
 
-_SAME = 1e-6
-"""Tolerance for forecasts, absolute and relative: what another processor or library may change."""
-
+_SAME = 1e-6  # tolerance for forecasts, absolute and relative: another processor or library may change the last digits
 _Day = Annotated[date, BeforeValidator(lambda text: date.fromisoformat(text) if isinstance(text, str) else text)]
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -164,11 +165,7 @@ def _metadata_file(model: Path, name: re.Match[str], paths: PathsParams) -> Path
 
 def _parse_name(model: Path, symbol: str | None) -> re.Match[str]:
     """Parse the name of a model file; the file must exist, and be of the symbol, if one is given."""
-    try:
-        exists = model.is_file()
-    except (OSError, ValueError):  # a name that no system takes
-        exists = False
-    if not exists:
+    if not os.path.isfile(model):  # noqa: PTH113 (Path.is_file raises for a name that no system takes)
         msg = f"{str(model)[:300]}: no such file; pass an existing model file, or a symbol to take its latest bundle"
         raise BundleNotFoundError(msg)
     name = MODEL_NAME.fullmatch(model.name)

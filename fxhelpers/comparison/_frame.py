@@ -11,11 +11,8 @@ import pandas as pd
 TARGET = "target"
 ZERO = "zero return"
 MEAN = "mean training return"
-_VERSUS = {"zero_return": ZERO, "mean_training_return": MEAN}
-"""Columns of the baselines, by their names in a policy."""
-
-ROUNDING = 1e-6
-"""Tolerance for forecasts, as fractions of return: restated prices are rounded anew."""
+_VERSUS = {"zero_return": ZERO, "mean_training_return": MEAN}  # columns of the baselines, by their names in a policy
+ROUNDING = 1e-6  # tolerance for forecasts, as fractions of return: restated prices are rounded anew
 
 
 def column(version: int) -> str:

@@ -9,25 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-SEED = 0
-"""Seed of every bootstrap: fixed, so that nobody can search for a favorable one."""
-
+SEED = 0  # of every bootstrap: fixed, so that nobody can search for a favorable one
 RESAMPLES = 10_000
-MAX_RESAMPLES = 1_000_000
-"""A level that would need more resamples is tested by the tail of a distribution instead."""
-
-MIN_EXCEEDANCES = 5
-"""Resamples expected beyond the level before p is compared with it."""
-
-MIN_DAYS = 30
-"""Fewest days to test on."""
-
-INTERVAL = 0.95
-"""Coverage of the reported intervals."""
-
-POWER = 0.8
-"""Power at which the detectable gain is computed."""
-
+MAX_RESAMPLES = 1_000_000  # a level that would need more is tested by the tail of a distribution instead
+MIN_EXCEEDANCES = 5  # resamples expected beyond the level before p is compared with it
+MIN_DAYS = 30  # fewest days to test on
+INTERVAL = 0.95  # coverage of the reported intervals
+POWER = 0.8  # at which the detectable gain is computed
 _MIN_BLOCK = 5
 
 TestName = Literal["stationary_bootstrap", "diebold_mariano", "pesaran_timmermann"]

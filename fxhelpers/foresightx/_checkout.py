@@ -140,7 +140,6 @@ _LAST_BYTES = 2**16
 
 
 def bundled_symbols(paths: PathsParams) -> list[str]:
-    """List the symbols that have a bundle, sorted."""
     return sorted({match["symbol"] for path in paths.models.glob("mlp_model_*") if (match := MODEL_NAME.fullmatch(path.name))})
 
 

@@ -18,9 +18,7 @@ import yaml
 
 from fxhelpers.errors import ParamsError
 
-MODEL_PREFIX = "MLP_Stock_Predictor_"
-"""Start of the name of a symbol's registered model."""
-
+MODEL_PREFIX = "MLP_Stock_Predictor_"  # of the name of a symbol's registered model
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}(?<!_\d{8}_\d{6})")  # which would be the time in a file name
 _SECRET = re.compile(
     r"(?:^|[_\W])(?:token|password|passwd|pwd|secret|api_?key|access_?key|private_?key|credentials?)(?:$|[_\W])", re.IGNORECASE
@@ -30,8 +28,7 @@ _MAX_NAME = 200
 _MAX_SHOWN = 60
 _SERVERS = ("http", "https")
 _SCHEMES = (*_SERVERS, "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc", "uc")
-_VERSION_LIMIT = 10**9
-"""Above every version number; a database would fail on larger ones in words of its own."""
+_VERSION_LIMIT = 10**9  # above every version number; a database would fail on larger ones with a message of its own
 
 
 def check_symbol(symbol: object) -> str:

@@ -150,7 +150,6 @@ def judge(
 
 
 def _deciding(comparison: Comparison, policy: PromotionParams) -> list[GateParams]:
-    """Return the gates whose tests decide here."""
     gates = [gate for gate in policy.gates if gate.test and gate.severity == "fail"]
     return [gate for gate in gates if gate.versus != "champion" or comparison.champion is not None]
 
