@@ -134,7 +134,7 @@ _STAMP = r"\d{8}_\d{6}"
 MODEL_NAME = re.compile(
     rf"mlp_model_(?P<symbol>.+?)(?P<stamp>_{_STAMP})?\.(?P<kind>{OURS}|(?:pkl|pickle|joblib)(?:\.(?:gz|z|bz2|xz|lzma))?)"
 )
-_TRAINED_SHARE, _TESTED_SHARE = 0.85, 0.25  # ForesightX trains on the first part of its features file, tests on the last
+_TRAINED_SHARE, _TESTED_SHARE = 0.85, 0.25  # of its features file, at its beginning and at its end: the two overlap
 _MAX_BYTES = 64 * 2**20
 _LAST_BYTES = 2**16
 
