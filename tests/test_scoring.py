@@ -90,7 +90,7 @@ def test_the_window_can_be_chosen_among_the_unseen_days(registered: Register, pr
     assert comparison is not None
     assert (comparison.first_day, comparison.last_day) == ("2011-01-03", "2012-06-29")
     one = registry.compare("AAPL", start="2011-01-03", end="2011-01-03")
-    assert (one.verdict.outcome, "only 1 days are left" in one.verdict.reason) == ("keep", True)
+    assert (one.verdict.outcome, "only 1 days are unseen by every compared version" in one.verdict.reason) == ("keep", True)
     for words, message in (
         ({"start": "03.01.2011"}, "start: expected a day such as 2012-06-29, found '03.01.2011'"),
         ({"start": "2012-01-03", "end": "2011-01-03"}, "start: 2012-01-03 is after end: 2011-01-03"),

@@ -242,7 +242,14 @@ def _latest_evaluation(
 def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: PathsParams) -> Bundle:  # noqa: ANN401
     """Write a bundle, the model file last, so that a bundle that can be found is complete; return it as read back.
 
-    ``metadata`` holds ForesightX's keys and ours, without timestamp and file names.
+    Parameters
+    ----------
+    model, scaler : estimator
+        As fitted; the scaler is applied first.
+    metadata : dict
+        ForesightX's keys and ours, without timestamp and file names.
+    paths : PathsParams
+        Where to write, as ``load_params().paths``.
     """
     symbol = check_symbol(metadata["symbol"])
     model_bytes, scaler_bytes = dump_estimator(model), dump_estimator(scaler)
@@ -264,7 +271,16 @@ def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: Paths
 def write_evaluation(bundle: Bundle, metrics: dict[str, Any], predictions: pd.DataFrame, paths: PathsParams) -> Path:
     """Write an evaluation in ForesightX's form: a CSV of daily forecasts, and a JSON of metrics; return the latter's path.
 
-    ``predictions`` has columns Date, Actual, Predicted, Error, Abs_Error, Direction_Correct.
+    Parameters
+    ----------
+    bundle : Bundle
+        The bundle that was evaluated.
+    metrics : dict
+        Its ``test_metrics``.
+    predictions : DataFrame
+        Columns Date, Actual, Predicted, Error, Abs_Error, Direction_Correct.
+    paths : PathsParams
+        Where to write, as ``load_params().paths``.
     """
     table = predictions.to_csv(index=False).encode()
     stamp = _claim(paths.results, f"predictions_{bundle.symbol}_{{}}.csv", table)
