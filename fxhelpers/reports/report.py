@@ -16,7 +16,6 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import nbformat
 from jinja2 import Environment, PackageLoader, Template, TemplateError
 
 from fxhelpers.display import CARD, shown
@@ -116,6 +115,8 @@ def write_report(record: Path) -> Path:
 
 def make_report(record: Path) -> bool:
     """Write a report, and return whether that worked; a failure is a warning, as the record holds all that the report says."""
+    import nbformat
+
     try:
         write_report(record)
     except (*UNREADABLE, nbformat.ValidationError, TemplateError) as error:
@@ -126,6 +127,8 @@ def make_report(record: Path) -> bool:
 
 def write_missing_reports(folder: Path) -> int:
     """Write the reports of finished records that have none, such as those of earlier releases, and return how many."""
+    import nbformat
+
     made = 0
     found = (record for kept in record_folders(folder) for record in sorted(kept.glob("*.ipynb")))
     for record in (record for record in found if not report_path(record).exists()):
@@ -140,6 +143,8 @@ def write_missing_reports(folder: Path) -> int:
 
 def report_of(name: str, content: bytes) -> str:
     """Return the report of a record as HTML: one page without network and scripts. The same bytes give the same page."""
+    import nbformat
+
     nb = nbformat.reads(content.decode(), as_version=4)
     facts, kind, summary = nb.metadata["fxhelpers"]["record"], nb.metadata["fxhelpers"]["notebook"], read_summary(nb) or {}
     title = _take_title(nb)
@@ -200,6 +205,8 @@ def _defaults(nb: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def _take_title(nb: Any) -> str:  # noqa: ANN401
     """Take the first cell's title out of it, which the page has at its top, and put the run's own command into it."""
+    import nbformat
+
     command = command_of(nb)
     if nb.cells[0].cell_type != "markdown":
         nb.cells.insert(0, nbformat.v4.new_markdown_cell())
