@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -87,7 +88,7 @@ class Params(Section):
         """The project's folder, which holds ``params.yaml``."""
         return self._file.parent
 
-    @property
+    @cached_property
     def is_server(self) -> bool:
         """Whether the registry is a server, not a database that this process opens."""
         return self.mlflow.tracking_uri.startswith("http")
