@@ -66,7 +66,7 @@ def mark_running(record: Path) -> Marker:
 
 
 def is_running(record: Path, header: Mapping[str, Any]) -> bool:
-    """Tell whether a record is being written: its header says so, and it has a marker whose process lives."""
+    """Return whether a record is being written: its header says so, and it has a marker whose process lives."""
     marker = _marker_of(record)
     return header["status"] == "running" and marker.exists() and not _is_left(marker)
 
@@ -118,7 +118,7 @@ def _marker_of(record: Path) -> Path:
 
 
 def _is_left(marker: Path) -> bool:
-    """Tell whether the process of a marker is gone; False if that is unknown, or the marker is another user's."""
+    """Return whether the process of a marker is gone; False if that is unknown, or the marker is another user's."""
     try:
         with marker.open("r+b") as file:
             try:
@@ -211,7 +211,7 @@ def promotion_label(summary: Mapping[str, Any]) -> str:
 
 
 def is_unseen(summary: Mapping[str, Any]) -> bool:
-    """Tell whether a summary is of a decision by the policy alone, without an approver."""
+    """Return whether a summary is of a decision by the policy alone, without an approver."""
     return bool(summary.get("decision")) and summary.get("rests_on") == "compared" and not summary.get("approved_by")
 
 
@@ -309,5 +309,5 @@ def decisions_in(journal: Path) -> list[tuple[str, str]]:
 
 
 def in_unrecorded_notebook() -> bool:
-    """Tell whether this is a Jupyter kernel whose notebook is not kept as a record."""
+    """Return whether this is a Jupyter kernel whose notebook is not kept as a record."""
     return unrecorded_shell() is not None

@@ -35,7 +35,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def can_write(path: Path) -> bool:
-    """Tell whether this user may write a file and others in its folder, or make it and its parent folders."""
+    """Return whether this user may write a file and others in its folder, or make it and its parent folders."""
     existing = next(place for place in (path, *path.absolute().parents) if os.path.exists(place))  # noqa: PTH110 (never raises)
     return os.access(existing, os.W_OK) and (existing.is_dir() or os.access(existing.parent, os.W_OK))
 
@@ -225,7 +225,7 @@ def provide_home() -> None:
 
 
 def has_home() -> bool:
-    """Tell whether HOME or the system's list of users has a home folder."""
+    """Return whether HOME or the system's list of users has a home folder."""
     try:
         Path.home()
     except RuntimeError:
@@ -240,7 +240,7 @@ def process_identity(pid: int | None = None) -> dict[str, Any]:
 
 
 def has_ended(identity: Mapping[str, Any]) -> bool | None:
-    """Tell whether a process has ended; None if it ran on another machine."""
+    """Return whether a process has ended; None if it ran on another machine."""
     machine = _machine()
     if not machine or identity.get("machine") != machine:
         return None

@@ -121,7 +121,7 @@ def _changed(path: Path, facts: SealFacts, copy: str) -> Iterator[tuple[str, str
 
 
 def _was_here(decision: Decision, facts: SealFacts, here: str | None) -> bool:
-    """Tell whether a record was sealed in this folder; by the host if the folder's id, here or in the seal, is lost."""
+    """Return whether a record was sealed in this folder; by the host if the folder's id, here or in the seal, is lost."""
     return bool(here == facts.folder if here and facts.folder else decision.actor.endswith(f"@{socket.gethostname()}"))
 
 
@@ -167,7 +167,7 @@ def _record_copy(
 
 
 def _same(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) -> bool:
-    """Tell whether every measure that was judged comes out again; one that is younger than the decision says nothing of it."""
+    """Return whether every measure that was judged comes out again; one that is younger than the decision says nothing of it."""
     if ours.keys() != theirs.keys():
         return False
     pairs = [(ours[row].get(name), value) for row, values in theirs.items() for name, value in values.items()]

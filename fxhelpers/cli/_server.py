@@ -145,12 +145,12 @@ def _end_leftovers(folder: Path) -> None:
     """End what a server of this folder left behind that was killed; refuse to start where one is alive."""
     left = []
     for process, mark in _marked():
-        told = json.loads(mark)
-        if told["folder"] != str(folder.resolve()):
+        owner = json.loads(mark)
+        if owner["folder"] != str(folder.resolve()):
             continue
-        ended = has_ended(told["process"])
-        if ended is False or (ended is None and psutil.pid_exists(told["process"]["pid"])):
-            alive = f"a server of {folder} is running already, process {told['process']['pid']}"
+        ended = has_ended(owner["process"])
+        if ended is False or (ended is None and psutil.pid_exists(owner["process"]["pid"])):
+            alive = f"a server of {folder} is running already, process {owner['process']['pid']}"
             msg = f"{alive}: use it or end it, or name another --folder"
             raise RegistryUnavailableError(msg)
         left.append(process)
@@ -166,7 +166,7 @@ def _end(processes: list[psutil.Process]) -> None:
 
 
 def _check_port(port: int) -> None:
-    """Refuse a port that somebody listens on, and say who, as far as that can be seen."""
+    """Refuse a port that is in use, and name the process if that can be seen."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what connections of an earlier server left is no obstacle
         try:

@@ -51,7 +51,7 @@ class EvaluationFrame:
         return hashlib.sha256(names + days.tobytes() + values.tobytes()).hexdigest()
 
     def is_same(self, other: Self) -> bool:
-        """Tell whether another frame is the same comparison: same bundles in the same roles, days, and values up to rounding.
+        """Return whether another frame is the same comparison: same bundles in the same roles, days, and values up to rounding.
 
         Another processor, or prices that were downloaded again, change the
         last digits of some values, and with them :attr:`digest`.

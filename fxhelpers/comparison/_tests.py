@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-SEED = 0  # of every bootstrap: fixed, so that nobody can search for a favorable one
+SEED = 0  # of every bootstrap: fixed, so that no one can search for a favorable one
 RESAMPLES = 10_000
 MAX_RESAMPLES = 1_000_000  # a level that would need more is tested by the tail of a distribution instead
 MIN_EXCEEDANCES = 5  # resamples expected beyond the level before p is compared with it
@@ -44,11 +44,11 @@ class TestSpec:
         return [*(self.resamples * 10**power for power in powers), needed]
 
     def open_after(self, p: float, resamples: int) -> bool:
-        """Tell whether more resamples could still bring p below alpha, as so few of these exceeded."""
+        """Return whether more resamples could still bring p below alpha, as so few of these exceeded."""
         return p * (resamples + 1) <= max(MIN_EXCEEDANCES, 10 * self.alpha * resamples)
 
     def unresolved(self, p: float, resamples: int) -> bool:
-        """Tell whether p is still open because there are too few resamples for alpha."""
+        """Return whether p is still open because there are too few resamples for alpha."""
         return self.open_after(p, resamples) and resamples * self.alpha < MIN_EXCEEDANCES
 
 

@@ -85,7 +85,7 @@ def counts_as(
 
 
 def _may_be(decision: Decision, bundles: dict[int, str], frame: EvaluationFrame) -> bool:
-    """Tell whether a decision may be about the same comparison, by its entries alone."""
+    """Return whether a decision may be about the same comparison, by its entries alone."""
     known = {frame.bundles.get(number, "") for number in (frame.challenger, *frame.others, frame.champion) if number}
     first, last = (f"{day:%Y-%m-%d}" for day in (frame.days.index[0], frame.days.index[-1]))
     return (
@@ -201,7 +201,7 @@ class Proposal:
         return self.comparison.to_frame()
 
     @property
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Part of a summary: skill, the version compared with, the change of RMSE as a fraction, and every p."""
         change = policy.against_champion(self.comparison) if self.comparison else math.nan
         against = self.champion.version if self.champion else None
@@ -229,11 +229,15 @@ class Proposal:
         """Training of both versions: estimator, features and days, and each setting that differs."""
         facts = self.comparison.frame.facts if self.comparison else {}
         both = [v.version for v in (self.challenger, self.champion) if v and v.version in facts]
-        told = {column(number): _trained(facts[number]) for number in both}
-        rows = {name: {who: known.get(name, "-") for who, known in told.items()} for known in told.values() for name in known}
+        trainings = {column(number): _trained(facts[number]) for number in both}
+        rows = {
+            name: {who: known.get(name, "-") for who, known in trainings.items()}
+            for known in trainings.values()
+            for name in known
+        }
         kept = {name: row for name, row in rows.items() if name in _ALWAYS or len(set(row.values())) > 1}
-        more = f" ({len(rows) - len(kept)} more settings are the same)" if len(told) > 1 else ""
-        return Table(pd.DataFrame.from_dict(kept, orient="index", columns=list(told)).rename_axis(columns=f"setting{more}"))
+        more = f" ({len(rows) - len(kept)} more settings are the same)" if len(trainings) > 1 else ""
+        return Table(pd.DataFrame.from_dict(kept, orient="index", columns=list(trainings)).rename_axis(columns=f"setting{more}"))
 
     @property
     def full(self) -> "FullComparison":
@@ -259,9 +263,9 @@ class Proposal:
         gates = [
             {**gate.to_json(), "rule": gate.rule, "said": gate.message, "decides": gate.decides} for gate in self.verdict.gates
         ]
-        told = self.comparison.to_json() if self.comparison else {}
+        comparison = self.comparison.to_json() if self.comparison else {}
         family = {"family": asdict(self.verdict.family)} if self.verdict.family else {}
-        return {**told, **family, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
+        return {**comparison, **family, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

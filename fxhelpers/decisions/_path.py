@@ -271,7 +271,7 @@ def recover_interrupted(registry: RegistryClient, name: str) -> list[Decision]:
 
 
 def was_interrupted(registry: RegistryClient, decision: Decision) -> bool:
-    """Tell whether an unfinished decision has stopped: its process has ended, or has shown no heartbeat for long.
+    """Return whether an unfinished decision has stopped: its process has ended, or has shown no heartbeat for long.
 
     On another machine, long is twice the expiry of a lock; on this one, if the process is known to live, 20 times. The
     registry's clock counts, if it has one.

@@ -236,7 +236,7 @@ def _facts(proposal: Proposal) -> OutcomeFacts:
         facts.gates = [GateFacts.model_validate(gate.to_json()) for gate in verdict.gates]
         facts.attempt, facts.seed, facts.skill = verdict.attempt, SEED, verdict.skill
         if verdict.family:
-            facts.family = {**verdict.family.told(), **verdict.p_values()}
+            facts.family = {**verdict.family.to_json(), **verdict.p_values()}
         facts.policy_sha256 = policy.policy_digest(proposal.policy)
     return facts
 

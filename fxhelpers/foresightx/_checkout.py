@@ -165,8 +165,8 @@ def _files(folders: Iterable[Path], kind: str, symbol: str, suffix: str) -> list
 
 def companion_folders(kind: str, models: Path, paths: PathsParams) -> list[Path]:
     """List the folders that may hold ``metadata``, ``results`` or ``features`` of a folder's models, the nearest first."""
-    beside = models.absolute()
-    folders = [beside, beside.parent / kind, beside.parent / "data" / kind, getattr(paths, kind)]
+    folder = models.absolute()
+    folders = [folder, folder.parent / kind, folder.parent / "data" / kind, getattr(paths, kind)]
     distinct: dict[Path, Path] = {}
     for folder in folders:
         distinct.setdefault(folder.resolve(), folder)

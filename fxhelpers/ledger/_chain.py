@@ -262,7 +262,7 @@ def _first_linked(runs: list[StoredRun], targets: set[tuple[str, str]]) -> float
 
 
 def _counts(run: StoredRun, key: str, text: str, targets: set[tuple[str, str]], begins: float) -> bool:
-    """Tell whether an entry is part of the ledger; one of an earlier release is, unless the ledger went on without it."""
+    """Return whether an entry is part of the ledger; one of an earlier release is, unless the ledger went on without it."""
     if "." in key:
         return run.counts(key, targets)
     return all(entry.seq < begins for entry in _readable([text]))

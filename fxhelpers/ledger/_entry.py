@@ -128,7 +128,7 @@ class StoredRun(NamedTuple):
     seen: str = ""  # last heartbeat, ISO 8601, UTC; "": none
 
     def counts(self, name: str, targets: set[tuple[str, str]]) -> bool:
-        """Tell whether the entry of a name is linked: by the one before, or by having a successor itself."""
+        """Return whether the entry of a name is linked: by the one before, or by having a successor itself."""
         digits = name.partition(".")[2]
         return (digits, self.run_id) in targets or any(link.startswith(f"next.{digits}") for link in self.links)
 

@@ -32,7 +32,7 @@ class Identity:
         return cls(number, (bundles[str(number)] or "") if str(number) in bundles else None)
 
     def may_be(self, other: "Identity | None") -> bool:
-        """Tell whether both can be the same version: equal numbers, and digests that are equal or not known."""
+        """Return whether both can be the same version: equal numbers, and digests that are equal or not known."""
         return (
             other is not None
             and self.number == other.number
@@ -50,7 +50,7 @@ class Identity:
 
 
 def same(one: Identity | None, other: Identity | None) -> bool:
-    """Tell whether two can be the same version, or are both None."""
+    """Return whether two can be the same version, or are both None."""
     return one is other if one is None or other is None else one.may_be(other)
 
 

@@ -163,7 +163,7 @@ def unknown_key(key: str, known: set[str]) -> str:
 
 
 def looks_secret(name: str) -> bool:
-    """Tell whether a name, such as ``DAGSHUB_TOKEN``, is the name of a secret."""
+    """Return whether a name, such as ``DAGSHUB_TOKEN``, is the name of a secret."""
     return bool(_SECRET.search(name))
 
 

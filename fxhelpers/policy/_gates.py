@@ -74,11 +74,11 @@ def _stale(comparison: Comparison, allowed: int, today: date | None) -> GateResu
 
 def _fresher(comparison: Comparison) -> GateResult:
     facts, frame = comparison.frame.facts, comparison.frame
-    told = [facts.get(version or 0, {}).get("seen", {}).get("last_day") for version in (frame.challenger, frame.champion)]
+    last_days = [facts.get(version or 0, {}).get("seen", {}).get("last_day") for version in (frame.challenger, frame.champion)]
     rule, bound = "trained on later days than the champion (policy non_inferiority)", "a later day"
-    if None in told:
+    if None in last_days:
         return _not_evaluated("fresher", rule, bound, "the last training days are not known")
-    ours, theirs = (date.fromisoformat(str(day)) for day in told)
+    ours, theirs = (date.fromisoformat(str(day)) for day in last_days)
     later = (ours - theirs).days
     message = f"it is not fresher: it has seen days up to {ours}, the champion up to {theirs}"
     return _bound(later, passed=later > 0, id="fresher", rule=rule, shown=f"{later:+d} days", bound=bound, message=message)
@@ -151,12 +151,12 @@ def _held(comparison: Comparison, gate: GateParams) -> GateResult:
     low, high = gate.min if gate.min is not None else -math.inf, gate.max if gate.max is not None else math.inf
     parts = [f"at least {low:g}" if low > -math.inf else "", f"at most {high:g}" if high < math.inf else ""]
     bound = " and ".join(filter(None, parts))
-    told = {"rule": known.label, "value": value, "shown": shown_as(value, known.form), "bound": bound}
+    fields = {"rule": known.label, "value": value, "shown": shown_as(value, known.form), "bound": bound}
     if not math.isfinite(value):
         message = f"{gate.id} was not evaluated: it has no {known.label}"
-        return _severe(gate, result="not evaluated", message=message, **told)
+        return _severe(gate, result="not evaluated", message=message, **fields)
     message = f"its {known.label} is {known.form.format(value)} (required: {bound})"
-    return _severe(gate, result=_result(passed=low <= value <= high), message=message, **told)
+    return _severe(gate, result=_result(passed=low <= value <= high), message=message, **fields)
 
 
 def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
@@ -170,15 +170,15 @@ def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
         else "not worse"
     )
     rule = f"gain in {known.label} over {comparison.rival(gate.versus) or rival}{where}"
-    told = {"rule": rule, "value": change, "bound": bound}
+    fields = {"rule": rule, "value": change, "bound": bound}
     if not math.isfinite(change):
         message = f"{gate.id} was not evaluated: {rival} has no {known.label}, or it is 0 or was not measured"
-        return _severe(gate, result="not evaluated", shown="-", message=message, **told)
+        return _severe(gate, result="not evaluated", shown="-", message=message, **fields)
     regression = change if known.better == "lower" else -change
     passed = regression <= (-gate.min_improvement if gate.min_improvement is not None else float(gate.max_regression or 0))
     message = f"{compared(change, known, rival)}{where} (required: {bound})"
     shown = percent(-regression)
-    return _severe(gate, result=_result(passed=passed), shown=shown, message=message, **told)
+    return _severe(gate, result=_result(passed=passed), shown=shown, message=message, **fields)
 
 
 def _result(*, passed: bool) -> Result:
@@ -186,8 +186,8 @@ def _result(*, passed: bool) -> Result:
 
 
 def _severe(gate: GateParams, *, result: Result, **words: Any) -> GateResult:  # noqa: ANN401 (the fields of a gate's result)
-    told: Result = "warn" if result == "fail" and gate.severity == "warn" else result
-    return GateResult(id=gate.id, result=told, decides=gate.severity == "fail", **words)
+    outcome: Result = "warn" if result == "fail" and gate.severity == "warn" else result
+    return GateResult(id=gate.id, result=outcome, decides=gate.severity == "fail", **words)
 
 
 def _worst_change(comparison: Comparison, gate: GateParams) -> tuple[float, str]:

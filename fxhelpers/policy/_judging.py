@@ -130,11 +130,11 @@ def judge(
         together = family if gate.severity == "fail" else None
         gates += (tested(comparison, policy, gate, attempt, together) if gate.test else bounded(comparison, gate),)
     verdict = _verdict(comparison, policy, gates, attempt)
-    verdict = replace(verdict, beside=(*circumstances(comparison, policy, today), *verdict.beside))
+    verdict = replace(verdict, also=(*circumstances(comparison, policy, today), *verdict.also))
     deciding = _deciding(comparison, policy)
     if not deciding:
-        beside = ("no test decides here, so the family's rate of false promotions does not cover it",) if family else ()
-        return replace(verdict, beside=verdict.beside + beside)
+        also = ("no test decides here, so the family's rate of false promotions does not cover it",) if family else ()
+        return replace(verdict, also=verdict.also + also)
     results = [comparison.test_result(str(gate.test), gate.versus, margin=gate.margin) for gate in deciding]
     made = [found.p for found in results if found is not None and not found.why and math.isfinite(found.p)]
     p = max(made) if len(made) == len(deciding) else math.nan
@@ -174,8 +174,8 @@ def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateR
     weak, skill = weaknesses(comparison, policy, attempt)
     failed = [g.message for g in gates if g.result == "fail"]
     open_ = [g.message for g in gates if g.result == "not evaluated" and g.decides]
-    told: dict[str, Any] = {
-        "beside": tuple(g.message for g in gates if g.result == "warn" or (g.result == "not evaluated" and not g.decides)),
+    fields: dict[str, Any] = {
+        "also": tuple(g.message for g in gates if g.result == "warn" or (g.result == "not evaluated" and not g.decides)),
         "gates": gates,
         "attempt": attempt,
         "weak": tuple(weak),
@@ -187,14 +187,14 @@ def _verdict(comparison: Comparison, policy: PromotionParams, gates: tuple[GateR
             headline=f"{who} {joined([*weak, 'is refused' if failed else 'is not promoted'])}",
             because=(*failed, *open_),
             note=_detectable(comparison) if policy.policy == "superiority" else "",
-            **told,
+            **fields,
         )
     passes = f"{who} passes every gate that decides"
     standing = f"{_standing(comparison)}, on the same {len(comparison.target)} days"
     if not weak:
-        return Verdict(outcome="promote", headline=f"{passes}: {standing}", **told)
+        return Verdict(outcome="promote", headline=f"{passes}: {standing}", **fields)
     headline = f"{passes}, {'though' if skill else f'with {NO_SKILL}:'} it {joined(weak)}"
-    return Verdict(outcome="promote", headline=headline, note=f"{standing[0].upper()}{standing[1:]}.", **told)
+    return Verdict(outcome="promote", headline=headline, note=f"{standing[0].upper()}{standing[1:]}.", **fields)
 
 
 def _detectable(comparison: Comparison) -> str:

@@ -37,17 +37,19 @@ class Family:
     p: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, told: Mapping[str, Any] | None) -> Self | None:
+    def read(cls, value: Mapping[str, Any] | None) -> Self | None:
         """Return the family in a notebook's parameter, None if empty; :class:`ParamsError` for unknown keys and bad numbers."""
-        if not told:
+        if not value:
             return None
         try:
-            p = {str(symbol): float(value) for symbol, value in dict(told.get("p", {})).items()}
-            family = cls(fdr=float(told["fdr"]), symbols=int(told["symbols"]), p=p)
+            p = {str(symbol): float(value) for symbol, value in dict(value.get("p", {})).items()}
+            family = cls(fdr=float(value["fdr"]), symbols=int(value["symbols"]), p=p)
         except (KeyError, TypeError, ValueError) as error:
-            msg = f"family: a mapping with fdr, symbols and p is expected, as fx run promote --fdr writes it, found {told!r:.200}"
+            msg = (
+                f"family: a mapping with fdr, symbols and p is expected, as fx run promote --fdr writes it, found {value!r:.200}"
+            )
             raise ParamsError(msg) from error
-        unknown = set(told) - _KEYS
+        unknown = set(value) - _KEYS
         wrong = [f"{symbol}: {value}" for symbol, value in p.items() if not 0 < value <= 1]
         if unknown or wrong or not 0 < family.fdr <= _HIGHEST_FDR or family.symbols < max(1, len(p)):
             what = (
@@ -72,7 +74,7 @@ class Family:
         """Return the adjusted p of one symbol; NaN without one."""
         return self.adjusted.get(symbol, math.nan)
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return what the ledger keeps of it."""
         return {"fdr": self.fdr, "symbols": self.symbols, "tested": len(self.p)}
 
@@ -160,7 +162,7 @@ class Verdict:
     outcome: Outcome  # keep and inconclusive leave the champion as it is
     headline: str  # one sentence for people, or the beginning of one
     because: tuple[str, ...] = ()  # reasons against a promotion, as parts of that sentence
-    beside: tuple[str, ...] = ()  # what does not decide, but should be known
+    also: tuple[str, ...] = ()  # what does not decide, but should be known
     note: str = ""  # comparison with the champion if it passes, or the detectable gain; may be ""
     gates: tuple[GateResult, ...] = ()  # empty if nothing was compared
     weak: tuple[str, ...] = ()  # what makes the forecasts worth little, as parts of a sentence, which the headline has
@@ -181,7 +183,7 @@ class Verdict:
                 text += f"; and {', '.join(self._against()[place:])} (see the gates)"
                 break
             text += f"{'; ' if place else ': '}{found}"
-        also = f"Also: {'; '.join(self.beside)}." if self.beside else ""
+        also = f"Also: {'; '.join(self.also)}." if self.also else ""
         text = " ".join(filter(None, (f"{text}.", self.note, also)))
         return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
 
@@ -202,13 +204,13 @@ class Verdict:
         """How p was adjusted for the family, in a sentence; "" without a family."""
         if self.family is None:
             return ""
-        told = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt k = {self.attempt} (p k (k + 1))"
+        text = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt k = {self.attempt} (p k (k + 1))"
         if self.p_entered > self.p_attempt:
-            told += ", entered as 1 because the policy refuses this challenger by itself"
+            text += ", entered as 1 because the policy refuses this challenger by itself"
         if not self.family.p:
-            return f"{told}; adjusted for the family once all of its {self.family.symbols} symbols are compared."
+            return f"{text}; adjusted for the family once all of its {self.family.symbols} symbols are compared."
         return (
-            f"{told}, {digits(self.p_family)} adjusted for {len(self.family.p)} symbols (Benjamini and Hochberg). Required: at "
+            f"{text}, {digits(self.p_family)} adjusted for {len(self.family.p)} symbols (Benjamini and Hochberg). Required: at "
             f"most {self.family.fdr:g}, the share of promotions that may be expected to be false."
         )
 
@@ -221,11 +223,11 @@ class Verdict:
         words = f"{self.outcome}, {self.mark}" if self.mark else self.outcome
         colour = _COLOURS["inconclusive" if self.mark else self.outcome]
         outcome = f"<p style='font-size:130%; font-weight:bold'>{badge(words.upper(), colour)}</p>"
-        points, beside = (
-            "".join(f"<li>{html.escape(message)}</li>" for message in messages) for messages in (self.because, self.beside)
+        points, also = (
+            "".join(f"<li>{html.escape(message)}</li>" for message in messages) for messages in (self.because, self.also)
         )
         text = f"<p><b>{html.escape(self.headline)}{':' if points else '.'}</b></p>" + (f"<ul>{points}</ul>" if points else "")
-        text += paragraphs(filter(None, [self.note])) + (f"<p>Also:</p><ul>{beside}</ul>" if beside else "")
+        text += paragraphs(filter(None, [self.note])) + (f"<p>Also:</p><ul>{also}</ul>" if also else "")
         text = in_card(f"{outcome}<div style='max-width:60em'>{text}</div>")
         gates = self.to_frame()
         gates["result"] = [badge(mark, _GATE_COLOURS[mark]) for mark in gates["result"]]

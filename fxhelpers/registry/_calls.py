@@ -215,25 +215,25 @@ def _in_time(call: Callable[[], Any], seconds: float) -> Any:  # noqa: ANN401
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether a call failed at once, and for a reason that may pass soon."""
+    """Return whether a call failed at once, and for a reason that may pass soon."""
     chain = list(_chain(error))
     passing = _status(chain) in _TRANSIENT_STATUS or any(isinstance(e, _CUT) for e in chain)
     return passing and not any(isinstance(e, _PERMANENT) for e in chain)
 
 
 def _was_not_processed(error: BaseException) -> bool:
-    """Tell whether a call certainly had no effect: no connection was made, or the server turned it away."""
+    """Return whether a call certainly had no effect: no connection was made, or the server turned it away."""
     chain = list(_chain(error))
     return is_transient(error) and (any(isinstance(e, NewConnectionError) for e in chain) or _status(chain) == "429")
 
 
 def is_denial(status: int, text: str) -> bool:
-    """Tell whether a response is the plain text by which MLflow's own login app denies a call."""
+    """Return whether a response is the plain text by which MLflow's own login app denies a call."""
     return status == HTTPStatus.FORBIDDEN and text.strip().lower().startswith("permission denied")
 
 
 def _is_foreign(error: Exception) -> bool:
-    """Tell whether an error comes from a response that is not MLflow's: MLflow takes any 404 page for "does not exist"."""
+    """Return whether an error comes from a response that is not MLflow's: MLflow takes any 404 page for "does not exist"."""
     if isinstance(error, RestException):
         return "error_code" not in error.json
     if isinstance(error, MlflowException):
@@ -266,7 +266,7 @@ def translated(error: Exception, doing: str, params: Params) -> RegistryError:
 
 
 def holds_secret(error: BaseException, params: Params) -> bool:
-    """Tell whether an error, or one that caused it, shows a password or a token."""
+    """Return whether an error, or one that caused it, shows a password or a token."""
     return any(params.without_secrets(str(e)) != str(e) for e in _chain(error))
 
 

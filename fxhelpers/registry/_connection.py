@@ -145,7 +145,7 @@ def registry_clock(params: Params) -> datetime | None:
 
 
 def _has(settings: Params, method: str, endpoint: str, **values: Any) -> bool:  # noqa: ANN401 (as requests takes them)
-    """Tell whether a server has an endpoint: if so, it says that there is no such model, or denies the call."""
+    """Return whether a server has an endpoint: if so, it says that there is no such model, or denies the call."""
     response = _request(settings, method, f"/api/2.0/mlflow/{endpoint}", **values)
     try:
         code = response.json().get("error_code")

@@ -80,11 +80,11 @@ class LedgerWriter:
         return self.serving[0] if self.serving else None
 
     def still_open(self, decision: Decision) -> bool:
-        """Tell whether a decision had no outcome when the ledger was read."""
+        """Return whether a decision had no outcome when the ledger was read."""
         return any(o.run_id == decision.run_id and o.outcome is None for o in self.open)
 
     def overtaken(self) -> bool:
-        """Tell whether another writer appended to the ledger since the last entry that is known here."""
+        """Return whether another writer appended to the ledger since the last entry that is known here."""
         run = _chains.get_run(self._registry, self._name, self._end.holder) if self.head else None
         return self.head is not None and _chains.link_in(run, link_name(self.head.digest)) is not None
 
@@ -185,7 +185,7 @@ class LedgerWriter:
         self._end = replace(self._end, head=entry, holder=run_id)
 
     def _goes_on_after_gap(self, root: str) -> bool:
-        """Tell whether the whole ledger is gone from MLflow; if so, it goes on in place of its first entry."""
+        """Return whether the whole ledger is gone from MLflow; if so, it goes on in place of its first entry."""
         end = _chains.end_after_gap(self._registry, self._name, root, self._end.runs)
         if end is None:
             return False

@@ -177,7 +177,7 @@ class ModelLock:
         return True
 
     def _is_over(self, lock: RegisteredModel) -> bool:
-        """Tell whether a lock's owner is certainly dead, or has had it for too long by our clock or the server's."""
+        """Return whether a lock's owner is certainly dead, or has had it for too long by our clock or the server's."""
         token = lock.tags.get("fx.token", "")
         if self._seen[0] != token:
             self._seen = (token, time.monotonic())
