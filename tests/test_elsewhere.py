@@ -152,7 +152,7 @@ def test_a_notebook_that_lost_its_mark_is_refused_with_what_to_do(project: Proje
     nb = notebook("register")
     del nb.metadata["fxhelpers"]
     nbformat.write(nb, "lost.ipynb")
-    with pytest.raises(RunRefusedError, match=r"if jupytext or another tool took that away .*git restore"):
+    with pytest.raises(RunRefusedError, match=r"if jupytext or another tool removed that .*git restore"):
         run_notebook(Path("lost.ipynb"), {})
 
 
