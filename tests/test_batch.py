@@ -286,7 +286,7 @@ def test_ctrl_c_ends_a_batch_within_seconds_and_leaves_no_kernel(
     os.killpg(running.pid, number)  # as a terminal does, to all that it holds
     _, errors = running.communicate(timeout=20)
     assert running.returncode == 130
-    assert "Error: stopped; what had begun is recorded, and this goes on: fx run probe.ipynb" in errors
+    assert "Error: stopped; runs that had started are recorded. To continue: fx run probe.ipynb" in errors
     assert "-p seconds 60 --jobs 2 --resume" in errors
     assert "Traceback" not in errors
     _, alive = psutil.wait_procs(started, timeout=10)
@@ -372,7 +372,7 @@ def test_promotions_together_are_decided_by_the_adjusted_p_of_all(project: Proje
         assert '"tested": 3' in registry.history(symbol).to_json()
         comparing, deciding = (json.loads(path.read_text()) for path in project.records(symbol))
         assert "adjusted for the family once all of its 3 symbols are compared" in json.dumps(comparing)
-        assert "adjusted for 3 symbols by Benjamini and Hochberg" in json.dumps(deciding)
+        assert "adjusted for 3 symbols (Benjamini and Hochberg)" in json.dumps(deciding)
     assert not registry.verify(deep=True).problems
     family = {"fdr": 0.5, "symbols": 3, "p": {**p, "AAPL": 0.0123}}
     with pytest.raises(FxError, match=r"p is .* now, and was .* when the family of 3 symbols was compared"):

@@ -213,7 +213,7 @@ def test_the_end_of_a_foreign_training_can_be_given_or_is_the_day_of_the_trainin
     assert comparison is not None
     assert comparison.frame.facts[1]["seen"]["last_day"] == "2017-06-29"
     assert comparison.frame.replayed == {1: (0, 0)}
-    assert "of version 1 too few forecasts could be repeated" in registry.compare("NOISE").verdict.reason
+    assert "too few stored forecasts of version 1 could be reproduced" in registry.compare("NOISE").verdict.reason
     assert "the last training day of version 1 is the day of its training" in registry.compare("NOISE").verdict.reason
     stated = registry.compare("NOISE", training_end="2024-12-31").comparison
     assert stated is not None
