@@ -26,6 +26,7 @@ import requests
 import servers
 import yaml
 from filelock import FileLock
+from hypothesis import settings
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 from sklearn.neural_network import MLPRegressor
@@ -46,9 +47,12 @@ from fxhelpers.cli._server import free_port
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.ledger import FACTS, Entry, entry_name
 from fxhelpers.registry import RegistryClient
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.registry.storage import StoredBundle, create_version, store_bundle
 from fxhelpers.system import utc_now
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 FOREIGN_NAMES = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")

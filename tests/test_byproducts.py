@@ -12,7 +12,7 @@ from test_reports import lines
 
 from fxhelpers import ModelRegistry
 from fxhelpers.decisions import DECISION_TAG
-from fxhelpers.registry.ledgers import fetch
+from fxhelpers.registry.ledger_store import fetch
 from fxhelpers.runs import run_notebook
 
 NO_TAGS = """

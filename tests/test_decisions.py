@@ -36,7 +36,7 @@ from fxhelpers.errors import (
 from fxhelpers.ledger import AGAINST, Decision, IntentFacts, OutcomeFacts, SealFacts
 from fxhelpers.policy import judge, required_tests
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST
-from fxhelpers.registry.ledgers import LedgerWriter, fetch, read_ledger
+from fxhelpers.registry.ledger_store import LedgerWriter, fetch, read_ledger
 from fxhelpers.system import folder_digest, process_identity, utc_now
 
 Register = Callable[..., int]

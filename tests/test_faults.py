@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from fxhelpers import ModelRegistry, load_params, write_bundle
 from fxhelpers.bundles import load_bundle
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledger_store import read_ledger
 
 Register = Callable[..., int]
 RETENTION = 86_400_000 * 100  # milliseconds: longer ago than any version may stay in Staging

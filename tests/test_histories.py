@@ -25,7 +25,7 @@ from witness import Witness
 from fxhelpers import ModelRegistry, load_params
 from fxhelpers.audit.verify import Finding
 from fxhelpers.ledger import Ledger
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledger_store import read_ledger
 
 SECONDS = 40.0
 DONE = {"promoted", "rolled back", "moved", "registered", "unchanged"}

@@ -22,7 +22,7 @@ from fxhelpers.errors import (
 )
 from fxhelpers.ledger import AGAINST, Decision
 from fxhelpers.params import PromotionParams, try_gates
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.runs import run_notebook
 
 Register = Callable[..., int]

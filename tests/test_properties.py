@@ -14,7 +14,7 @@ from fxhelpers.training import split_windows
 
 PRICES = {symbol: load_prices(symbol, PricesParams()) for symbol in ("AAPL", "IBM", "GOOG")}
 FEATURES = {symbol: build_features(prices) for symbol, prices in PRICES.items()}
-some = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+some = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @some

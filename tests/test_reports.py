@@ -22,7 +22,7 @@ from PIL import Image
 
 from fxhelpers import ModelRegistry
 from fxhelpers.records import SUMMARY_MIME, mark_running
-from fxhelpers.registry.ledgers import fetch
+from fxhelpers.registry.ledger_store import fetch
 from fxhelpers.reports import add_decision, add_record, note_models, rebuild_gallery, standing
 from fxhelpers.reports.report import report_of, write_missing_reports
 from fxhelpers.runs import RunResult, run_notebook

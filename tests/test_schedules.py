@@ -17,7 +17,7 @@ from fxhelpers.decisions import begin, recover_interrupted
 from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError
 from fxhelpers.ledger import IntentFacts, OutcomeFacts
 from fxhelpers.registry import RegistryClient, _chains
-from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
+from fxhelpers.registry.ledger_store import LedgerWriter, read_ledger
 from fxhelpers.registry.lock import ModelLock, sweep
 from fxhelpers.registry.storage import stored_bytes
 from fxhelpers.system import process_identity

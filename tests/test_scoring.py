@@ -17,7 +17,7 @@ from fxhelpers.comparison import TARGET
 from fxhelpers.errors import BundleError, NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.foresightx import convert
 from fxhelpers.foresightx._checkout import Foreign
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.scoring import evaluation_frame
 
 Register = Callable[..., int]

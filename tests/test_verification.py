@@ -26,7 +26,7 @@ from fxhelpers.comparison import EvaluationFrame, measure
 from fxhelpers.decisions import begin
 from fxhelpers.errors import NoChampionError, VersionNotFoundError
 from fxhelpers.ledger import Entry, IntentFacts, entry_name
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.runs import run_notebook
 from fxhelpers.system import process_identity
 

@@ -15,7 +15,7 @@ from fxhelpers.display import Keyed
 from fxhelpers.ledger import Decision, Ledger, SealFacts
 from fxhelpers.records import folder_id, origin_of, read_summary, report_path
 from fxhelpers.registry import RegistryClient
-from fxhelpers.registry.ledgers import fetch
+from fxhelpers.registry.ledger_store import fetch
 from fxhelpers.system import UNREADABLE, sha256
 
 _TOLERANCE = 1e-9  # of a measure: processors differ in their arithmetic

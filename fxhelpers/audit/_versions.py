@@ -9,7 +9,7 @@ from fxhelpers.decisions import DECISION_TAG, became, renamed, was_interrupted
 from fxhelpers.ledger import AGAINST, Decision, Identity, Ledger, back_to, labels, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient, in_production
-from fxhelpers.registry.ledgers import ledger_of
+from fxhelpers.registry.ledger_store import ledger_of
 from fxhelpers.registry.storage import files_of, misdirected, stored_digest
 
 _REPAIR = "fx verify --repair"

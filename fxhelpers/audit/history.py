@@ -17,7 +17,7 @@ from fxhelpers.errors import ParamsError
 from fxhelpers.ledger import Decision, Identity, Ledger, ProductionPeriod, labels, same
 from fxhelpers.params import MODEL_PREFIX, current_record
 from fxhelpers.registry import RegistryClient
-from fxhelpers.registry.ledgers import read_ledger, read_ledgers
+from fxhelpers.registry.ledger_store import read_ledger, read_ledgers
 from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import PAGE
 

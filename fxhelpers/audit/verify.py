@@ -36,7 +36,7 @@ from fxhelpers.ledger import Decision, IntentFacts, Ledger, OutcomeFacts, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.records import origin_of, record_folders
 from fxhelpers.registry import ModelVersion, RegistryClient, in_production
-from fxhelpers.registry.ledgers import fetch, read_ledger, read_ledgers, reopen
+from fxhelpers.registry.ledger_store import fetch, read_ledger, read_ledgers, reopen
 from fxhelpers.registry.lock import sweep
 from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import end_records, note_models, standing

@@ -160,7 +160,7 @@ class RunInputs:
         return RegistryClient(self._params)
 
     def _is_sealed(self, name: str, run_id: str, digest: str) -> bool:
-        from fxhelpers.registry.ledgers import read_ledger
+        from fxhelpers.registry.ledger_store import read_ledger
 
         ledger = read_ledger(self._registry, name)
         if "versions" in self._reads and ledger.outcomes and ledger.outcomes[-1].run_id != run_id:
@@ -168,7 +168,7 @@ class RunInputs:
         return any(d.seal_facts.sha256 == digest for d in ledger.decisions if d.run_id == run_id)
 
     def _decided(self, name: str) -> object:
-        from fxhelpers.registry.ledgers import read_ledger
+        from fxhelpers.registry.ledger_store import read_ledger
 
         champion = self._registry.champion_identity(name)
         serves = [champion.number, champion.bundle] if champion else None

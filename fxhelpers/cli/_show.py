@@ -75,7 +75,7 @@ def versions(symbol: str, form: str | None) -> None:
     import pandas as pd
 
     from fxhelpers.model_registry import ModelRegistry
-    from fxhelpers.registry.ledgers import read_ledger
+    from fxhelpers.registry.ledger_store import read_ledger
     from fxhelpers.registry.storage import unknown_model
 
     registry = ModelRegistry()

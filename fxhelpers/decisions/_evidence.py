@@ -23,7 +23,7 @@ from fxhelpers.params import PromotionParams, current_journal, current_record, l
 from fxhelpers.policy import Verdict, digits, percent
 from fxhelpers.records import decisions_in, record_facts, record_name, report_path
 from fxhelpers.registry import ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import attach, fetch, writing
+from fxhelpers.registry.ledger_store import attach, fetch, writing
 from fxhelpers.reports import add_decision
 from fxhelpers.system import sha256
 

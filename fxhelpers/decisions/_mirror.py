@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from fxhelpers.errors import LockLostError, RegistryError, VersionNotFoundError, VersionReplacedError
-from fxhelpers.ledger import Decision, Identity, Ledger, named
+from fxhelpers.ledger import Decision, Identity, Ledger, version_name
 from fxhelpers.registry import BUNDLE_DIGEST, CHAMPION, PRUNED, ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import LedgerWriter, read_serving
-from fxhelpers.registry.ledgers import writing as writing_ledger
+from fxhelpers.registry.ledger_store import LedgerWriter, read_serving, writing
 from fxhelpers.registry.storage import delete_files
 
 logger = logging.getLogger(__name__)
@@ -98,9 +97,9 @@ def finish(registry: RegistryClient, decision: Decision) -> None:
 
 
 @contextmanager
-def writing(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
+def writing_mirrored(registry: RegistryClient, name: str) -> Iterator[LedgerWriter]:
     """Take the lock of a registered model, and yield its ledger to append to; after a lost lock, set the alias right again."""
-    with writing_ledger(registry, name) as ledger:
+    with writing(registry, name) as ledger:
         try:
             yield ledger
         except LockLostError:
@@ -113,7 +112,7 @@ def serving(registry: RegistryClient, name: str) -> ModelVersion | None:
     """Return the version in Production, by the ledger; None if there is none. A wrong alias is logged, not changed."""
     champion, alias = _champion_and_alias(registry, name, read_serving(registry, name))
     if identity_of(champion) != identity_of(alias):
-        names = (named(version.version if version else None) for version in (champion, alias))
+        names = (version_name(version.version if version else None) for version in (champion, alias))
         text = "%s: by the ledger %s is in Production, but MLflow's alias points to %s; fx verify --repair sets it"
         logger.warning(text, name, *names)
     return champion
@@ -141,7 +140,7 @@ def mirror(registry: RegistryClient, name: str, ledger: LedgerWriter) -> None:
         except RegistryError as error:
             serves = ledger.champion
             msg = (
-                f"{name}: {named(serves.number if serves else None)} is in Production by the ledger, as was decided, but "
+                f"{name}: {version_name(serves.number if serves else None)} is in Production by the ledger, as was decided, but "
                 f"MLflow's alias and stages may lag behind: fx verify --repair sets them ({error})"
             )
             raise RegistryError(msg[:600]) from error
@@ -187,8 +186,8 @@ def _point(registry: RegistryClient, name: str, version: int | None) -> None:
     now = registry.champion_number(name)
     if now != version:
         msg = (
-            f"{name}: {registry.uri} accepted {named(version)} as champion, but has {named(now)}; check the proxies in between, "
-            "then run fx verify --repair"
+            f"{name}: {registry.uri} accepted {version_name(version)} as champion, but has {version_name(now)}; check the "
+            "proxies in between, then run fx verify --repair"
         )
         raise RegistryError(msg)
 

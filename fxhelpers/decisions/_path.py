@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from fxhelpers.decisions._mirror import align, identity_of, mirror, mirror_stages, writing
+from fxhelpers.decisions._mirror import align, identity_of, mirror, mirror_stages, writing_mirrored
 from fxhelpers.decisions._mirror import finish as finish_pruning
 from fxhelpers.errors import (
     FxError,
@@ -29,7 +29,7 @@ from fxhelpers.ledger import AGAINST, Decision, Identity, IntentFacts, OutcomeFa
 from fxhelpers.params import current_record
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
 from fxhelpers.registry import CHALLENGER, PRUNED, ModelVersion, RegistryClient, lock
-from fxhelpers.registry.ledgers import LedgerWriter, write_heartbeat
+from fxhelpers.registry.ledger_store import LedgerWriter, write_heartbeat
 from fxhelpers.registry.storage import unknown_model
 from fxhelpers.system import actor, has_ended, process_identity
 
@@ -80,7 +80,7 @@ def begin(registry: RegistryClient, name: str, facts: IntentFacts) -> Decision:
         "process": process_identity(parent if record and parent > 1 else None),
         "record": record_name(record) if record else None,
     }
-    with writing(registry, name) as ledger:
+    with writing_mirrored(registry, name) as ledger:
         facts = facts.model_copy(update={**who, **reasons, **ledger.clock.check(name)})
         champion, pointed_to, _ = _recover_interrupted(registry, name, ledger)
         if facts.kind != "registration" and ledger.head is None and not registry.versions(name):
@@ -101,7 +101,7 @@ def recording_failure(registry: RegistryClient, decision: Decision, facts: Outco
         yield
     except BaseException as error:
         try:
-            with writing(registry, decision.model_name) as ledger:
+            with writing_mirrored(registry, decision.model_name) as ledger:
                 if ledger.still_open(decision):
                     _conclude(ledger, decision, not_done(ledger, *_result_of(error), facts))
         except FxError as second:
@@ -118,7 +118,7 @@ def act(
     stages: Mapping[Identity, str] = MappingProxyType({}),
 ) -> Decision:
     """Take the model's lock, do what was decided, and tag the version with it."""
-    with writing(registry, decision.model_name) as ledger:
+    with writing_mirrored(registry, decision.model_name) as ledger:
         if stages:
             _check_unchanged(registry, decision.model_name, stages)
         done = act_under(ledger, registry, decision, facts=facts, move=move, stages=stages)
@@ -266,7 +266,7 @@ def _completed(registry: RegistryClient, name: str, ledger: LedgerWriter, decisi
 
 def recover_interrupted(registry: RegistryClient, name: str) -> list[Decision]:
     """Set the alias of a model to the ledger's champion, end its interrupted decisions, and return these."""
-    with writing(registry, name) as ledger:
+    with writing_mirrored(registry, name) as ledger:
         return _recover_interrupted(registry, name, ledger)[2]
 
 
@@ -339,7 +339,7 @@ def seal_unrecorded(registry: RegistryClient, decision: Decision) -> Decision:
     """Seal a decision that was taken outside a recorded run, once all that it decides is done."""
     if decision.record:
         return decision
-    with writing(registry, decision.model_name) as ledger:
+    with writing_mirrored(registry, decision.model_name) as ledger:
         stop_heartbeat(decision)
         return ledger.seal_decided(decision, _UNRECORDED)
 

@@ -30,13 +30,13 @@ from fxhelpers.ledger import (
     OutcomeFacts,
     WindowFacts,
     back_to,
-    named,
     same,
+    version_name,
 )
 from fxhelpers.params import PromotionParams, model_name, nearest, try_gates
 from fxhelpers.policy import Family, Verdict
 from fxhelpers.registry import ModelVersion, RegistryClient, load_version
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.registry.storage import registered_symbols, unknown_model
 from fxhelpers.scoring import Selection, evaluation_frame
 from fxhelpers.system import utc_now
@@ -142,7 +142,8 @@ def _judged(
     about: dict[str, Any] = {"name": name, "symbol": symbol, "champion": champion, "policy": rules}
     is_champion = champion is not None and champion.version == challenger.version
     if is_champion and chosen.champion is not None:
-        msg = f"champion: {named(chosen.champion)} would be compared with itself; name another version, or leave champion out"
+        itself = version_name(chosen.champion)
+        msg = f"champion: {itself} would be compared with itself; name another version, or leave champion out"
         raise ParamsError(msg)
     ledger = read_ledger(registry, name)
     for version in {challenger.version, *given}:
@@ -190,7 +191,7 @@ def _given(chosen: Selection, champion: ModelVersion | None) -> list[int]:
     """Return the challengers that were named, the one to judge first."""
     given = list(dict.fromkeys([*([chosen.version] if chosen.version is not None else []), *chosen.challengers]))
     if len(given) > 1 and champion is not None and champion.version in given:
-        msg = f"challengers: {named(champion.version)} is the champion, which all others are compared with; leave it out"
+        msg = f"challengers: {version_name(champion.version)} is the champion, which all others are compared with; leave it out"
         raise ParamsError(msg)
     return given
 
@@ -200,8 +201,8 @@ def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> N
     now = champion.version if champion else None
     if chosen.champion is not None and chosen.champion != now:
         msg = (
-            f"{name}: the champion is {named(now)}, not {named(chosen.champion)}, and only a comparison with the champion "
-            "decides. Leave champion out, or leave apply out for a comparison only; nothing was changed"
+            f"{name}: the champion is {version_name(now)}, not {version_name(chosen.champion)}, and only a comparison with the "
+            "champion decides. Leave champion out, or leave apply out for a comparison only; nothing was changed"
         )
         raise StaleComparisonError(msg)
 

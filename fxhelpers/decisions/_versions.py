@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from fxhelpers.bundles import Bundle
-from fxhelpers.decisions._mirror import check_registered, finish, mark, serving, writing
+from fxhelpers.decisions._mirror import check_registered, finish, mark, serving, writing_mirrored
 from fxhelpers.decisions._path import (
     Move,
     act,
@@ -28,7 +28,7 @@ from fxhelpers.errors import PromotionRefusedError
 from fxhelpers.ledger import Decision, Identity, IntentFacts, Ledger, OutcomeFacts
 from fxhelpers.params import STAGES, model_name
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
-from fxhelpers.registry.ledgers import LedgerWriter, read_ledger
+from fxhelpers.registry.ledger_store import LedgerWriter, read_ledger
 from fxhelpers.registry.storage import check_tags, create_version, store_bundle, stored_bytes, unknown_model
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def register(
         if (stage or registry.params.model_registry.default_stage) == "Production":
             _check_by_hand(registry, bundle.symbol)
         stored = store_bundle(registry, bundle, name, description=description, tags=tags)
-        with writing(registry, name) as ledger:
+        with writing_mirrored(registry, name) as ledger:
             found = (stored, False) if isinstance(stored, ModelVersion) else create_version(registry, stored, name)
             version, created = found
             if not created:
@@ -219,7 +219,7 @@ def retain(registry: RegistryClient, name: str, symbol: str, *, apply: bool, pru
     days = registry.params.model_registry.retention_days
     decision = begin(registry, name, IntentFacts(kind="archiving", symbol=symbol, reason=reason, archive=archive, prune=gone))
     with recording_failure(registry, decision):
-        with writing(registry, name) as writer:
+        with writing_mirrored(registry, name) as writer:
             now = [registry.version(name, number) for number in gone]
             champion = writer.champion
             pruned = [v for v in now if v.identity in identities and v.identity != champion]

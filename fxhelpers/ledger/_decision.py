@@ -185,13 +185,13 @@ class Decision(Keyed):
 
     @property
     def message(self) -> str:
-        stays = f"{named(self.to_version)} stays champion" if self.to_version else "there is still no champion"
+        stays = f"{version_name(self.to_version)} stays champion" if self.to_version else "there is still no champion"
         if self.moved_at:
             mark = f", {self.mark}" if self.mark else ""
             mark = mark.replace(AGAINST, f"{AGAINST} ({self.verdict})").replace(NO_SKILL, f"with {NO_SKILL}")
-            text = f"{named(self.to_version)} serves now, {named(self.from_version)} did before{mark}"
+            text = f"{version_name(self.to_version)} serves now, {version_name(self.from_version)} did before{mark}"
         elif not self.run_id:
-            serves = f"{named(None if self.to_nobody else self.version)} would serve"
+            serves = f"{version_name(None if self.to_nobody else self.version)} would serve"
             text = f"preview, nothing was changed: {serves if self._would_move else stays}"
         elif self.outcome is None:
             text = f"the {self.kind} is open: it is running, or was interrupted"
@@ -260,6 +260,6 @@ def back_to(model_name: str, symbol: str, version: int | None, *, now: int | Non
     return f'ModelRegistry().transition_stage("{model_name}", {to}, "{stage}")'
 
 
-def named(version: int | None) -> str:
+def version_name(version: int | None) -> str:
     """Return ``version 3``, or ``no version``."""
     return "no version" if version is None else f"version {version}"

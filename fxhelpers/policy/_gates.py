@@ -12,7 +12,7 @@ from fxhelpers.comparison import ZERO, Comparison, TestResult, TestSpec
 from fxhelpers.display import shown_as
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
-from fxhelpers.policy._verdict import Family, GateResult, Result, claimed, compared, digits, named, percent
+from fxhelpers.policy._verdict import Family, GateResult, Result, claimed, compared, digits, percent, rival_name
 
 _NOT_MADE = TestResult(spec=TestSpec(test="stationary_bootstrap"), forecast="", why="the test was not made")
 _NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
@@ -98,7 +98,7 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
     """Compare p of a test with the level left to this attempt and, in a family, with its rate of false promotions."""
     level = spent(float(gate.alpha or 0), policy, attempt)
     test_result = comparison.test_result(str(gate.test), gate.versus, margin=gate.margin) or _NOT_MADE
-    rival = named(comparison, gate.versus)
+    rival = rival_name(comparison, gate.versus)
     rule = f"{claimed(gate, comparison.rival(gate.versus) or 'chance')} ({str(gate.test).replace('_', ' ')})"
     if test_result.challengers > 1:
         rule += f"; p is adjusted for {test_result.challengers} challengers"
@@ -160,7 +160,7 @@ def _held(comparison: Comparison, gate: GateParams) -> GateResult:
 
 
 def _changed(comparison: Comparison, gate: GateParams) -> GateResult:
-    known, rival = MEASURES[str(gate.metric)], named(comparison, gate.versus)
+    known, rival = MEASURES[str(gate.metric)], rival_name(comparison, gate.versus)
     change, where = _worst_change(comparison, gate)
     bound = (
         f"at least {100 * gate.min_improvement:g} % better"

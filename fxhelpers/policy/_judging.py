@@ -15,7 +15,7 @@ from fxhelpers.measures import MEASURES
 from fxhelpers.metrics import rmse
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy._gates import bounded, built_in, for_attempt, relative_change, spent, tested
-from fxhelpers.policy._verdict import Family, GateResult, Verdict, compared, digits, joined, named, percent
+from fxhelpers.policy._verdict import Family, GateResult, Verdict, compared, digits, joined, percent, rival_name
 
 _LONG_AGO = 31  # calendar days
 _BY_CHANCE, _SURELY = 0.05, 0.99
@@ -209,7 +209,7 @@ def _detectable(comparison: Comparison) -> str:
 def _standing(comparison: Comparison) -> str:
     versus, test_result = _main_test(comparison)
     chance = f" (p = {digits(test_result.p)})" if test_result and math.isfinite(test_result.p) else ""
-    return f"{compared(against_champion(comparison), MEASURES['rmse'], named(comparison, versus))}{chance}"
+    return f"{compared(against_champion(comparison), MEASURES['rmse'], rival_name(comparison, versus))}{chance}"
 
 
 def _main_test(comparison: Comparison) -> tuple[str, TestResult | None]:

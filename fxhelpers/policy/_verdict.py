@@ -79,7 +79,7 @@ class Family:
         return {"fdr": self.fdr, "symbols": self.symbols, "tested": len(self.p)}
 
 
-def named(comparison: Comparison, versus: str | None) -> str:
+def rival_name(comparison: Comparison, versus: str | None) -> str:
     words = {"zero_return": "forecasting zero", "mean_training_return": "forecasting the mean training return"}
     return f"the champion, {comparison.champion}" if versus == "champion" else words.get(str(versus), "chance")
 

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.projects import DATABASE, bundle_maker, new_project
 from fxhelpers import ModelRegistry
 from fxhelpers.ledger import FACTS, KINDS, Decision, Entry, entry_name, link_name
-from fxhelpers.registry.ledgers import read_ledger
+from fxhelpers.registry.ledger_store import read_ledger
 
 SYMBOL = "S001"
 NAME = f"MLP_Stock_Predictor_{SYMBOL}"
