@@ -234,16 +234,22 @@ def _in_sections(body: str) -> tuple[str, list[dict[str, str]]]:
     for part in parts:
         heading = _HEADING.match(part)
         name, there = (heading["name"], heading.end()) if heading else ("", 0)
-        contents.append({"id": f"section-{len(contents) + 1}", "name": html.unescape(re.sub("<.*?>", "", name))})
-        title, rest = f'<h2 id="{contents[-1]["id"]}">{name}</h2>', f'<div class="text">{part[there:]}'
+        anchor = f"section-{len(contents) + 1}"
+        contents.append({"id": anchor, "name": html.unescape(re.sub("<.*?>", "", name))})
+        rest = f'<div class="text">{part[there:]}'
         folded = heading and heading["fold"] and 'class="error"' not in part
-        made.append(f"<details><summary>{title}</summary>{rest}</details>" if folded else f"{title}{rest}")
+        made.append(_folded(anchor, name, rest) if folded else f'<h2 id="{anchor}">{name}</h2>{rest}')
     if 'class="error"' in first:
         made.insert(0, first)
     else:
-        made.append(f'<details><summary><h2 id="command">Purpose, command and registry</h2></summary>{first}</details>')
+        made.append(_folded("command", "Purpose, command and registry", first))
     more = [{"id": "provenance", "name": "Provenance"}, {"id": "verify", "name": "How to verify it"}]
     return "".join(made), contents + more
+
+
+def _folded(anchor: str, name: str, content: str) -> str:
+    """Return a closed section; a link opens it only if its target is in the content."""
+    return f'<details><summary><h2>{name}</h2></summary><div id="{anchor}">{content}</div></details>'
 
 
 def _badges(facts: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str]]:
