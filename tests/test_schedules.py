@@ -17,7 +17,7 @@ from fxhelpers.decisions import begin, recover_interrupted
 from fxhelpers.errors import LockLostError, RegistryError, StaleComparisonError
 from fxhelpers.ledger import IntentFacts, OutcomeFacts
 from fxhelpers.registry import RegistryClient, _chains
-from fxhelpers.registry.ledger_store import LedgerWriter, read_ledger
+from fxhelpers.registry.ledger_store import LedgerWriter, read_ledger, writing
 from fxhelpers.registry.lock import ModelLock, sweep
 from fxhelpers.registry.storage import stored_bytes
 from fxhelpers.system import process_identity
@@ -257,3 +257,20 @@ def test_files_that_were_to_go_are_gone_once_that_is_decided_whoever_is_killed(
     registry.verify("AAPL", repair=True)
     assert stored_bytes(registry.client, registry.client.version(NAME, other)) == 0
     assert read_ledger(registry.client, NAME).decisions[-1].seal is not None
+
+
+def test_a_registration_that_failed_after_it_made_the_version_is_no_problem(project: Project) -> None:
+    """Held up until another decision was written, it ends as failed; its version is there."""
+    bundle, registry = project.bundle(), ModelRegistry()
+    registry.register_model(project.bundle(alpha=7.0))
+    decision = begin(registry.client, NAME, IntentFacts(kind="registration", bundle=bundle.digest))
+    half_registered(registry, bundle)
+    with writing(registry.client, NAME) as ledger:
+        ledger.conclude(
+            decision, OutcomeFacts.read({"result": "failed", "reason": "another decision was written", "from": None, "to": None})
+        )
+    found = registry.verify("AAPL", repair=True)
+    assert not found.problems
+    assert ["failed" in finding.message for finding in found.findings if "no registration" in finding.message] == [True]
+    assert registry.register_model(bundle).version == 2
+    assert not registry.verify("AAPL").problems

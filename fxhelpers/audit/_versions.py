@@ -254,8 +254,10 @@ class _Checks:
         elif (source := self._came_from(last)) is not None and source != self.name:
             message = f"{who} was registered as one of {source}: that registered model was renamed to {self.name} in MLflow"
             yield problem(self.name, message, _rename_back(self.name, source))
-        elif any(d.result == "interrupted" and d.intent.facts.bundle == bundle for d in self.outcomes):
-            yield note(self.name, f"{unregistered}: it was interrupted", again)
+        elif ends := [
+            d.result for d in self.outcomes if d.result in {"interrupted", "failed"} and d.intent.facts.bundle == bundle
+        ]:
+            yield note(self.name, f"{unregistered}: it {'was interrupted' if 'interrupted' in ends else 'failed'}", again)
         elif not any(
             d.outcome is None and d.intent.facts.bundle == bundle and not was_interrupted(self.registry, d)
             for d in self.ledger.decisions
