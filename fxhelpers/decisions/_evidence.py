@@ -270,7 +270,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullComparison:
-    """Where the full comparison is: a page beside this record, or a command."""
+    """Where the full comparison is: a page next to this record, or a command."""
 
     page: str | None  # name of the page
     command: str  # "" if nothing was compared

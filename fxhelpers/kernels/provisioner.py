@@ -1,10 +1,9 @@
 """A Jupyter kernel provisioner that forks kernels from the forkserver."""
 
 import os
-import pickle
 import sys
 from contextlib import suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, reduction
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,8 @@ class _Process:
         self.returncode: int | None = None
         try:
             with os.fdopen(os.dup(self._lifeline), "wb") as pipe:
-                pipe.write(pickle.dumps({}) + pickle.dumps(kernel))
+                reduction.dump({}, pipe)  # preparation of a child, which a kernel does not need
+                reduction.dump(kernel, pipe)
             self.pid = forkserver.read_signed(self._status)
         except BaseException:
             self._close(1)

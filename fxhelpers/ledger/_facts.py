@@ -205,7 +205,7 @@ class SealFacts(Facts):
     status: str | None = Field(None, description="how the run ended: completed, failed, interrupted, or that there was none")
     sha256: str | None = Field(None, description="SHA-256 of the record; null: it is not there")
     bytes: int | None = Field(None, description="size of the record, bytes")
-    report_sha256: str | None = Field(None, description="SHA-256 of the report beside the record")
+    report_sha256: str | None = Field(None, description="SHA-256 of the report next to the record")
     folder: str | None = Field("of an earlier release", description="id of the folder of records, which differs between machines")
     late: bool | None = Field(None, description="true if a later process sealed it, after an interruption")
     not_copied: bool | None = Field(None, description="true if no copy of the record could be stored in the registry")

@@ -49,20 +49,20 @@ function standing(model) {
 }
 
 function timeline(model) {
-  const reigns = (model.reigns || []).filter((reign) => reign[0]);
-  const words = reigns.map((reign) => `version ${reign[0]} from ${time(reign[1])} to ${reign[2] ? time(reign[2]) : "now"}${reign[3] ? `, ${reign[3]}` : ""}`);
-  const drawn = svg("svg", { class: "reigns", viewBox: "0 0 240 22", role: "img", "aria-label": words.join("; ") || "never" });
+  const periods = (model.reigns || []).filter((period) => period[0]);
+  const words = periods.map((period) => `version ${period[0]} from ${time(period[1])} to ${period[2] ? time(period[2]) : "now"}${period[3] ? `, ${period[3]}` : ""}`);
+  const drawn = svg("svg", { class: "periods", viewBox: "0 0 240 22", role: "img", "aria-label": words.join("; ") || "never" });
   const place = (moment) => (240 * (Date.parse(moment) - first)) / (last - first);
-  reigns.forEach((reign, row) => {
-    const x = place(reign[1]);
-    const width = Math.max(2, place(reign[2] || model.asof) - x);
-    const fill = weak(reign[3]) ? "#7a4f00" : reign[3] ? "#9b1c1c" : row % 2 ? "#37474f" : "#00604d";
+  periods.forEach((period, row) => {
+    const x = place(period[1]);
+    const width = Math.max(2, place(period[2] || model.asof) - x);
+    const fill = weak(period[3]) ? "#7a4f00" : period[3] ? "#9b1c1c" : row % 2 ? "#37474f" : "#00604d";
     const bar = svg("rect", { x, y: 2, width, height: 18, fill });
     bar.append(Object.assign(svg("title", {}), { textContent: words[row] }));
     drawn.append(bar);
     if (width > 16) {
       const number = svg("text", { x: x + 4, y: 15, fill: "#fff", "font-size": 12 });
-      number.textContent = reign[0];
+      number.textContent = period[0];
       drawn.append(number);
     }
   });
@@ -138,9 +138,9 @@ function showVerified() {
   if (!models.length) box.append("No decisions yet.");
   else if (!done.length) box.append("Not verified yet. Type: ", make("code", {}, "fx verify"));
   else {
-    const said = problems.length ? `${problems.length} problem${problems.length > 1 ? "s" : ""} found` : "No problem found";
+    const found = problems.length ? `${problems.length} problem${problems.length > 1 ? "s" : ""} found` : "No problem found";
     const without = missing ? `; ${missing} of ${models.length} were not verified` : "";
-    box.append(make("strong", {}, `${said} by fx verify`), ` (the last time at ${time(times.at(-1))} UTC${without}).`);
+    box.append(make("strong", {}, `${found} by fx verify`), ` (the last time at ${time(times.at(-1))} UTC${without}).`);
     if (problems.length) {
       const rest = problems.length > 20 ? [`${problems.length - 20} more: fx verify`] : [];
       box.append(make("ul", {}, ...[...problems.slice(0, 20), ...rest].map((text) => make("li", {}, text))));
@@ -161,15 +161,15 @@ function take(text) {
   const lines = new Map(); // the last line about a record or a model counts
   for (const line of text.split("\n")) {
     try {
-      const told = JSON.parse(line);
-      lines.set(told.name || `model ${told.model}`, told);
+      const facts = JSON.parse(line);
+      lines.set(facts.name || `model ${facts.model}`, facts);
     } catch {} // empty, or torn
   }
-  records = [...lines.values()].filter((told) => told.name);
+  records = [...lines.values()].filter((facts) => facts.name);
   records.sort((a, b) => (a.started < b.started ? 1 : a.started > b.started ? -1 : a.name < b.name ? 1 : -1));
-  models = [...lines.values()].filter((told) => told.model).sort((a, b) => (a.symbol < b.symbol ? -1 : 1));
+  models = [...lines.values()].filter((facts) => facts.model).sort((a, b) => (a.symbol < b.symbol ? -1 : 1));
   reported = new Set(records.filter((record) => record.report).map((record) => record.name));
-  starts = models.flatMap((model) => (model.reigns || []).map((reign) => Date.parse(reign[1])));
+  starts = models.flatMap((model) => (model.reigns || []).map((period) => Date.parse(period[1])));
   first = Math.min(...starts);
   last = Math.max(...models.map((model) => Date.parse(model.asof || 0)), first + 1000);
   options(form.elements.kind, records.map((record) => record.kind));
