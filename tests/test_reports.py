@@ -240,6 +240,14 @@ def test_what_is_no_summary_of_ours_ends_no_run(project: Project) -> None:
     assert write_missing_reports(record.parent.parent) == 1
 
 
+def test_the_card_answers_the_question_of_the_title(project: Project) -> None:
+    summary = {"notebook": "train", "answer": "Better than zero return.", "result": "better than zero"}
+    record = make_record(
+        project, "20261123T100000Z-train-1.ipynb", new_output("display_data", {"text/plain": "-", SUMMARY_MIME: summary})
+    )
+    assert "Answer Better than zero return. By" in Text(report_of(record.name, record.read_bytes())).seen
+
+
 def test_a_run_that_failed_after_its_decision_says_so(project: Project) -> None:
     told = {"status": "failed", "error": "boom", "decisions": [[NAME, "run"]]}
     record = make_record(project, "20261123T100000Z-probe-1.ipynb", **told)

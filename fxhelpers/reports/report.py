@@ -283,7 +283,7 @@ def _glance(facts: dict[str, Any], summary: dict[str, Any], kind: str) -> dict[s
         agreed = " (no approver is named: the policy alone decided)"
     rows = {
         "Error": facts.get("error"),
-        "TestResult": answer_of(kind, summary),
+        "Answer": answer_of(kind, summary),
         "Decided": decided,
         "Why": why,
         "Also": f"{also[0].upper()}{also[1:]}" if also else "",
