@@ -1,21 +1,16 @@
-"""Features from the prices up to each day, and the target: the next day's return.
+"""Schema 1, by TA-Lib, as earlier releases computed it: their versions are still compared and served.
 
-Features are scale-free: multiplying all prices by a constant, or splitting the
-share, changes none of them. None looks ahead. Indicators come from TA-Lib.
+It does not change. Its exponential and Wilder averages depend on every day
+before, and a NaN or a flat price leaves the RSI at 0.
 """
 
 import numpy as np
 import pandas as pd
 import talib
 
-TARGET = "Target_Return"
-HORIZON_DAYS = 1
-SCHEMA_VERSION = 1
-"""Incremented when the computation of a feature changes: versions of different schemas are not compared."""
 
-
-def build_features(prices: pd.DataFrame) -> pd.DataFrame:
-    """Compute all features, one row per day; NaN during the longest look-back (200 days). Returns are fractions."""
+def features_of(prices: pd.DataFrame) -> pd.DataFrame:
+    """Compute all features, one row per day; NaN on the first 199 days."""
     columns = {
         **_returns(prices),
         **_averages(prices),
@@ -26,12 +21,6 @@ def build_features(prices: pd.DataFrame) -> pd.DataFrame:
         **_calendar(pd.DatetimeIndex(prices.index)),
     }
     return pd.DataFrame(columns, index=prices.index)
-
-
-def next_day_return(prices: pd.DataFrame) -> pd.Series:
-    """Return the target: the simple return from each day's close to the next day's, a fraction; NaN on the last day."""
-    close = prices["Close"]
-    return (close.shift(-HORIZON_DAYS) / close - 1).rename(TARGET)
 
 
 def _returns(prices: pd.DataFrame) -> dict[str, pd.Series]:
