@@ -18,7 +18,9 @@ if TYPE_CHECKING:  # the table below, for type checkers; a test holds the two eq
     from fxhelpers.params import load_params as load_params
     from fxhelpers.portfolio import read_portfolio as read_portfolio
     from fxhelpers.prices import describe_prices as describe_prices
+    from fxhelpers.prices import largest_moves as largest_moves
     from fxhelpers.prices import load_prices as load_prices
+    from fxhelpers.prices import read_prices as read_prices
     from fxhelpers.records import summary as summary
     from fxhelpers.serving import Champions as Champions
     from fxhelpers.system import utc_now as utc_now
@@ -30,10 +32,12 @@ _PUBLIC = {
     "describe_prices": "prices",
     "errors": "",
     "evaluate_bundle": "evaluation",
+    "largest_moves": "prices",
     "load_params": "params",
     "load_prices": "prices",
     "plots": "",
     "read_portfolio": "portfolio",
+    "read_prices": "prices",
     "summary": "records",
     "table": "display",
     "train_model": "training",

@@ -189,11 +189,15 @@ class RunInputs:
         return sorted([path.name, sha256(path.read_bytes())] for path in files)
 
     def _prices_version(self, symbol: str) -> str:
-        """Return the digest of the prices' file or the version of the sample; for a source on the network, the day."""
+        """Return the digest of the prices' file, "" without one, or the version of the sample; for a download, the day."""
+        from fxhelpers.prices import find_file
+
         prices = self._params.prices
         if prices.source == "csv":
-            path = prices.folder / f"{symbol}.csv"
-            return sha256(path.read_bytes()) if path.is_file() else ""
+            try:
+                return sha256(find_file(symbol, prices).read_bytes())
+            except (ParamsError, PriceDataError):  # the run says why
+                return ""
         return version("bokeh_sampledata") if prices.source == "sample" else f"{datetime.now(UTC):%Y-%m-%d}"
 
 

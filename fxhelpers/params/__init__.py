@@ -18,6 +18,7 @@ from fxhelpers.params._input import (
     unrecorded_shell,
     yaml_value,
 )
+from fxhelpers.params._prices import PriceChecksParams, PricesParams
 from fxhelpers.params._reading import (
     HIDDEN,
     NO_TELEMETRY,
@@ -34,7 +35,6 @@ from fxhelpers.params._sections import (
     GateParams,
     MlpParams,
     PathsParams,
-    PricesParams,
     PromotionParams,
     TrainingParams,
 )

@@ -26,12 +26,12 @@ from fxhelpers.params._input import (
     secrets_in,
     unknown_key,
 )
+from fxhelpers.params._prices import PricesParams
 from fxhelpers.params._sections import (
     BundlesParams,
     MlflowParams,
     ModelRegistryParams,
     PathsParams,
-    PricesParams,
     PromotionParams,
     Section,
     TrainingParams,

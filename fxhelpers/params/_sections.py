@@ -1,6 +1,5 @@
 """The sections of ``params.yaml``: every key with its type, default, bounds and description, and the rules between keys."""
 
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -12,7 +11,7 @@ from fxhelpers.params._input import check_name, check_path, check_repository, ch
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-BUILT_IN = ("forecasts", "replay", "days", "stale", "champion", "fresher", "seen")
+BUILT_IN = ("forecasts", "replay", "doubts", "days", "stale", "champion", "fresher", "seen")
 """Gates that every policy has; their ids are reserved."""
 
 Versus = Literal["champion", "zero_return", "mean_training_return"]
@@ -63,19 +62,6 @@ class Section(BaseModel):
     """A part of ``params.yaml``: unknown keys are errors, and values do not change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class PricesParams(Section):
-    """Source of the daily prices."""
-
-    source: Literal["sample", "csv", "yfinance"] = "sample"
-    """sample (AAPL, GOOG, IBM, MSFT 2000-2013), csv (a folder of SYMBOL.csv) or yfinance (optional extra)"""
-    folder: Folder = Path("prices")
-    """folder of the CSV files; with source: csv"""
-    start: date | None = None
-    """first day to use, e.g. 2005-01-03; null: the first there is"""
-    end: date | None = None
-    """last day to use; null: the last there is"""
 
 
 class MlpParams(Section):
@@ -231,8 +217,8 @@ class EvaluationParams(Section):
     """minimum trading days to compare on; at least 120, because tests are oversized on fewer"""
     embargo_days: int = Field(default=1, ge=0)
     """trading days left out after the last day that any version has seen, in addition to the forecast horizon"""
-    max_stale_days: int | None = Field(default=None, ge=0)
-    """maximum age of the last day compared, in calendar days; null: any age"""
+    max_stale_days: int | None = Field(default=5, ge=0)
+    """maximum number of sessions that ended after the last day compared; null: any age"""
     cost: float = Field(default=0.0005, ge=0, lt=0.1)
     """trading cost of the sign strategy, as a share of the value traded"""
 

@@ -1,0 +1,76 @@
+"""Sessions of an exchange, from ``exchange_calendars``."""
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from fxhelpers.errors import ParamsError
+from fxhelpers.params import nearest
+
+_WRONG = (
+    "XBOM",
+    "XMOS",
+    "XTAE",
+)  # wrong sessions in exchange_calendars 4.13.2 on pandas 3: findings/exchange-calendars-pandas-3.sh
+
+
+def zone_of(calendar: str | None) -> str | None:
+    """Return the time zone of an exchange; None without one. :class:`ParamsError` for one that is unknown, or wrong."""
+    return str(_calendar(calendar, "").tz) if calendar else None
+
+
+def sessions_of(calendar: str | None, days: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
+    """Return an exchange's sessions in the years of some days, up to the end of its calendar; None without an exchange."""
+    if calendar is None or days.empty:
+        return None
+    sessions: pd.DatetimeIndex = _calendar(calendar, f"{days.min().year}-01-01").sessions
+    return sessions.as_unit("us").rename(calendar)
+
+
+def today(calendar: str | None, now: pd.Timestamp) -> tuple[pd.Timestamp, bool]:
+    """Return the day that it is on the exchange, and whether that day's trading has not ended yet.
+
+    Without an exchange a day ends at midnight UTC.
+    """
+    if calendar is None:
+        return now.tz_convert("UTC").tz_localize(None).normalize(), True
+    exchange = _calendar(calendar, "")
+    day = now.tz_convert(exchange.tz).tz_localize(None).normalize()
+    return day, bool(exchange.is_session(day)) and now < exchange.session_close(day)
+
+
+def sessions_since(calendar: str | None, day: pd.Timestamp) -> int | None:
+    """Return how many sessions of an exchange have ended after a day; None without an exchange."""
+    if calendar is None:
+        return None
+    now, unfinished = today(calendar, pd.Timestamp.now("UTC"))
+    sessions = _calendar(calendar, f"{day.year}-01-01").sessions
+    return int(((sessions > day) & (sessions <= now)).sum()) - unfinished
+
+
+@lru_cache(maxsize=16)
+def _calendar(name: str, start: str) -> Any:  # noqa: ANN401 (exchange_calendars has no types)
+    import exchange_calendars
+
+    known = exchange_calendars.get_calendar_names(include_aliases=True)
+    if name not in known:
+        msg = (
+            f"prices.calendar: {name!r} is unknown to exchange_calendars{nearest(name, known)}; expected an exchange, such as "
+            "XNYS, XLON, XETR or XTKS, or null if any day can trade"
+        )
+        raise ParamsError(msg)
+    if exchange_calendars.resolve_alias(name) in _WRONG:
+        msg = f"prices.calendar: exchange_calendars has wrong sessions of {name} on this version of pandas; set null"
+        raise ParamsError(msg)
+    try:
+        with warnings.catch_warnings():  # it uses what pandas 4 will change
+            warnings.simplefilter("ignore")
+            return exchange_calendars.get_calendar(name, **({"start": start} if start else {}))
+    except (ValueError, NotImplementedError) as error:
+        msg = (
+            f"prices.calendar: exchange_calendars cannot give the sessions of {name} from {start or 'recent years'} on: "
+            f"{str(error)[:160] or type(error).__name__}; set null, or a later prices.start"
+        )
+        raise ParamsError(msg) from error
