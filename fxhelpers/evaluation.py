@@ -10,9 +10,9 @@ from fxhelpers.bundles import Bundle
 from fxhelpers.comparison import over_zero
 from fxhelpers.display import shown_as
 from fxhelpers.errors import NotComparableError
-from fxhelpers.features import build_features, next_day_return
+from fxhelpers.features import SCHEMA_VERSION, build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, r2, rmse
-from fxhelpers.prices import prices_digest
+from fxhelpers.prices import SharePrices, prices_digest, restatement, unpack_prices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,7 +24,8 @@ class Evaluation:
     # days. ``test_mape`` is None: a percentage of a return, which is often almost zero, means nothing
     metrics: dict[str, Any]
     predictions: pd.DataFrame  # one row per day: Date, Actual, Predicted, Error, Abs_Error, Direction_Correct
-    # whether the prices equal those of the training to the last digit. Vendors restate all prices after a split or a dividend
+    # whether the prices are those of the training; another scale, after a split or a dividend, is not another price. Of bundles
+    # that keep no prices: whether they are equal to the last digit
     same_prices: bool
 
     @property
@@ -47,14 +48,14 @@ class Evaluation:
         return pd.DataFrame.from_dict(table, orient="index", columns=list(columns)).rename_axis(columns="forecast")
 
 
-def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
+def evaluate_bundle(bundle: Bundle, prices: SharePrices | pd.DataFrame) -> Evaluation:
     """Forecast a bundle's test days and measure the forecasts.
 
     Parameters
     ----------
     bundle : Bundle
         Trained by fxhelpers.
-    prices : DataFrame of shape (n_days, 5)
+    prices : SharePrices, or DataFrame of shape (n_days, 5)
         They must cover the test window.
 
     Returns
@@ -67,7 +68,9 @@ def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
         The bundle states no test window or has features that cannot be
         computed from prices, or the prices do not cover the window.
     """
-    frame = forecast_days(bundle.pipeline(), bundle.feature_names, build_features(prices), next_day_return(prices))
+    schema = bundle.metadata.get("feature_schema", {}).get("version", SCHEMA_VERSION)
+    days = prices.for_schema(schema) if isinstance(prices, SharePrices) else prices
+    frame = forecast_days(bundle.pipeline(), bundle.feature_names, build_features(days, schema), next_day_return(days))
     window = bundle.metadata.get("windows", {}).get("test")
     if window is None:
         msg = (
@@ -89,8 +92,14 @@ def evaluate_bundle(bundle: Bundle, prices: pd.DataFrame) -> Evaluation:
         symbol=bundle.symbol,
         metrics=_metrics(actual, predicted, mean),
         predictions=_table(actual, predicted),
-        same_prices=prices_digest(prices.loc[trained["first_day"] : trained["last_day"]]) == trained["sha256"],
+        same_prices=_same(trained, prices, days),
     )
+
+
+def _same(trained: dict[str, Any], prices: SharePrices | pd.DataFrame, days: pd.DataFrame) -> bool:
+    if isinstance(prices, SharePrices) and trained.get("kept"):
+        return restatement(unpack_prices(trained["kept"]), prices) is None
+    return bool(prices_digest(days.loc[trained["first_day"] : trained["last_day"]]) == trained["sha256"])
 
 
 def forecast_days(

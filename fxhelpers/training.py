@@ -21,7 +21,7 @@ from fxhelpers.errors import ParamsError, PriceDataError
 from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, TARGET, build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, rmse
 from fxhelpers.params import MlpParams, TrainingParams, explain, nearest
-from fxhelpers.prices import prices_digest
+from fxhelpers.prices import SharePrices, pack_prices, prices_digest
 
 _MINIMUM_WINDOW = 30
 _KEPT_FORECASTS = 128
@@ -90,7 +90,7 @@ def split_windows(days: pd.Index, params: TrainingParams) -> dict[str, slice]:
 
 def train_model(
     symbol: str,
-    prices: pd.DataFrame,
+    prices: SharePrices | pd.DataFrame,
     params: TrainingParams,
     *,
     model: str = "",
@@ -105,8 +105,9 @@ def train_model(
     ----------
     symbol : str
         Ticker, for the metadata.
-    prices : DataFrame of shape (n_days, 5)
-        As :func:`fxhelpers.prices.load_prices` returns it.
+    prices : SharePrices, or DataFrame of shape (n_days, 5)
+        As :func:`fxhelpers.prices.read_prices` or ``load_prices`` returns it.
+        The bundle keeps the former, with their format and what is doubtful.
     params : TrainingParams
         The ``training`` section of ``params.yaml``.
     model : str, optional
@@ -115,7 +116,7 @@ def train_model(
         Hyperparameters that replace those of ``params.yaml``, including their
         candidates.
     source : str, optional
-        The price source, for the metadata.
+        The price source of a DataFrame, for the metadata.
 
     Returns
     -------
@@ -130,7 +131,8 @@ def train_model(
     """
     chosen = model or params.model
     settings = _settings(params, chosen, overrides or {})
-    features, target = supervised(prices)
+    frame = prices.frame if isinstance(prices, SharePrices) else prices
+    features, target = supervised(frame)
     windows = {name: (features.iloc[days], target.iloc[days]) for name, days in split_windows(features.index, params).items()}
     for name in ("training", "validation"):
         if not windows[name][1].any():
@@ -147,7 +149,8 @@ def train_model(
         metadata={
             "symbol": symbol,
             **_description(best, windows, chosen, params),
-            **_provenance(windows, prices, params, source),
+            **_provenance(windows, params),
+            "prices": _origin(prices, source),
             "forecasts": _some_forecasts(best, features),
         },
         candidates=pd.DataFrame(rows).sort_values("val_rmse", kind="stable", ignore_index=True),
@@ -236,7 +239,7 @@ def _some_forecasts(fit: _Fit, features: pd.DataFrame) -> dict[str, list[Any]]:
     return {"days": [f"{day:%Y-%m-%d}" for day in forecast.index], "values": forecast.tolist()}
 
 
-def _provenance(windows: _Windows, prices: pd.DataFrame, params: TrainingParams, source: str) -> dict[str, Any]:
+def _provenance(windows: _Windows, params: TrainingParams) -> dict[str, Any]:
     libraries = {name: version(name) for name in ("scikit-learn", "numpy", "pandas", "TA-Lib", "skops")}
     mean = float(windows["training"][1].mean())
     return {
@@ -244,9 +247,15 @@ def _provenance(windows: _Windows, prices: pd.DataFrame, params: TrainingParams,
         "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": mean},
         "windows": {name: _span(target.index) for name, (_, target) in windows.items()},
         "embargo_days": params.embargo_days,
-        "prices": {"source": source, "sha256": prices_digest(prices), **_span(prices.index)},
         "libraries": {**libraries, "python": platform.python_version()},
     }
+
+
+def _origin(prices: SharePrices | pd.DataFrame, source: str) -> dict[str, Any]:
+    """Describe the prices, and keep them: what a vendor restates later is found by them."""
+    if isinstance(prices, SharePrices):
+        return {**prices.facts(), "sha256": prices.sha256, **_span(prices.frame.index), "kept": pack_prices(prices)}
+    return {"source": source, "sha256": prices_digest(prices), **_span(prices.index)}
 
 
 def _span(days: pd.Index) -> dict[str, Any]:

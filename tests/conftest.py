@@ -41,7 +41,7 @@ if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MPLBACKEND="agg")
 
-from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
+from fxhelpers import ModelRegistry, load_params, read_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.cli._server import free_port
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
@@ -114,8 +114,8 @@ class Project:
     def bundle(self, symbol: str = "AAPL", model: str = "regularised", **overrides: Any) -> Bundle:
         """Train quickly, on real prices, and write the bundle."""
         params = load_params(self.folder / "params.yaml")
-        prices = load_prices(symbol, params.prices)
-        trained = train_model(symbol, prices, params.training, model=model, overrides=overrides, source="sample")
+        prices = read_prices(symbol, params.prices)
+        trained = train_model(symbol, prices, params.training, model=model, overrides=overrides)
         return write_bundle(trained.model, trained.scaler, trained.metadata, params.paths)
 
     def probe(self, *cells: str, parameters: str = 'symbol: str = "AAPL"  # ticker', reads: tuple[str, ...] = ()) -> Path:
@@ -166,7 +166,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             folder.mkdir(parents=True)
             shutil.copy(ROOT / "params.yaml", folder)
             params = load_params(folder / "params.yaml")
-            made = train_model("AAPL", load_prices("AAPL", params.prices), params.training, model=model, source="sample")
+            made = train_model("AAPL", read_prices("AAPL", params.prices), params.training, model=model)
             write_bundle(made.model, made.scaler, made.metadata, params.paths)
             (folder / "done").touch()
             time.sleep(1)  # files are named by the second, and some tests put them into one folder

@@ -16,6 +16,7 @@ from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle
 from fxhelpers.errors import BundleError
 from fxhelpers.foresightx import predictions_file, read_features
 from fxhelpers.params import explain
+from fxhelpers.prices import unpack_prices
 from fxhelpers.system import sha256
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,11 @@ def _printable(name: str) -> str:
         msg = "a name must be printable"
         raise ValueError(msg)
     return name
+
+
+def _kept(text: str) -> str:
+    unpack_prices(text)
+    return text
 
 
 class _Part(BaseModel):
@@ -49,6 +55,7 @@ class _Target(_Part):
 
 class _Prices(_Days):
     sha256: str
+    kept: Annotated[str, AfterValidator(_kept)] = ""
 
 
 class _Spans(_Part):

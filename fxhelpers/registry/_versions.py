@@ -106,6 +106,7 @@ class Probe:
     inputs: np.ndarray  # (256, n_features): raw features, drawn from the distribution that the scaler saw
     forecasts: np.ndarray  # (256,): of these, as fractions of return
     days: pd.Series  # forecasts of real days, by date; empty if the bundle had none
+    prices: str = ""  # the prices of the training, as the bundle keeps them; "" if it does not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -190,7 +191,10 @@ class LoadedModel:
 def save_pipeline(bundle: Bundle, folder: Path, trusted: tuple[str, ...]) -> None:
     """Save a bundle to a new folder: one pipeline with signature, example and requirements, in skops format, and its probe."""
     pipeline, example = bundle.pipeline(), _example(bundle)
-    metadata = {key: value for key, value in bundle.metadata.items() if key != "forecasts"}  # these are in the probe
+    metadata = {key: value for key, value in bundle.metadata.items() if key != "forecasts"}  # these are in the probe,
+    kept = str(metadata.get("prices", {}).get("kept", ""))  # and so are these
+    if kept:
+        metadata["prices"] = {key: value for key, value in metadata["prices"].items() if key != "kept"}
     libraries = [f"{library}=={installed(library)}" for library in _LIBRARIES]
     with _without_package_scan():
         mlflow.sklearn.save_model(
@@ -209,7 +213,7 @@ def save_pipeline(bundle: Bundle, folder: Path, trusted: tuple[str, ...]) -> Non
     stored = bundle.forecasts
     days = stored.index.to_numpy().astype("datetime64[D]").astype("<i8")
     real = stored.to_numpy(dtype=float)
-    np.savez_compressed(folder / _PROBE_FILE, inputs=inputs, forecasts=forecasts, days=days, real=real)
+    np.savez_compressed(folder / _PROBE_FILE, inputs=inputs, forecasts=forecasts, days=days, real=real, prices=np.array(kept))
 
 
 @contextmanager
@@ -263,4 +267,9 @@ def _read_probe(path: Path) -> Probe | None:
         days = stored["days"] if "days" in stored else np.empty(0, dtype="<i8")
         real = stored["real"] if "real" in stored else np.empty(0)
         index = pd.DatetimeIndex(days.astype("datetime64[D]"))
-        return Probe(inputs=stored["inputs"], forecasts=stored["forecasts"], days=pd.Series(real, index=index))
+        return Probe(
+            inputs=stored["inputs"],
+            forecasts=stored["forecasts"],
+            days=pd.Series(real, index=index),
+            prices=str(stored["prices"]) if "prices" in stored else "",
+        )

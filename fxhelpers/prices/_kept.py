@@ -1,0 +1,125 @@
+"""The prices that a model was trained on, as its bundle keeps them, and what a vendor restated since.
+
+A vendor who adjusts for a later split or dividend multiplies all earlier
+prices by one number, and may round them anew. These are the same prices.
+Anything else is a restatement.
+"""
+
+import base64
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fxhelpers.prices._formats import COLUMNS
+from fxhelpers.prices._share import SharePrices
+
+_SINGLE = 2e-7  # relative: prices are kept in single precision
+_REVISED = 0.01  # of the volume, and of the days: vendors revise volumes for some days
+_ANEW = 0.1  # share of prices that do not fit a mere multiplication
+_LARGEST = 64 * 2**20
+_FIELDS = len(COLUMNS) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeptPrices:
+    """Prices at the time of a training."""
+
+    frame: pd.DataFrame  # as ``SharePrices.frame``, in single precision
+    precision: pd.Series  # largest relative error of a day's prices by their rounding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restatement:
+    """How prices differ from those of a training."""
+
+    days: int  # days that differ by more than rounding explains
+    compared: int  # days compared
+    first: str  # the first of them, YYYY-MM-DD
+    last: str  # the last of them, YYYY-MM-DD
+    message: str  # what differs on that day, for people
+
+
+def pack_prices(prices: SharePrices) -> str:
+    """Return prices as text for a bundle: days and, in single precision, five columns and the precision, compressed."""
+    days = prices.frame.index.to_numpy().astype("datetime64[D]").astype("<i4")
+    values = np.column_stack([prices.frame[COLUMNS].to_numpy(), prices.precision.to_numpy()]).astype("<f4")
+    return base64.b64encode(zlib.compress(days.tobytes() + values.T.tobytes(), 9)).decode()
+
+
+def unpack_prices(text: str) -> KeptPrices:
+    """Read what :func:`pack_prices` wrote; :class:`ValueError` if it is anything else."""
+    unpack = zlib.decompressobj()
+    try:
+        content = unpack.decompress(base64.b64decode(text, validate=True), _LARGEST)
+    except zlib.error as error:
+        msg = f"not kept prices: {error}"
+        raise ValueError(msg) from error
+    count, rest = divmod(len(content), 4 * (1 + _FIELDS))
+    if rest or unpack.unconsumed_tail or not unpack.eof:
+        msg = f"not kept prices: {len(content)} bytes"
+        raise ValueError(msg)
+    days = np.frombuffer(content, "<i4", count).astype("datetime64[D]")
+    values = np.frombuffer(content, "<f4", offset=4 * count).reshape(_FIELDS, count).T.astype(float)
+    index = pd.DatetimeIndex(days, name="Date").as_unit("us")
+    return KeptPrices(frame=pd.DataFrame(values[:, :-1], index, COLUMNS), precision=pd.Series(values[:, -1], index))
+
+
+def restatement(then: KeptPrices, now: SharePrices) -> Restatement | None:
+    """Compare the prices of a training with those of now; None if they are the same prices.
+
+    The same prices may have another scale, one for all days, and differ by
+    what their last decimals carry, if they were rounded anew. Only days
+    between the first and the last of both are compared. A volume counts as restated if it
+    changed by more than 1 % on more than 1 % of the days.
+    """
+    if now.frame.empty:
+        return None
+    span = slice(max(then.frame.index[0], now.frame.index[0]), min(then.frame.index[-1], now.frame.index[-1]))
+    old, new = then.frame.loc[span], now.frame.loc[span]
+    days = old.index.intersection(new.index)
+    if days.empty:
+        return None
+    lost, added = old.index.difference(days), new.index.difference(days)
+    old, new = old.loc[days], new.loc[days]
+    prices = COLUMNS[:4]
+    last = (then.precision.loc[days] * old["Close"], now.precision.loc[days] * new["Close"])
+    scale = _scale(old[prices], new[prices], last)
+    off, allowed = (new[prices] - scale * old[prices]).abs(), new[prices] * _SINGLE
+    if ((off > allowed).mean() > _ANEW).any():  # they were rounded anew, and not only multiplied
+        allowed = allowed.add(last[0] * scale + last[1], axis=0)
+    wrong = off > allowed
+    volume = _volume_changed(old["Volume"], new["Volume"])
+    changed = wrong.any(axis=1) | volume
+    count = int(changed.sum()) + len(lost) + len(added)
+    if not count:
+        return None
+    first = min([*days[changed][:1], *lost[:1], *added[:1]])
+    latest = max([*days[changed][-1:], *lost[-1:], *added[-1:]])
+    if first in lost or first in added:
+        message = f"{first:%Y-%m-%d} is {'missing now' if first in lost else 'new'}"
+    else:
+        name = str(wrong.loc[first].idxmax()) if wrong.loc[first].any() else "Volume"
+        before = float(old.loc[first, name]) * (scale if name in prices else 1.0)
+        form = "{:.7g}" if name in prices else "{:,.0f}"
+        message = f"{name} {form.format(float(new.loc[first, name]))} now, {form.format(before)} then"
+    compared = len(days) + len(lost) + len(added)
+    return Restatement(days=count, compared=compared, first=f"{first:%Y-%m-%d}", last=f"{latest:%Y-%m-%d}", message=message)
+
+
+def _scale(old: pd.DataFrame, new: pd.DataFrame, last: tuple[pd.Series, pd.Series]) -> float:
+    """Return by what old prices are multiplied: least squares, over those that rounding explains; high prices say most."""
+    scale = float((new["Close"] / old["Close"]).median())
+    off = (new - scale * old).abs()
+    fits = off.le(new * _SINGLE * 10, axis=0) | off.le(2 * (last[0] * scale + last[1]), axis=0)
+    old, new = old.where(fits), new.where(fits)
+    return float((old * new).sum().sum() / (old * old).sum().sum()) if fits.any(axis=None) else scale
+
+
+def _volume_changed(old: pd.Series, new: pd.Series) -> pd.Series:
+    """Return the days on which the volume changed, if these are more than a few."""
+    traded = (old > 0) & (new > 0)
+    scale = float((new[traded] / old[traded]).median()) if traded.any() else 1.0
+    off = (new - scale * old).abs() > _REVISED * scale * old
+    return off if off.mean() > _REVISED else off & False
