@@ -162,6 +162,7 @@ class ModelRegistry:
         start: str = "",
         end: str = "",
         training_end: str = "",
+        accept_restated: bool = False,
         gates: Sequence[Mapping[str, Any]] = (),
     ) -> "Proposal":
         """Compare a version with the champion and the baselines, and apply the policy; nothing is changed or written.
@@ -182,6 +183,9 @@ class ModelRegistry:
             version has seen.
         training_end : str
             Last training day, of versions that do not state it.
+        accept_restated : bool
+            Compare on the prices as they are now, though a version was trained
+            on others; the differences are shown.
         gates : sequence of dict
             Gates to try, as in ``params.yaml``: each replaces the gate of its
             id, or is added. The verdict says so, and ``promote`` refuses it.
@@ -196,7 +200,8 @@ class ModelRegistry:
         """
         from fxhelpers.decisions import compare_versions
 
-        chosen = _selection(version, champion, challengers, start=start, end=end, training_end=training_end)
+        days = {"start": start, "end": end, "training_end": training_end}
+        chosen = _selection(version, champion, challengers, accept_restated=accept_restated, **days)
         return compare_versions(self.client, self.model_name(symbol), symbol, chosen, gates)
 
     def propose(
@@ -211,6 +216,8 @@ class ModelRegistry:
         training_end: str = "",
         apply: bool = False,
         override: bool = False,
+        accept_doubts: bool = False,
+        accept_restated: bool = False,
         reason: str = "",
         approved_by: str = "",
         family: Mapping[str, Any] | None = None,
@@ -227,6 +234,9 @@ class ModelRegistry:
         override : bool
             Promote against the verdict; requires a reason, and is labeled
             wherever the decision is shown.
+        accept_doubts, accept_restated : bool
+            Let doubtful prices on the compared days pass, or compare on prices
+            that were restated since a training; require a reason, too.
         reason, approved_by : str, optional
             Kept with the decision.
         family : dict, optional
@@ -242,7 +252,8 @@ class ModelRegistry:
         from fxhelpers.decisions import propose
         from fxhelpers.policy import Family
 
-        chosen = _selection(version, champion, challengers, start=start, end=end, training_end=training_end)
+        days = {"start": start, "end": end, "training_end": training_end}
+        chosen = _selection(version, champion, challengers, accept_restated=accept_restated, **days)
         return propose(
             self.client,
             self.model_name(symbol),
@@ -253,6 +264,7 @@ class ModelRegistry:
             reason=reason,
             approved_by=approved_by,
             override=override,
+            accept_doubts=accept_doubts,
             family=Family.read(family),
         )
 
@@ -391,8 +403,10 @@ class ModelRegistry:
         return RegistryClient(self.params)
 
 
-def _selection(version: int | None, champion: int | None, challengers: Sequence[int], **days: str) -> "Selection":
+def _selection(
+    version: int | None, champion: int | None, challengers: Sequence[int], *, accept_restated: bool, **days: str
+) -> "Selection":
     from fxhelpers.scoring import Selection
 
     given = tuple(challengers) if isinstance(challengers, Sequence) else (challengers,)
-    return Selection(version=version, champion=champion, challengers=given, **days)
+    return Selection(version=version, champion=champion, challengers=given, accept_restated=accept_restated, **days)

@@ -14,15 +14,26 @@ from threadpoolctl import threadpool_limits
 from fxhelpers.comparison import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column, population_stability
 from fxhelpers.errors import NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.evaluation import forecast_days
-from fxhelpers.features import HORIZON_DAYS, SCHEMA_VERSION, build_features, next_day_return
+from fxhelpers.features import HORIZON_DAYS, SCHEMAS, build_features, next_day_return
 from fxhelpers.features import TARGET as TARGET_RETURN
 from fxhelpers.foresightx import derived_end, latest_features, read_features
 from fxhelpers.params import Params, check_version
-from fxhelpers.prices import load_prices
+from fxhelpers.prices import SharePrices, read_prices, restatement, sessions_since, unpack_prices
 from fxhelpers.registry import LoadedModel, RegistryClient, load_version
 from fxhelpers.system import read_time
 
 RECORDED = "recorded by its training"
+_CODE = 1e-3  # of the forecasts' standard deviation: tolerance where the kept prices, in single precision, are forecast again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """Stored forecasts of real days, forecast again."""
+
+    again: int  # number that came out again
+    stored: int  # number stored
+    moved: float  # largest difference on the prices of now, in standard deviations of the stored forecasts
+    restated: str = ""  # why it is not the same as then, in a sentence; "" if it is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,26 +52,59 @@ class Scored:
         seen = {"last_day": f"{self.last_seen:%Y-%m-%d}", "basis": self.basis, "recorded": self.basis == RECORDED}
         return {**self.model.facts, "windows": self.windows, "seen": seen}
 
-    def replay(self) -> tuple[int, int]:
-        """Compare with its stored forecasts of real days; return the number reproduced, and the number stored.
+    def replay(self, prices: SharePrices | None, *, accept_restated: bool = False) -> Replay:
+        """Repeat its stored forecasts of real days.
 
-        :class:`PredictionsChangedError` if a forecast differs.
+        A version that keeps the prices of its training forecasts them again, so
+        that a difference is one of code; and these prices must be those of now,
+        up to one scale and the rounding of their last decimal. Of other
+        versions, each forecast must be the same within 1e-6.
+        :class:`PredictionsChangedError` if not, unless ``accept_restated``.
         """
-        if self.model.probe is None:
-            return 0, 0
+        probe = self.model.probe
+        if probe is None:
+            return Replay(again=0, stored=0, moved=0.0)
         self.model.replay()
-        stored = self.model.probe.days
+        stored = probe.days
         now = self.days["forecast"].reindex(stored.index)
+        spread = float(stored.std(ddof=0)) or 1.0
         off = (now - stored).abs()[now.notna()]
-        if count := int((~(off <= ROUNDING)).sum()):
+        moved = float(off.max() / spread) if len(off) else 0.0
+        count, why = int((~(off <= ROUNDING)).sum()), ""
+        if probe.prices and prices is not None:
+            why = self._kept(stored, prices, probe.prices, spread)
+        elif count:
             day = pd.Timestamp(str(off.idxmax()))
+            then_now = f"{stored.loc[day]:+.4%} then, {now.loc[day]:+.4%} now"
+            why = f"{count} of {len(off)} stored forecasts differ, most on {day:%Y-%m-%d}: {then_now}"
+        if not why:
+            return Replay(again=len(off), stored=len(stored), moved=moved)
+        why = f"version {self.model.version.version}: {why}; forecasts move by up to {moved:.2g} standard deviations"
+        if accept_restated:
+            return Replay(again=len(off) - count, stored=len(stored), moved=moved, restated=why)
+        msg = (
+            f"{why}. Correct the prices, train again, or compare all versions on the prices as they are now: "
+            "-p accept_restated true (and -p reason to promote)"
+        )
+        raise PredictionsChangedError(msg)
+
+    def _kept(self, stored: pd.Series, prices: SharePrices, text: str, spread: float) -> str:
+        """Forecast the kept prices again, and compare them with those of now; return what differs."""
+        then = unpack_prices(text)
+        features = build_features(then.frame, self.model.facts["feature_schema"]["version"])[self.model.facts["feature_names"]]
+        again = self.model.pipeline.predict(features.loc[stored.index])
+        off = np.abs(again - stored.to_numpy())
+        if wrong := int((~(off <= ROUNDING + _CODE * spread)).sum()):
             msg = (
-                f"{self.model.who} no longer reproduces its forecasts: {count} of {len(off)} differ, most on {day:%Y-%m-%d}: "
-                f"{stored.loc[day]:+.4%} then, {now.loc[day]:+.4%} now. Its bytes are the same, so prices were restated. "
-                "Fix them at their source, or train and register again"
+                f"{self.model.who}: {wrong} of {len(stored)} stored forecasts differ by up to {off.max() / spread:.2g} standard "
+                "deviations on the prices of its training, which the bundle keeps: a library that computes its features changed"
             )
             raise PredictionsChangedError(msg)
-        return len(off), len(stored)
+        found = restatement(then, prices)
+        if found is None:
+            return ""
+        until = f" to {found.last}" if found.last != found.first else ""
+        return f"prices changed on {found.days:,} of {found.compared:,} days, {found.first}{until} ({found.message})"
 
 
 class VersionInputs:
@@ -68,12 +112,19 @@ class VersionInputs:
 
     def __init__(self, symbol: str, params: Params, *, training_end: str = "") -> None:
         self.symbol, self.params, self.training_end = symbol, params, training_end
+        self._ours: dict[int, tuple[pd.DataFrame, pd.Series]] = {}
 
     @cached_property
-    def ours(self) -> tuple[pd.DataFrame, pd.Series]:
-        """Features computed from prices, and the target."""
-        prices = load_prices(self.symbol, self.params.prices)
-        return build_features(prices), next_day_return(prices)
+    def prices(self) -> SharePrices:
+        """Prices as they are now."""
+        return read_prices(self.symbol, self.params.prices)
+
+    def ours(self, schema: int) -> tuple[pd.DataFrame, pd.Series]:
+        """Features computed from prices, by a schema, and the target."""
+        if schema not in self._ours:
+            prices = self.prices.for_schema(schema)
+            self._ours[schema] = build_features(prices, schema), next_day_return(prices)
+        return self._ours[schema]
 
     @cached_property
     def foresightx(self) -> tuple[pd.DataFrame, pd.Series] | None:
@@ -96,7 +147,7 @@ class VersionInputs:
         own = "feature_schema" in facts
         if own:
             _check(facts, who)
-        source = self.ours if own else self.foresightx
+        source = self.ours(facts["feature_schema"]["version"]) if own else self.foresightx
         if source is None:
             msg = (
                 f"{who} was trained by ForesightX and cannot be compared without its features: put features_{self.symbol}.csv "
@@ -144,8 +195,8 @@ def _check(facts: dict[str, Any], who: str) -> None:
         msg = f"{who} cannot be compared: it does not record its {', '.join(missing)}"
         raise NotComparableError(msg)
     schema, target = facts["feature_schema"]["version"], facts["target"]
-    if schema != SCHEMA_VERSION:
-        msg = f"{who} was trained on features of schema {schema}; this fxhelpers computes schema {SCHEMA_VERSION}"
+    if schema not in SCHEMAS:
+        msg = f"{who} was trained on features of schema {schema}; this fxhelpers computes {' and '.join(map(str, SCHEMAS))}"
         raise NotComparableError(msg)
     if (target["horizon_days"], target["units"]) != (HORIZON_DAYS, "fraction"):
         msg = f"{who} forecasts {target}; only next-day returns as fractions can be compared"
@@ -167,6 +218,7 @@ class Selection:
     start: str = ""  # first and last day of the evaluation window, YYYY-MM-DD; "": all that no version has seen
     end: str = ""
     training_end: str = ""  # last training day, YYYY-MM-DD, of versions that do not record it; "": it is derived
+    accept_restated: bool = False  # compare on the prices as they are now, though a version was trained on others
 
     def __post_init__(self) -> None:
         days = {name: parse_day(name, text) for name in ("start", "end", "training_end") if (text := getattr(self, name))}
@@ -212,8 +264,10 @@ def evaluation_frame(
     inputs = VersionInputs(symbol, registry.params, training_end=chosen.training_end)
     versions = [*challengers, *([champion] if champion is not None else [])]
     scored = {version: inputs.score(load_version(registry, name, version)) for version in versions}
-    replayed = {version: one.replay() for version, one in scored.items()}
-    days = _unseen(symbol, scored, chosen, embargo=registry.params.promotion.evaluation.embargo_days)
+    prices = inputs.prices if any("feature_schema" in one.model.facts for one in scored.values()) else None
+    replays = {version: one.replay(prices, accept_restated=chosen.accept_restated) for version, one in scored.items()}
+    embargo = registry.params.promotion.evaluation.embargo_days
+    days = _unseen(symbol, scored, chosen, embargo=embargo, rounding=_rounding(prices))
     first = judged if judged is not None else _best(days, challengers)
     best = scored[first]
     mean = best.model.facts.get("target", {}).get("training_mean")
@@ -231,16 +285,34 @@ def evaluation_frame(
         days=days,
         facts={version: one.facts() for version, one in scored.items()},
         bundles={version: str(one.model.version.identity.bundle) for version, one in scored.items()},
-        replayed=replayed,
+        replayed={version: (replay.again, replay.stored) for version, replay in replays.items()},
+        restated={version: replay.restated for version, replay in replays.items() if replay.restated},
+        moved={version: replay.moved for version, replay in replays.items() if replay.stored},
+        **_about_prices(prices, days.index[-1]),
         drift=population_stability(before, best.features.loc[days.index]),
         footprint=_footprint({column(v): scored[v] for v in (first, champion) if v is not None}, days.index[-1:]),
     )
 
 
-def _unseen(symbol: str, scored: Mapping[int, Scored], chosen: Selection, *, embargo: int) -> pd.DataFrame:
+def _about_prices(prices: SharePrices | None, last: pd.Timestamp) -> dict[str, Any]:
+    """Return what a verdict needs to know about the prices: doubts by day, and how old they are."""
+    if prices is None:
+        return {}
+    doubts = {doubt.message: tuple(f"{day:%Y-%m-%d}" for day in doubt.days) for doubt in prices.doubts}
+    return {"doubts": doubts, "sample": prices.source == "sample", "sessions_since": sessions_since(prices.calendar, last)}
+
+
+def _rounding(prices: SharePrices | None) -> pd.Series:
+    """Return how far the returns of two downloads may differ because both are rounded, by day."""
+    if prices is None:
+        return pd.Series(dtype=float)
+    return 2 * (prices.precision + prices.precision.shift(-HORIZON_DAYS))
+
+
+def _unseen(symbol: str, scored: Mapping[int, Scored], chosen: Selection, *, embargo: int, rounding: pd.Series) -> pd.DataFrame:
     """Return target and forecasts of the common days that no version has seen, within the selected ones."""
     common = pd.concat({column(v): one.days["forecast"] for v, one in scored.items()}, axis=1, join="inner")
-    common.insert(0, TARGET, _target(symbol, scored, common.index))
+    common.insert(0, TARGET, _target(symbol, scored, common.index, rounding))
     latest = max(one.last_seen for one in scored.values())
     first = int(common.index.searchsorted(latest, side="right")) + HORIZON_DAYS + embargo
     seen = ", ".join(f"version {v} up to {one.last_seen:%Y-%m-%d} ({one.basis})" for v, one in scored.items())
@@ -266,17 +338,18 @@ def _unseen(symbol: str, scored: Mapping[int, Scored], chosen: Selection, *, emb
     return selected.copy()
 
 
-def _target(symbol: str, scored: Mapping[int, Scored], days: pd.Index) -> pd.Series:
-    """Return the target, which must be the same for all versions."""
+def _target(symbol: str, scored: Mapping[int, Scored], days: pd.Index, rounding: pd.Series) -> pd.Series:
+    """Return the target, which must be the same for all versions, up to rounding."""
     (version, one), *others = scored.items()
     target = one.days["target"].reindex(days)
+    allowed = ROUNDING + rounding.reindex(days).fillna(0.0)
     for other, rival in others:
         off = (rival.days["target"].reindex(days) - target).abs()
-        if (off > ROUNDING).any():
+        if (off > allowed).any():
             day = pd.Timestamp(str(off.idxmax()))
             msg = (
                 f"{symbol}: version {version} and version {other} forecast different returns: they differ by {off.max():.4%} on "
-                f"{day:%Y-%m-%d}, and on {int((off > ROUNDING).sum())} of {len(off)} days in all; use prices and a features file "
+                f"{day:%Y-%m-%d}, and on {int((off > allowed).sum())} of {len(off)} days in all; use prices and a features file "
                 "of the same share, adjusted in the same way"
             )
             raise NotComparableError(msg)

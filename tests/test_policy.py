@@ -23,7 +23,10 @@ from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.params._sections import GATE_KEYS, EvaluationParams
 from fxhelpers.policy import Family, Verdict, judge, policy_digest, required_tests
 
-QUICK = PromotionParams(gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates))
+ANY_AGE = EvaluationParams(max_stale_days=None)
+QUICK = PromotionParams(
+    gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates), evaluation=ANY_AGE
+)
 SUPERIOR = GateParams(id="superior", test="stationary_bootstrap", versus="champion", alpha=0.05, resamples=1_000)
 
 
@@ -34,7 +37,9 @@ def verdict_on(frame: EvaluationFrame, policy: PromotionParams = QUICK, attempt:
 
 def with_gates(*gates: dict[str, Any], **rules: Any) -> PromotionParams:
     """A policy of these gates, beside the one that it needs."""
-    return PromotionParams.model_validate({"gates": [SUPERIOR.model_dump(exclude_unset=True), *gates], **rules})
+    return PromotionParams.model_validate(
+        {"gates": [SUPERIOR.model_dump(exclude_unset=True), *gates], "evaluation": ANY_AGE, **rules}
+    )
 
 
 def results(verdict: Verdict) -> dict[str, str]:
@@ -238,7 +243,7 @@ def test_under_non_inferiority_a_fresher_model_that_is_as_good_replaces_an_old_o
     champion = forecaster(target, 0.1, 1)
     as_good = champion + 0.0002 * np.random.default_rng(0).standard_normal(800)
     gate = {"id": "not_worse", "test": "stationary_bootstrap", "versus": "champion", "alpha": 0.05, "margin": 0.01}
-    rules = PromotionParams.model_validate({"policy": "non_inferiority", "gates": [gate]})
+    rules = PromotionParams.model_validate({"policy": "non_inferiority", "gates": [gate], "evaluation": ANY_AGE})
     ages = {"2008": "2008-06-30", "2009": "2009-06-30"}
 
     def told(ours: str, theirs: str) -> Verdict:
@@ -310,7 +315,10 @@ def test_prices_that_are_too_old_decide_nothing() -> None:
     frame = frame_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target)
     last = target.index[-1].date()
     assert verdict_on(frame, policy, today=last).outcome == "promote"
-    assert "the prices end 11 days ago" in verdict_on(frame, policy, today=date.fromordinal(last.toordinal() + 11)).reason
+    assert (
+        f"the last day compared is {last}, 11 days ago"
+        in verdict_on(frame, policy, today=date.fromordinal(last.toordinal() + 11)).reason
+    )
     assert verdict_on(frame, policy).outcome == "inconclusive"
 
 

@@ -109,11 +109,88 @@ def test_restated_prices_are_refused_with_the_difference(registered: Register, p
 
     own_prices(project, split)
     registry = ModelRegistry()
-    with pytest.raises(PredictionsChangedError, match=r"version \d of .* of 128 differ, most on 2008-0.* then, .* now"):
+    restated = (
+        r"version \d: prices changed on 1,175 of 3,270 days, 2008-07-01 to 2013-03-01 .Open \S+ now, \S+ then.; forecasts move "
+        r"by up to \S+ standard deviations. Correct the prices, .* -p accept_restated true"
+    )
+    with pytest.raises(PredictionsChangedError, match=restated):
         registry.propose("AAPL", challenger, apply=True)
     last = read_ledger(registry.client, NAME).outcomes[-1]
     assert (last.result, last.to_version) == ("failed", 1)
-    assert "prices were restated" in last.reason
+    assert "prices changed on" in last.reason
+    with pytest.raises(ParamsError, match="accept_restated: comparing on restated prices requires a reason"):
+        registry.propose("AAPL", challenger, accept_restated=True)
+    decided = registry.promote(
+        registry.propose("AAPL", challenger, apply=True, accept_restated=True, reason="the vendor's split")
+    )
+    assert decided.intent.facts.accept_restated
+    assert "accepted: version" in (decided.reason or "")
+    assert "all versions are compared on the prices as they are now" in (decided.reason or "")
+    shown = registry.compare("AAPL", challenger, accept_restated=True).comparison
+    assert shown is not None
+    assert shown.days_frame()["largest move of a stored forecast"].str.endswith("standard deviations").all()
+
+
+def rounded(scale: float) -> Callable[[pd.DataFrame], None]:
+    def change(prices: pd.DataFrame) -> None:
+        prices[["Open", "High", "Low", "Close"]] = (prices[["Open", "High", "Low", "Close"]] * scale).round(2)
+        prices["Volume"] = prices["Volume"].round()
+
+    return change
+
+
+def test_prices_that_were_rescaled_by_a_dividend_and_rounded_anew_are_the_same_and_a_cent_is_not(project: Project) -> None:
+    own_prices(project, rounded(10))
+    registry = ModelRegistry()
+    version = registry.register_model(project.bundle()).version
+    own_prices(project, rounded(9.94))
+    comparison = registry.compare("AAPL", version).comparison
+    assert comparison is not None
+    assert 0 < comparison.frame.moved[version] < 0.2
+    assert comparison.frame.replayed[version][0] == 128
+
+    def by_a_cent(prices: pd.DataFrame) -> None:
+        rounded(10)(prices)
+        prices.loc["2005-02-28", "Close"] += 0.01
+
+    own_prices(project, by_a_cent)
+    with pytest.raises(PredictionsChangedError, match=r"prices changed on 1 of 3,270 days, 2005-02-28 .Close"):
+        registry.compare("AAPL", version)
+
+
+def test_prices_that_begin_later_are_the_same(project: Project) -> None:
+    own_prices(project)
+    registry = ModelRegistry()
+    version = registry.register_model(project.bundle()).version
+    path = project.folder / "prices" / "AAPL.csv"
+    header, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([header, *rows[21:]]))
+    comparison = registry.compare("AAPL", version).comparison
+    assert comparison is not None
+    assert comparison.frame.moved[version] < 1e-9
+
+
+def test_doubtful_prices_on_the_days_compared_need_a_reason(registered: Register, project: Project) -> None:
+    registered("regularised")
+
+    def stuck(prices: pd.DataFrame) -> None:
+        days = prices.index[-100:-92]
+        prices.loc[days, ["Open", "High", "Low", "Close"]] = prices.loc[days[0], ["Open", "High", "Low", "Close"]].to_numpy()
+        prices.loc[days[1:], "Volume"] = 0.0
+
+    own_prices(project, stuck)
+    project.write(prices={"source": "csv", "folder": "prices"}, promotion={"evaluation": {"max_stale_days": None}})
+    registry = ModelRegistry()
+    words = {"accept_restated": True, "reason": "a halt"}
+    refused = registry.propose("AAPL", **words)  # type: ignore[arg-type]
+    gates = {gate.id: gate for gate in refused.verdict.gates}
+    assert (gates["doubts"].result, refused.verdict.outcome) == ("fail", "keep")
+    assert "doubtful days between" in refused.verdict.reason
+    accepted = registry.propose("AAPL", accept_doubts=True, **words)  # type: ignore[arg-type]
+    assert {gate.id: gate.result for gate in accepted.verdict.gates}["doubts"] == "warn"
+    assert "accepted:" in accepted.verdict.reason
+    with pytest.raises(ParamsError, match="accept_doubts: accepting doubtful prices requires a reason"):
+        registry.propose("AAPL", accept_doubts=True)
 
 
 @pytest.mark.usefixtures("thorough")
@@ -203,7 +280,7 @@ def test_the_originals_leak_is_reproduced_and_refused(leaky: Callable[..., Model
     assert proposal.comparison.frame.replayed == {1: (500, 500)}
     decision = registry.promote(proposal)
     assert (decision.result, decision.verdict) == ("refused", "keep")
-    assert "that of forecasting zero" in decision.reason
+    assert "is not significantly better than forecasting zero" in decision.reason
 
 
 @pytest.mark.usefixtures("thorough")
@@ -246,11 +323,16 @@ def test_a_features_file_that_does_not_fit_is_refused_by_name(leaky: Callable[..
         (table.drop(columns="RSI_2"), NotComparableError, "1 of its 30 features are not among the 29 available ones"),
         (table.drop(columns="Target_Return"), NotComparableError, "no column Target_Return"),
         (table.assign(RSI_2="none"), NotComparableError, "no day has all of its 30 features"),
-        (table.assign(RSI_2=table["RSI_2"] + 9), PredictionsChangedError, "of 150 differ"),
+        (table.assign(RSI_2=table["RSI_2"] + 9), PredictionsChangedError, "of 150 stored forecasts differ"),
     ):
         change.to_csv(path, index=False)
         with pytest.raises(error, match=message):
             registry.compare("NOISE")
+    # the last change, as a dividend would make it to features that hold prices: all are compared as they are now
+    proposal = registry.compare("NOISE", accept_restated=True)
+    assert proposal.comparison is not None
+    assert "150 of 150 stored forecasts differ" in proposal.comparison.frame.restated[1]
+    assert {gate.id: gate.result for gate in proposal.verdict.gates}["replay"] == "warn"
 
 
 def test_versions_that_forecast_different_returns_are_not_compared(registered: Register, project: Project) -> None:
@@ -281,7 +363,7 @@ def test_versions_that_forecast_different_returns_are_not_compared(registered: R
         basis="",
     )
     with pytest.raises(NotComparableError, match=r"version 1 and version 2 forecast different returns: they differ by .* on"):
-        _target("AAPL", {1: ours, 2: other}, ours.days.index)
+        _target("AAPL", {1: ours, 2: other}, ours.days.index, pd.Series(dtype=float))
 
 
 def test_a_bundle_without_stored_forecasts_still_registers(

@@ -1,6 +1,6 @@
 """Measures and tests of forecasts on one evaluation frame: every forecast on the same days."""
 
 from fxhelpers.comparison._comparison import Comparison, measures_json, over_zero
-from fxhelpers.comparison._frame import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column
+from fxhelpers.comparison._frame import MEAN, MOVED, ROUNDING, TARGET, ZERO, EvaluationFrame, column
 from fxhelpers.comparison._measuring import STANDARD, compare, measure, population_stability
 from fxhelpers.comparison._tests import SEED, TestResult, TestSpec

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from fxhelpers import metrics
-from fxhelpers.comparison._frame import MEAN, TARGET, ZERO, EvaluationFrame, column
+from fxhelpers.comparison._frame import MEAN, MOVED, TARGET, ZERO, EvaluationFrame, column
 from fxhelpers.comparison._tests import (
     INTERVAL,
     TestResult,
@@ -225,6 +225,12 @@ class Comparison:
                 "last day seen": seen["last_day"],
                 "which is": seen["basis"],
                 "stored forecasts that came out again": f"{again} of {stored}" if stored else "none were stored",
+                **({"prices since its training": self.frame.restated[version]} if version in self.frame.restated else {}),
+                **(
+                    {"largest move of a stored forecast": f"{size:.2g} standard deviations"}
+                    if (size := self.frame.moved.get(version, 0.0)) > MOVED
+                    else {}
+                ),
             }
         return pd.DataFrame.from_dict(rows, orient="index").fillna("-")
 
@@ -241,6 +247,13 @@ class Comparison:
             "cost": self.cost,
             "seen": {column(version): facts["seen"] for version, facts in frame.facts.items() if "seen" in facts},
             "replayed": {column(version): list(counts) for version, counts in frame.replayed.items()},
+            **({"restated": {column(v): why for v, why in frame.restated.items()}} if frame.restated else {}),
+            **({"moved": {column(v): size for v, size in frame.moved.items()}} if any(frame.moved.values()) else {}),
+            "prices": {
+                "doubts": {doubt: list(days) for doubt, days in frame.doubts.items()},
+                "sample": frame.sample,
+                "sessions_since": frame.sessions_since,
+            },
             "measures": measures_json(self.measures),
             "tests": [test_result.to_json() for test_result in self.test_results],
             "confidence_set": self.best,

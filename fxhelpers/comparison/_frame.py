@@ -12,6 +12,7 @@ TARGET = "target"
 ZERO = "zero return"
 MEAN = "mean training return"
 _VERSUS = {"zero_return": ZERO, "mean_training_return": MEAN}  # columns of the baselines, by their names in a policy
+MOVED = 1e-6  # standard deviations of a version's forecasts: smaller differences are not mentioned
 ROUNDING = 1e-6  # tolerance for forecasts, as fractions of return: restated prices are rounded anew
 
 
@@ -36,6 +37,13 @@ class EvaluationFrame:
     bundles: dict[int, str] = field(default_factory=dict)  # SHA-256 of each version's bundle, as numbers can be reused
     # number of stored forecasts that each version reproduces, and number stored; those of days without prices cannot be repeated
     replayed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    # by version: what its prices restated since the training, in a sentence, if the comparison was made in spite of it
+    restated: dict[int, str] = field(default_factory=dict)
+    # by version: largest difference of a stored forecast and one on these prices, in standard deviations of the stored ones
+    moved: dict[int, float] = field(default_factory=dict)
+    doubts: dict[str, tuple[str, ...]] = field(default_factory=dict)  # what is doubtful about the prices, and on which days
+    sample: bool = False  # whether the prices are those of a sample, which are old
+    sessions_since: int | None = None  # sessions that ended after the last day; None if the exchange is not known
     # by feature of the challenger: ``psi`` and its ``threshold``; may be empty
     drift: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["psi", "threshold"], dtype=float))
     # by version: ``artifact_bytes``, ``load_memory`` (bytes) and ``latency`` (seconds); may be empty

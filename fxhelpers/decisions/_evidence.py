@@ -21,6 +21,7 @@ from fxhelpers.errors import RegistryError
 from fxhelpers.ledger import Decision, Ledger, SealFacts, WindowFacts
 from fxhelpers.params import PromotionParams, current_journal, current_record, load_params
 from fxhelpers.policy import Verdict, digits, percent
+from fxhelpers.prices import ADJUSTED
 from fxhelpers.records import decisions_in, record_facts, record_name, report_path
 from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.ledger_store import attach, fetch, writing
@@ -56,7 +57,9 @@ def frame_in(files: dict[str, bytes]) -> tuple[EvaluationFrame, dict[str, Any]]:
     frame = EvaluationFrame.from_csv(
         files[FRAME].decode(), symbol=comparison["symbol"], challenger=challenger, champion=champion, others=others
     )
-    return frame, comparison
+    prices = comparison.get("prices", {"doubts": {}, "sample": False, "sessions_since": None})  # earlier releases kept nothing
+    prices["doubts"] = {doubt: tuple(days) for doubt, days in prices["doubts"].items()}
+    return replace(frame, **prices), comparison
 
 
 def counts_as(
@@ -189,6 +192,7 @@ class Proposal:
     policy: PromotionParams  # the policy that was applied
     decision: Decision | None = None  # the intent to act on it; None if it is only compared
     override: bool = False  # promote against the verdict
+    accepted: str = ""  # doubtful or restated prices that were accepted, and why; for people
     # the gates, by id, that are not those of the written policy; the verdict of these cannot be applied
     tried: tuple[str, ...] = ()
     # digest of the evaluation frame that this attempt is counted by: its own, or that of an earlier comparison which it repeats
@@ -281,6 +285,12 @@ class FullComparison:
         return f"<p>The full comparison: <code>{html.escape(self.command)}</code></p>" if self.command else ""
 
 
+def _priced(prices: dict[str, Any]) -> dict[str, str]:
+    known = {key: prices[key] for key in ("source", "format", "calendar") if prices.get(key)}
+    adjusted = f"adjusted for {ADJUSTED[prices['adjusted']]}" if prices.get("adjusted") in ADJUSTED else ""
+    return {"prices": ", ".join(filter(None, [*known.values(), adjusted]))} if known or adjusted else {}
+
+
 def _trained(facts: dict[str, Any]) -> dict[str, str]:
     """Return what is known of a version's training, by name, for people."""
     features, config = facts.get("feature_names", []), facts.get("config", {})
@@ -290,5 +300,6 @@ def _trained(facts: dict[str, Any]) -> dict[str, str]:
         "estimator": f"{facts.get('model_type') or 'unknown'} {facts.get('architecture') or ''}".strip(),
         "features": f"{len(features)}, set {digest}" if features else "unknown",
         **{name: days for name, days in windows.items() if name in _ALWAYS},
+        **_priced(facts.get("prices", {})),
         **{str(name).replace("_", " "): str(value) for name, value in config.items() if name != "hidden_layer_sizes"},
     }

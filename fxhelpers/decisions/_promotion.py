@@ -41,6 +41,14 @@ from fxhelpers.registry.storage import registered_symbols, unknown_model
 from fxhelpers.scoring import Selection, evaluation_frame
 from fxhelpers.system import utc_now
 
+_NEED_REASONS = {
+    "override": "promoting against the verdict",
+    "accept_doubts": "accepting doubtful prices",
+    "accept_restated": "comparing on restated prices",
+}
+
+_ACCEPTED = {"accept_doubts": "doubtful prices", "accept_restated": "restated prices"}
+
 
 def compare_versions(
     registry: RegistryClient, name: str, symbol: str, selection: Selection, gates: Iterable[Mapping[str, Any]] = ()
@@ -71,24 +79,30 @@ def propose(
     reason: str = "",
     approved_by: str = "",
     override: bool = False,
+    accept_doubts: bool = False,
     family: Family | None = None,
 ) -> Proposal:
     """Compare a version with the champion and let the policy judge; with ``apply``, after writing the intent to act on it."""
-    if override and not reason.strip():
-        msg = "override: promoting against the verdict requires a reason; nothing was changed"
-        raise ParamsError(msg)
+    accepted = {"override": override, "accept_doubts": accept_doubts, "accept_restated": chosen.accept_restated}
+    for flag, what in _NEED_REASONS.items():
+        if accepted[flag] and not reason.strip():
+            msg = f"{flag}: {what} requires a reason; nothing was changed"
+            raise ParamsError(msg)
+    rules: dict[str, Any] = {"compared": compared, "family": family, "accept_doubts": accept_doubts}
+    what_else = " and ".join(words for flag, words in _ACCEPTED.items() if accepted[flag])
+    proposed: dict[str, Any] = {"override": override, "accepted": f"{what_else}: {reason}" if what_else else ""}
     if not apply:
-        return replace(_judged(registry, name, symbol, chosen, compared=compared, family=family), override=override)
+        return replace(_judged(registry, name, symbol, chosen, **rules), **proposed)
     if chosen.version is None and not chosen.challengers:
         chosen = replace(chosen, version=_challenger(registry, name, symbol, serving(registry, name)).version)
     parameters: dict[str, Any] = {"symbol": symbol, "version": chosen.version, **chosen.to_json()}
-    parameters |= {**({"override": True} if override else {}), "reason": reason, "approved_by": approved_by}
+    parameters |= {**{flag: True for flag, given in accepted.items() if given}, "reason": reason, "approved_by": approved_by}
     refuse_unrecorded(run_command("promote", {**parameters, "apply": True}))
     decision = begin(registry, name, IntentFacts(kind="promotion", **parameters))
     with recording_failure(registry, decision):
         _check_champion(registry, name, chosen)
-        judged = _judged(registry, name, symbol, chosen, compared=compared, family=family, decision=decision)
-    return replace(judged, decision=decision, override=override)
+        judged = _judged(registry, name, symbol, chosen, decision=decision, **rules)
+    return replace(judged, decision=decision, **proposed)
 
 
 def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
@@ -134,6 +148,7 @@ def _judged(
     family: Family | None = None,
     decision: Decision | None = None,
     rules: PromotionParams | None = None,
+    accept_doubts: bool = False,
 ) -> Proposal:
     rules = rules or registry.params.promotion
     champion = registry.version(name, chosen.champion) if chosen.champion is not None else serving(registry, name)
@@ -166,7 +181,8 @@ def _judged(
     counted = counts_as(registry, ledger, frame, digest, decision)
     attempt = ledger.attempt(counted, digest, before=decision)
     comparison = compare(frame, policy.required_tests(rules, attempt, family), cost=rules.evaluation.cost)
-    verdict = policy.judge(comparison, rules, attempt=attempt, today=datetime.now(UTC).date(), family=family)
+    today = datetime.now(UTC).date()
+    verdict = policy.judge(comparison, rules, attempt=attempt, today=today, family=family, accept_doubts=accept_doubts)
     verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
     _check_family(name, symbol, verdict, family)
     judged = challenger if frame.challenger == challenger.version else registry.version(name, frame.challenger)

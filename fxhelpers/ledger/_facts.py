@@ -142,6 +142,10 @@ class IntentFacts(Facts):
     stage: str | None = Field(None, description="stage change: None, Staging, Production or Archived")
     nobody: bool | None = Field(None, description="rollback: true if no version is to serve")
     override: bool | None = Field(None, description="promotion: true to promote against the verdict")
+    accept_doubts: bool | None = Field(None, description="promotion: true to accept doubtful prices on the days compared")
+    accept_restated: bool | None = Field(
+        None, description="promotion: true to compare on prices that were restated since a training"
+    )
     challengers: list[int] = Field([], description="promotion: versions to test at once")
     champion: int | None = Field(None, description="promotion: version to compare with, if it was given")
     start: str | None = Field(None, description="promotion: first day to compare on, if it was given")

@@ -7,8 +7,9 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+from pandas.tseries.offsets import BDay
 
-from fxhelpers.comparison import ZERO, Comparison, TestResult, TestSpec
+from fxhelpers.comparison import MOVED, ZERO, Comparison, TestResult, TestSpec
 from fxhelpers.display import shown_as
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
@@ -18,18 +19,14 @@ _NOT_MADE = TestResult(spec=TestSpec(test="stationary_bootstrap"), forecast="", 
 _NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
 
 
-def built_in(comparison: Comparison, policy: PromotionParams, today: date | None) -> Iterator[GateResult]:
+def built_in(
+    comparison: Comparison, policy: PromotionParams, today: date | None, *, accept_doubts: bool = False
+) -> Iterator[GateResult]:
     frame, days = comparison.frame, len(comparison.frame.days)
     yield _varied(comparison)
-    rule, bound = "stored forecasts are reproduced", "all of them"
-    silent = [version for version, (again, stored) in frame.replayed.items() if again < stored / 2 or not again]
-    if silent:
-        who = " and ".join(f"version {version}" for version in silent)
-        message = f"too few stored forecasts of {who} could be reproduced to see whether prices were restated"
-        yield _bound(math.nan, passed=False, warns=True, id="replay", rule=rule, shown="-", bound=bound, message=message)
-    elif frame.replayed:
-        count = min(again for again, _ in frame.replayed.values())
-        yield _bound(count, passed=True, id="replay", rule=rule, shown=f"{count} or more each", bound=bound, message="they are")
+    yield from _reproduced(comparison)
+    if frame.doubts:
+        yield _doubtful(comparison, accepted=accept_doubts)
     unsure = [v for v, facts in frame.facts.items() if not facts.get("seen", {}).get("recorded", True)]
     if unsure:
         message = "; ".join(f"the last training day of version {v} is {frame.facts[v]['seen']['basis']}" for v in unsure)
@@ -49,6 +46,46 @@ def built_in(comparison: Comparison, policy: PromotionParams, today: date | None
         yield _fresher(comparison)
 
 
+def _reproduced(comparison: Comparison) -> Iterator[GateResult]:
+    frame, rule, bound = comparison.frame, "stored forecasts are reproduced", "all of them"
+    silent = [version for version, (again, stored) in frame.replayed.items() if again < stored / 2 or not again]
+    if frame.restated:
+        message = f"accepted: {'; '.join(frame.restated.values())}; all versions are compared on the prices as they are now"
+        yield _bound(math.nan, passed=False, warns=True, id="replay", rule=rule, shown="restated", bound=bound, message=message)
+    elif silent:
+        who = " and ".join(f"version {version}" for version in silent)
+        message = f"too few stored forecasts of {who} could be reproduced to see whether prices were restated"
+        yield _bound(math.nan, passed=False, warns=True, id="replay", rule=rule, shown="-", bound=bound, message=message)
+    elif frame.replayed:
+        count, moved = min(again for again, _ in frame.replayed.values()), max(frame.moved.values(), default=0.0)
+        shown = f"{count} or more each" + (f", within {moved:.1g} standard deviations" if moved > MOVED else "")
+        yield _bound(count, passed=True, id="replay", rule=rule, shown=shown, bound=bound, message="they are")
+
+
+def _doubtful(comparison: Comparison, *, accepted: bool) -> GateResult:
+    """Judge doubts about prices: those of the days compared decide, unless somebody accepted them."""
+    frame, first, last = comparison.frame, comparison.first_day, comparison.last_day
+    after = frame.days.index[-1] + BDay(1)  # the last return ends a day later
+    inside = {doubt: [day for day in days if first <= day <= f"{after:%Y-%m-%d}"] for doubt, days in frame.doubts.items()}
+    here = {doubt: days for doubt, days in inside.items() if days or not frame.doubts[doubt]}
+    count = sum(len(days) or 1 for days in here.values())
+    first_one, *more = here or frame.doubts
+    listed = first_one + (f"; and {len(more)} more" if more else "")
+    rule, bound = "no doubtful prices on the days compared", "none, or accept_doubts with a reason"
+    days = f"{count} doubtful day{'s' * (count > 1)}"
+    where = f"{days} between {first} and {last}" if here else f"doubtful prices before {first}"
+    message = f"{where}: {listed}"
+    if here and not accepted:
+        message += "; correct them, or promote with accept_doubts and a reason"
+    fields = {
+        "rule": rule,
+        "shown": days if here else "earlier ones only",
+        "bound": bound,
+        "message": f"accepted: {message}" if here and accepted else message,
+    }
+    return _bound(count, passed=False, warns=accepted or not here, id="doubts", **fields)
+
+
 def _varied(comparison: Comparison) -> GateResult:
     forecast, champion = comparison.forecast, comparison.champion
     distinct = int(forecast.nunique()) if np.ptp(forecast) > _NOTHING * np.abs(forecast).max() else 1
@@ -64,12 +101,23 @@ def _varied(comparison: Comparison) -> GateResult:
 
 
 def _stale(comparison: Comparison, allowed: int, today: date | None) -> GateResult:
-    rule, bound = "age of the last day compared", f"at most {allowed} days"
-    if today is None:
+    """Judge the age of the last day compared, in sessions if the exchange is known; the sample is old by nature."""
+    frame, unit = comparison.frame, "sessions" if comparison.frame.sessions_since is not None else "days"
+    rule, bound = "age of the last day compared", f"at most {allowed} {unit}"
+    if today is None and frame.sessions_since is None:
         return _not_evaluated("stale", rule, bound, "today's date was not given")
-    age = (today - date.fromisoformat(comparison.last_day)).days
-    message = f"the prices end {age} days ago, on {comparison.last_day} (required: {bound})"
-    return _bound(age, passed=age <= allowed, id="stale", rule=rule, shown=f"{age} days", bound=bound, message=message)
+    days = (today - date.fromisoformat(comparison.last_day)).days if today else 0
+    age = days if frame.sessions_since is None else frame.sessions_since
+    message = (
+        f"the prices are old: the last day compared is {comparison.last_day}, {age:,} {unit} ago (required: {bound}); bring "
+        "newer ones, or change promotion.evaluation.max_stale_days"
+    )
+    if frame.sample:
+        message = f"the prices are a sample to try things out, and old: they end on {comparison.last_day}, {age:,} {unit} ago"
+    shown = f"{age:,} {unit}"
+    return _bound(
+        age, passed=age <= allowed, warns=frame.sample, id="stale", rule=rule, shown=shown, bound=bound, message=message
+    )
 
 
 def _fresher(comparison: Comparison) -> GateResult:

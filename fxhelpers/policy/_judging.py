@@ -71,7 +71,7 @@ def circumstances(comparison: Comparison, policy: PromotionParams, today: date |
     """Yield concerns about the compared days, as parts of a sentence: they are old, or features drifted more than by chance."""
     age = (today - date.fromisoformat(comparison.last_day)).days if today else 0
     allowed = policy.evaluation.max_stale_days
-    if age > _LONG_AGO and (allowed is None or age <= allowed):  # beyond that the gate says it
+    if age > _LONG_AGO and allowed is None:  # else the gate says it
         yield f"the compared days end long ago, on {comparison.last_day}"
     drift = comparison.frame.drift
     moved, chance = int((drift["psi"] > drift["threshold"]).sum()), _BY_CHANCE * len(drift)
@@ -113,6 +113,7 @@ def judge(
     attempt: int = 1,
     today: date | None = None,
     family: Family | None = None,
+    accept_doubts: bool = False,
 ) -> Verdict:
     """Apply the policy to a comparison, which must be made with its :func:`required_tests`.
 
@@ -120,10 +121,11 @@ def judge(
     1-based number for the symbol, spends a part of the error rate. Without
     ``today`` the age of the compared days is not judged, and a gate on it is not
     evaluated. A ``family`` requires its rate of false promotions of every test
-    that decides, in addition to the test's own level.
+    that decides, in addition to the test's own level. ``accept_doubts`` lets
+    doubtful prices on the compared days pass.
     """
     policy = policy or PromotionParams()
-    gates = tuple(built_in(comparison, policy, today))
+    gates = tuple(built_in(comparison, policy, today, accept_doubts=accept_doubts))
     for gate in policy.gates:
         if gate.versus == "champion" and comparison.champion is None:
             continue
@@ -160,7 +162,9 @@ def already_champion(verdict: Verdict, comparison: Comparison) -> Verdict:
     where = compared(standing, MEASURES["rmse"], "forecasting zero") if math.isfinite(standing) else "its RMSE has no baseline"
     who = f"Version {comparison.frame.challenger} {joined([*verdict.weak, 'is the champion already'])}"
     headline = f"{who}; {where}, on {len(comparison.frame.days)} days"
-    as_it_is = replace(verdict, outcome="keep", headline=headline, because=(), note="", attempt=0, family=None)
+    doubts = tuple(gate.message for gate in verdict.gates if gate.id == "doubts" and gate.result == "fail")
+    also = (*doubts, *verdict.also)
+    as_it_is = replace(verdict, outcome="keep", headline=headline, because=(), also=also, note="", attempt=0, family=None)
     return replace(as_it_is, p=math.nan, p_attempt=math.nan, p_entered=math.nan, p_family=math.nan)
 
 
