@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import NAME, ROOT, Project
 from mlflow import MlflowClient
 
-from fxhelpers import ModelRegistry
+from fxhelpers import ModelRegistry, load_prices
 from fxhelpers.cli import _project, cli
 from fxhelpers.cli._run import REFUSED
+from fxhelpers.params import PricesParams
 
 FX = str(Path(sys.executable).with_name("fx"))
 
@@ -358,6 +360,33 @@ def test_status_lists_every_symbol_from_two_searches(
     assert sum(" none " in line for line in printed) == 400
     plain.set_registered_model_alias(NAME, "champion", "2")
     assert "ledger and registry do not match: fx verify AAPL" in fx("status")
+
+
+def test_prices_shows_how_a_file_is_read_and_exits_with_one_where_it_would_be_refused(project: Project) -> None:
+    sample = load_prices("AAPL", PricesParams())
+    sample.to_csv(project.folder / "download.csv")
+    printed = fx("prices", "AAPL", "download.csv")
+    for part in (
+        "read from           download.csv",
+        "sessions missing    0 of XNYS",
+        "2000-09-29  -51.9%",
+        "OK, nothing doubtful.",
+    ):
+        assert part in printed
+    days = sample.index[-9:]
+    sample.loc[days, "Close"] = sample["High"].loc[days] * 1.5
+    sample.to_csv(project.folder / "download.csv")
+    assert "Usable, with 2 doubts (see above)." in fx("prices", "AAPL", "download.csv")
+    sample.iloc[1, 1], sample.iloc[7, 1] = np.nan, -1.0
+    sample.to_csv(project.folder / "download.csv")
+    told = json.loads(fx("prices", "AAPL", "download.csv", "--json", code=1))
+    assert told["refused"]
+    assert {"missing", "zero", "crossed", "outside"} <= {finding["check"] for finding in told["findings"]}
+    assert (told["days"], len(told["largest_moves"])) == (3270, 10)
+    assert "no prices for 'NONE'" in fx("prices", "NONE", code=1)
+    assert "nope.csv: cannot be read: No such file or directory" in fx("prices", "AAPL", "nope.csv", code=1)
+    sample.iloc[:100].to_csv(project.folder / "download.csv")
+    assert "TOO FEW: 100 days of prices" in fx("prices", "FB", code=1).replace("196", "100")
 
 
 def test_the_help_is_whole_sentences() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from fxhelpers.cli._prices import prices
 from fxhelpers.cli._project import init, server, ui
 from fxhelpers.cli._run import demo, rollback, run
 from fxhelpers.cli._show import history, records, status, verify, versions
@@ -53,7 +54,7 @@ def cli() -> None:
     """
 
 
-for _command in (demo, history, init, records, rollback, run, server, status, ui, verify, versions):
+for _command in (demo, history, init, prices, records, rollback, run, server, status, ui, verify, versions):
     cli.add_command(_command)
 
 
