@@ -21,14 +21,17 @@ from PIL import Image
 
 from fxhelpers.comparison import MEAN, ZERO, Comparison, column
 from fxhelpers.metrics import mincer_zarnowitz
+from fxhelpers.prices import SharePrices
 
 BLUE, ORANGE, GREEN, GREY, SKY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E", "#56B4E9"
+DOUBT = "#B00020"
 WINDOWS = {"training": BLUE, "validation": ORANGE, "test": GREEN}
 
 _DPI = 96  # a screen's; drawn at twice that
 _WIDTH, _TEXT, _TITLE = 4.4, 8, 9.5  # inches, points, points
 _SHORT_LABEL = 28  # characters; longer ones stand one below the other in the legend
 _PALETTE = 64
+_DECADE = 20
 
 
 class Figure(matplotlib.figure.Figure):
@@ -294,17 +297,26 @@ def drift(comparison: Comparison, ax: Axes | None = None) -> Axes:
     return finish(ax)
 
 
-def price_windows(prices: pd.DataFrame, windows: dict[str, dict[str, str]], ax: Axes | None = None) -> Axes:
-    """Draw the closing price with the training, validation and test windows behind it."""
+def price_windows(
+    prices: SharePrices | pd.DataFrame, windows: dict[str, dict[str, str]] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the closing price with the training, validation and test windows behind it, and a mark at each doubtful day."""
     ax = axes(ax, 3.5)
-    ax.plot(prices.index, prices["Close"], color="black", linewidth=0.9)
+    frame, title = (prices.frame, prices.title) if isinstance(prices, SharePrices) else (prices, "Close")
+    ax.plot(frame.index, frame["Close"], color="black", linewidth=0.9)
+    doubts = prices.doubts if isinstance(prices, SharePrices) else []
+    doubtful = frame["Close"][frame.index.isin([day for doubt in doubts for day in doubt.days])]
+    if len(doubtful):
+        ax.plot(doubtful.index, doubtful, "x", color=DOUBT, markersize=5, label="doubtful")
     ax.set_yscale("log")
+    if frame["Close"].max() < _DECADE * frame["Close"].min():  # whose powers of ten alone would be too few
+        ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    for name, window in windows.items():
+    for name, window in (windows or {}).items():
         ax.axvspan(day(window["first_day"]), day(window["last_day"]), color=WINDOWS[name], alpha=0.15, label=name, lw=0)
     dates(ax)
-    ax.set(ylabel="adjusted close (log scale)", title="Adjusted close, and the use of the days")
+    ax.set(ylabel="close (log scale)", title=title)
     return finish(ax)
 
 

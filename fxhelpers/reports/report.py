@@ -264,6 +264,7 @@ def _badges(facts: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, st
         badges = [{**badge, "look": "doubt" if badge["look"].startswith("promote") else badge["look"]} for badge in badges]
         badges.append(_badge("doubt", mark))
     badges += [_badge("against", "against the verdict")] if summary.get("override") else []
+    badges += [_badge("doubt", "prices accepted")] if summary.get("accepted") else []
     counts = {word: summary[word] for word in _COUNTED if isinstance(summary.get(word), int) and summary[word]}
     return badges or [_badge(word, f"{count} {word}") for word, count in counts.items()] or [_badge("completed")]
 
@@ -279,14 +280,16 @@ def _glance(facts: dict[str, Any], summary: dict[str, Any], kind: str) -> dict[s
         decided = f"Unknown: the run began a decision, which may have moved the champion. See {command}."
     why, _, also = str(summary.get("reason") or "").partition(" Also: ")
     agreed = f", approved by {summary['approved_by']}" if summary.get("approved_by") else ""
-    if is_unseen(summary):
+    if is_unseen(summary) and not summary.get("accepted"):
         agreed = " (no approver is named: the policy alone decided)"
     rows = {
         "Error": facts.get("error"),
         "Answer": answer_of(kind, summary),
+        "Prices": summary.get("prices"),
         "Decided": decided,
         "Why": why,
         "Also": f"{also[0].upper()}{also[1:]}" if also else "",
+        "Accepted": summary.get("accepted"),
         "How sure": summary.get("how_sure"),
         "By": f"{facts.get('actor', 'unknown')}{agreed}, on {facts['started'][:10]} at {facts['started'][11:16]} UTC",
         "To undo it": summary.get("undo"),
