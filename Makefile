@@ -22,7 +22,7 @@ help:
 	@echo "make stress hundreds of races, kills, histories and simulated forecasters (ROUNDS=100 of each kind; more than two hours)"
 	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about 20 minutes)"
 	@echo "make examples  outputs/examples/ anew: an executed promotion, its report and a picture of it (needs Chromium)"
-	@echo "make docs   docs/settings.md anew, from the models of params.yaml and its comments"
+	@echo "make docs   docs/settings.md and docs/formats.md anew, from the models of params.yaml and the table of formats"
 	@echo "make lint   linters, types and layers only"
 	@echo "make lock   resolve requirements.lock anew"
 	@echo "make clean  remove .venv and caches; outputs/ stays"
@@ -85,6 +85,7 @@ bench: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python tests/settings_page.py > docs/settings.md
+	@$(BIN)/python tests/settings_page.py formats > docs/formats.md
 
 # Opens the start page, and asks nobody for news or updates: overrides.json answers the question whether it may, the options
 # below hold even for users who said yes. What is open is remembered in .venv; the settings in the home folder are read, not written.

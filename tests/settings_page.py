@@ -1,13 +1,16 @@
-"""Generate ``docs/settings.md`` from the models of ``params.yaml``: ``make docs``.
+"""Generate ``docs/settings.md`` and ``docs/formats.md``: ``make docs``.
 
-Keys, types, defaults, bounds and what a key does come from the models.
+Keys, types, defaults, bounds and what a key does come from the models of
+``params.yaml``; formats from the table that recognizes them.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from fxhelpers.params import Params
+from fxhelpers.prices import FORMATS
 
 _HEAD = """# Settings
 
@@ -107,5 +110,44 @@ def _bounds(key: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
+_FORMATS = """# Formats
+
+Which vendors' files of prices are recognized, and how are their prices adjusted? `make docs` generates this page; do not
+edit it.
+
+A file is of a vendor if it has all the columns listed here, in any order and case; names in quotation marks must be
+written like this. Other files are read by the names of their columns; [prices](prices.md#files) says how to help.
+*Adjusted for* is about Open, High, Low and Close as they stand in the file. A column of adjusted closes, four adjusted
+columns, or CRSP's and Compustat's factors and returns adjust them for splits and dividends; prices as traded beside an
+adjusted close are recognized by how the two part. *Volume* says for what the vendor adjusts it, where that differs from
+its prices. The last column says where that is said, and when it was looked up.
+
+| format | columns | adjusted for | volume | note | source |
+| --- | --- | --- | --- | --- | --- |
+"""
+_WORDS = {"all": "splits and dividends", "splits": "splits", "none": "nothing", "unknown": "not said in the file", "same": ""}
+
+
+def formats_page() -> str:
+    """Return the page of the formats."""
+    rows = []
+    for one in FORMATS:
+        exact = [f'"{name}"' for name in sorted(one.exact)]
+        columns = ", ".join(
+            [*exact, *sorted(one.columns - {"tickerline"}), *(["a line of tickers"] * ("tickerline" in one.columns))]
+        )
+        note = "; ".join(filter(None, [one.note, "without an opening price it is refused" if one.no_open else ""]))
+        cells = [
+            f"`{one.name}`",
+            columns,
+            _WORDS[one.adjusted],
+            _WORDS[one.volume],
+            note,
+            f"{f'<{one.source}>' if one.source else 'no statement found'}, {one.seen}",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return _FORMATS + "\n".join([*rows, ""])
+
+
 if __name__ == "__main__":
-    print(settings_page(), end="")
+    print(formats_page() if "formats" in sys.argv else settings_page(), end="")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import NAME, ROOT, Project
 from papermill.__main__ import papermill
-from settings_page import settings_page
+from settings_page import formats_page, settings_page
 
 from fxhelpers import ModelRegistry, load_params, load_prices
 from fxhelpers.cli import cli
@@ -127,6 +127,7 @@ def test_the_readme_leads_to_every_page_and_is_short() -> None:
 
 def test_the_page_of_settings_is_what_the_models_say() -> None:
     assert settings_page() == PAGES["docs/settings.md"], "make docs"
+    assert formats_page() == PAGES["docs/formats.md"], "make docs"
 
 
 def test_the_comments_of_params_yaml_are_the_descriptions_of_the_models() -> None:
