@@ -47,7 +47,7 @@ def check_jumps(prices: CheckedPrices) -> Iterator[PriceFinding]:
         yield _say_units(prices, np.where(large, np.sign(days.gap), 0.0))
         known |= large
     jump = np.where(known, 0.0, days.jump)
-    stretches = _stretches(days, jump, bound)
+    stretches = [pair for pair in _stretches(days, jump, bound) if not _is_split(days, *pair)]
     known[[at for stretch in stretches for at in stretch]] = True
     score = np.where(known, 0.0, days.score)
     undone = np.abs(days.opens - np.r_[days.opens[:1], days.opens[:-1]]) < days.scale
@@ -164,6 +164,12 @@ def _finding_of_jumps(prices: CheckedPrices, check: str, what: str, do: str, jum
         if min(at, last - at) <= _LONGEST:
             rows[slice(0, at) if at <= last / 2 else slice(at, last)] = True
     return prices.finding(check, "doubtful", what, do, prices.days[rows], times=len(jumps), first=prices.days[jumps[0]])
+
+
+def _is_split(days: Ordinary, first: int, end: int) -> bool:
+    """Return whether the larger of two jumps fits a split, and the other one is too small to undo it."""
+    smaller, larger = sorted((first, end), key=lambda at: abs(float(days.gap[at])))
+    return bool(abs(days.gap[smaller]) < abs(days.gap[larger]) / 2 and _split(days, larger))
 
 
 def _split(days: Ordinary, at: int) -> str:
