@@ -150,7 +150,11 @@ def test_the_documented_service_serves_on_while_the_registry_is_away(
             assert (unknown.status_code, away in unknown.text) == (503, True)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     champions.registry, champions.patience = here, 10
-    again = requests.post(f"{uri}/AAPL", json=row, timeout=30).json()
+    for _ in range(20):  # the last question to the registry that is away may still be open
+        again = requests.post(f"{uri}/AAPL", json=row, timeout=30).json()
+        if again["registry_away"] is None:
+            break
+        time.sleep(0.5)
     assert again["registry_away"] is None
     assert again["asked"] > first["asked"]
 
