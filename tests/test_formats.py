@@ -560,6 +560,7 @@ def test_settings_help_a_file_that_is_not_recognized(tmp_path: Path) -> None:
         load_prices("AAPL", params)
     named = params.model_copy(update={"columns": {"Close": "Kurs", "Adj Close": "TR adj"}})
     pd.testing.assert_frame_equal(load_prices("AAPL", named), AAPL.all, rtol=1e-9, check_names=False, check_freq=False)
+    assert read_prices("AAPL", named).adjusted_by == "the column TR adj"
     stated = params.model_copy(update={"columns": {"Close": "Kurs"}, "adjusted": "none"})
     assert read_prices("AAPL", stated).title == "Close, not adjusted"
     for key, value in (("format", "tingo"), ("calendar", "XNYX")):

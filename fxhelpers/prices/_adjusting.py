@@ -20,7 +20,7 @@ class Adjustment:
 
     frame: pd.DataFrame  # Open, High, Low, Close and Volume, by Date
     adjusted: Adjusted  # for what the prices are adjusted now
-    by: str  # what says so, or did it, for people
+    by: str  # what says so, or did it, for people; with the parts of columns in braces
     # the volume as schema 1 of the features needs it: divided by the adjustment for dividends too
     volume_1: pd.Series
     rounding: pd.Series  # largest rounding error of a price within its day, relative
@@ -84,7 +84,7 @@ def _adjusted(values: pd.DataFrame, form: Format, stated: Adjusted | None, findi
     if all(f"Adj {name}" in values for name in _PRICES):
         frame = values[[f"Adj {name}" for name in _PRICES]].set_axis(_PRICES, axis=1)
         rounding = precision = half_step(frame) / frame["Close"]
-        by = "the columns of adjusted prices"
+        by = "the columns {Adj Open}, {Adj High}, {Adj Low} and {Adj Close}"
     else:
         frame = raw[_PRICES].mul(factor, axis=0)
     if "Adj Volume" in values:
@@ -138,7 +138,7 @@ def _factor(values: pd.DataFrame, raw: pd.DataFrame) -> tuple[pd.Series, Adjuste
     """Return by what all prices of a day are multiplied, what that adjusts for, and by which column."""
     close = raw["Close"]
     if "Adj Close" in values:
-        return values["Adj Close"] / close, "all", "the column of adjusted closes"
+        return values["Adj Close"] / close, "all", "the column {Adj Close}"
     split = close * 0 + 1.0
     if "Price Divisor" in values:
         split = 1 / values["Price Divisor"]
@@ -146,15 +146,15 @@ def _factor(values: pd.DataFrame, raw: pd.DataFrame) -> tuple[pd.Series, Adjuste
         return (
             split * values["Return Factor"] / values["Return Factor"].iloc[-1],
             "all",
-            "the factors of splits and of total return",
+            "the columns {Price Divisor} and {Return Factor}",
         )
     if "Total Return" in values:
         by_splits = (close * split).pct_change()
         total = values["Total Return"].fillna(by_splits)
         growth = (1 + total.iloc[1:]).cumprod()
         adjusted = pd.concat([pd.Series(1.0, close.index[:1]), growth])
-        return adjusted * (close.iloc[-1] * split.iloc[-1] / adjusted.iloc[-1]) / close, "all", "the column of total returns"
-    return split, "splits", "the factor of splits"
+        return adjusted * (close.iloc[-1] * split.iloc[-1] / adjusted.iloc[-1]) / close, "all", "the column {Total Return}"
+    return split, "splits", "the column {Price Divisor}"
 
 
 def _half_of_adjusted(values: pd.DataFrame) -> "pd.Series | float":

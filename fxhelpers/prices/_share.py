@@ -50,6 +50,8 @@ class SharePrices:
     format: str  # the vendor's format, or plain
     adjusted: str  # what the prices are adjusted for: all (splits and dividends), splits, none or unknown
     adjusted_by: str  # what says so, or did it
+    columns: dict[str, str]  # of each part that was found, the name of its column
+    dates: str  # how dates are written
     calendar: str | None  # the exchange; None if any day can trade
     findings: tuple[PriceFinding, ...]  # refused, doubtful and notes
     # the volume that schema 1 of the features takes, which is divided by the adjustment for dividends too
@@ -138,6 +140,8 @@ class SharePrices:
             "format": self.format,
             "adjusted": self.adjusted,
             "adjusted_by": self.adjusted_by,
+            "columns": self.columns,
+            "dates": self.dates,
             "calendar": self.calendar,
             "days": len(frame),
             "sessions_missing": self.sessions_missing,
@@ -245,7 +249,9 @@ def examine_prices(symbol: str, params: PricesParams, file: Path | None = None) 
         frame=frame,
         format=reading.format.name,
         adjusted=made.adjusted,
-        adjusted_by=made.by,
+        adjusted_by=made.by.format_map(reading.columns),
+        columns=reading.columns,
+        dates=reading.written,
         findings=(*reading.findings, *dropped, *checked),
         volume_1=made.volume_1.iloc[: len(frame)],
         precision=made.precision.iloc[: len(frame)],
@@ -263,6 +269,8 @@ def _unreadable(reading: Reading, about: dict[str, Any]) -> SharePrices:
         format=reading.format.name,
         adjusted="unknown",
         adjusted_by="",
+        columns=reading.columns,
+        dates=reading.written,
         findings=findings,
         volume_1=pd.Series(dtype=float),
         precision=pd.Series(dtype=float),
@@ -320,6 +328,8 @@ def describe_prices(prices: "SharePrices | pd.DataFrame") -> pd.DataFrame:
         rows |= {
             "read from": prices.origin,
             "format": prices.format,
+            "columns": _renamed(prices.columns),
+            "dates": prices.dates,
             "adjusted for": ADJUSTED[prices.adjusted] + (f" ({prices.adjusted_by})" if prices.adjusted_by else ""),
         }
     if len(frame) > 1:
@@ -338,4 +348,9 @@ def describe_prices(prices: "SharePrices | pd.DataFrame") -> pd.DataFrame:
         )
         for name, found in (("refused", prices.refused), ("doubtful", prices.doubts), ("note", prices.notes)):
             rows |= {f"{name}{f' {n}' if n > 1 else ''}": finding.message for n, finding in enumerate(found, start=1)}
-    return pd.DataFrame({"prices": rows})
+    return pd.DataFrame({"prices": {name: value for name, value in rows.items() if value}})
+
+
+def _renamed(columns: dict[str, str]) -> str:
+    """Return the columns that the file calls otherwise than we do, for people."""
+    return ", ".join(f"{part}: {name}" for part, name in columns.items() if name.lower() != part.lower())
