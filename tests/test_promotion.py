@@ -442,8 +442,10 @@ def test_another_processor_or_prices_downloaded_again_are_no_new_attempt(
     assert len({d.outcome_facts.frame_sha256 for d in ledger.decisions if d.kind == "promotion"}) == 5
     assert len(ledger.attempts) == 2
     restated = prices.copy()
-    restated.iloc[-1:] *= 1.001  # the last return is another one, and no forecast that was stored
-    assert attempt(restated)[0] == 3
+    restated.iloc[-1:] *= 1.001  # the last return is another one, though every stored forecast comes out again
+    with pytest.raises(PredictionsChangedError, match=r"prices changed on 1 of 3,270 days, 2013-03-01 .Open"):
+        attempt(restated)
+    assert attempt(restated, accept_restated=True, reason="the vendor corrected its last day")[0] == 3
     restated.iloc[-200:] *= 0.99
     with pytest.raises(PredictionsChangedError):
         attempt(restated)

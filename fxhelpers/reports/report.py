@@ -264,7 +264,8 @@ def _badges(facts: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, st
         badges = [{**badge, "look": "doubt" if badge["look"].startswith("promote") else badge["look"]} for badge in badges]
         badges.append(_badge("doubt", mark))
     badges += [_badge("against", "against the verdict")] if summary.get("override") else []
-    badges += [_badge("doubt", "prices accepted")] if summary.get("accepted") else []
+    accepted = str(summary.get("accepted") or "").partition(":")[0]
+    badges += [_badge("doubt", f"{accepted} accepted")] if accepted else []
     counts = {word: summary[word] for word in _COUNTED if isinstance(summary.get(word), int) and summary[word]}
     return badges or [_badge(word, f"{count} {word}") for word, count in counts.items()] or [_badge("completed")]
 
