@@ -201,6 +201,7 @@ def run(command: list[str]) -> str:
 @pytest.mark.usefixtures("thorough")
 def test_from_ones_own_prices_to_a_champion(project: Project) -> None:
     project.settings = {**yaml.safe_load((ROOT / "params.yaml").read_text()), "prices": {"source": "csv", "folder": "prices"}}
+    project.settings["promotion"]["evaluation"]["max_stale_days"] = None  # these prices are old
     (project.folder / "prices").mkdir()
     prices = load_prices("AAPL", load_params().prices).reset_index()
     prices.to_csv(project.folder / "prices" / "MINE.csv", index=False)
