@@ -453,6 +453,7 @@ def test_a_writer_that_was_held_up_forks_nothing(registered: Register, project: 
     assert [f.message for f in found.problems if "chain" in f.message or "MLflow" in f.message] == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_late_alias_is_put_back_by_whoever_set_it_or_by_the_next_decision(
     registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
