@@ -17,3 +17,8 @@ class PriceFinding:
     severity: Severity
     message: str  # what was found, how often, where first, and what to do
     days: tuple[pd.Timestamp, ...] = ()  # the days concerned, increasing; empty if it is about the whole file
+
+
+def how_often(count: int, where: str) -> str:
+    """Return ``once on 2008-02-14``, or ``3 times, first on 2008-02-14``, for ``where`` as in ``on 2008-02-14``."""
+    return f"once {where}" if count == 1 else f"{count} times, first {where}"

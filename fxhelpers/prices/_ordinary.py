@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fxhelpers.params._prices import PriceChecksParams
-from fxhelpers.prices._finding import PriceFinding, Severity
+from fxhelpers.prices._finding import PriceFinding, Severity, how_often
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -73,8 +73,7 @@ class CheckedPrices:
     ) -> PriceFinding:
         """Say what was found and where first; once a day, unless the number of times is given."""
         times, first = times or len(days), first or days[0]
-        where = f"once on {first:%Y-%m-%d}" if times == 1 else f"{times} times, first on {first:%Y-%m-%d}"
-        message = f"{what}, {where}; {do}"
+        message = f"{what}, {how_often(times, f'on {first:%Y-%m-%d}')}; {do}"
         return PriceFinding(check=check, severity=severity, message=message, days=tuple(days.unique()))
 
 

@@ -1,7 +1,7 @@
 """From a table of text to days, prices and volume of one share, adjusted as far as the file says how."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,22 +10,18 @@ import pandas as pd
 from fxhelpers.errors import ParamsError
 from fxhelpers.params import PricesParams, nearest
 from fxhelpers.prices._adjusting import Adjustment, adjust
-from fxhelpers.prices._finding import PriceFinding
+from fxhelpers.prices._finding import PriceFinding, how_often
 from fxhelpers.prices._formats import COLUMNS, FORMATS, PLAIN, ROLES, Format, looks_adjusted, recognized, roles, spelling
 from fxhelpers.prices._table import Table
+from fxhelpers.prices._tickers import which_ticker
 from fxhelpers.prices._written import Days, as_text, decimal_sign, is_missing, numbers, read_days, volume_sign
 
 PRICES = COLUMNS[:4]
 _EVENT = re.compile(r"dividend|split", re.IGNORECASE)
 _NUMERIC = ("Adj Open", "Adj High", "Adj Low", "Adj Close", "Price Divisor", "Volume Factor", "Total Return", "Return Factor")
-_MOST_NAMED = 8
 _FEW_TICKERS = 3  # of other shares, that are named
 _SUNDAY_TO_THURSDAY = {6, 0, 1, 2, 3}
 _TICKER = re.compile(r"[A-Z]{1,5}(?:[.][A-Z]{1,3})?")  # what is more likely a ticker than a name
-_EXCHANGE = re.compile(
-    r"[.-](?:US|UK|LN|L|O|OQ|N|K|F|T|DE|PA|AS|MI|SW|TO|HK|AX|NS|BO|SS|SZ|KS|KQ|TW|SA|MX|ST|CO|HE|OL|BR|LS|MC|VI|IR|WA|JK|SI|BK|KL|NZ|JO|"
-    r"IS|TA|PK|NASDAQ|NYSE|LSE|XETRA)$"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,7 +83,7 @@ def _values(table: Table, parts: dict[str, pd.Series], days: Days, zone: str | N
         message = "its moments fall on Sundays and on no Friday, so they are days of another time zone: set prices.calendar"
         faults.append(PriceFinding(check="dates", severity="refused", message=message))
     frame = pd.DataFrame(values).set_axis(pd.DatetimeIndex(days.read, name="Date").as_unit("us"))
-    if faults:  # what is missing there has been said
+    if faults:  # what is missing there is reported already
         frame = frame[frame[COLUMNS].notna().all(axis=1).to_numpy()]
     return frame[frame.index.notna()], faults
 
@@ -99,8 +95,8 @@ def _in_order(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[PriceFinding]]:
     back = np.flatnonzero(np.diff(pd.DatetimeIndex(frame.index).asi8) < 0)
     if not len(back):
         return frame, []
-    times = "once" if len(back) == 1 else f"{len(back)} times, first"
-    message = f"a date earlier than the one before it, {times} on {frame.index[back[0] + 1]:%Y-%m-%d}; sort the rows by date"
+    often = how_often(len(back), f"on {frame.index[back[0] + 1]:%Y-%m-%d}")
+    message = f"a date earlier than the one before it, {often}; sort the rows by date"
     return frame.sort_index(kind="stable"), [PriceFinding(check="order", severity="refused", message=message)]
 
 
@@ -147,7 +143,7 @@ def _of_symbol(table: Table, symbol: str, chosen: Mapping[str, str]) -> tuple[Ta
     tickers = tickers_in(table, chosen)
     if not tickers:
         return table, []
-    name, message = _named(symbol, tickers)
+    name, message = which_ticker(symbol, tickers)
     if (
         table.tickers is None
         and "Ticker" not in roles(table.header, chosen)[0]
@@ -182,42 +178,6 @@ def _rows_of(table: Table, name: str, tickers: list[str], chosen: Mapping[str, s
         earlier = f"rows of {', '.join(ticker for ticker in tickers if ticker != name)} left out"
     notes = [PriceFinding(check="ticker", severity="note", message=earlier)] if earlier else []
     return replace(table, data=table.data[mine].reset_index(drop=True)), notes
-
-
-def bare_ticker(text: str) -> str:
-    """Return a ticker without the exchange before or after it, as in ``NASDAQ:AAPL`` and ``AAPL US Equity``."""
-    return text.rpartition(":")[2].partition(" ")[0]
-
-
-def without_exchange(text: str) -> str:
-    """Return a ticker without the exchange at its end, as in ``AAPL.US``."""
-    return _EXCHANGE.sub("", text)
-
-
-def ticker_forms(text: str) -> set[str]:
-    """Return how a ticker may be written elsewhere: without an exchange, and with other punctuation."""
-    plain = text.strip().upper()
-    bare = bare_ticker(plain)
-    bases = {plain, bare, without_exchange(bare), plain.rpartition("/")[2]}
-    return {re.sub(r"[^A-Z0-9^=]", "", base) for base in bases} - {""}
-
-
-def _named(symbol: str, tickers: Sequence[str]) -> tuple[str, str]:
-    """Return which of a table's tickers a symbol is, and a message if it is none, or several."""
-    exact = [ticker for ticker in tickers if ticker.upper() == symbol.upper()]
-    plain = re.sub(r"[^A-Z0-9^=]", "", symbol.upper())
-    fitting = exact or [ticker for ticker in tickers if plain in ticker_forms(ticker) or ticker.upper() in ticker_forms(symbol)]
-    if len(fitting) == 1 or not tickers:
-        return (fitting or [""])[0], ""
-    listed = ", ".join(sorted(tickers)[:_MOST_NAMED]) + (
-        f" and {len(tickers) - _MOST_NAMED} more" if len(tickers) > _MOST_NAMED else ""
-    )
-    if fitting:
-        return (
-            "",
-            f"several tickers in it could be {symbol}: {', '.join(fitting[:_MOST_NAMED])}; ask for one of them by its whole name",
-        )
-    return "", f"it holds {listed}, not {symbol}{nearest(symbol, tickers)}: another share's file; if not, remove the column"
 
 
 def _unused(table: Table, places: dict[str, int], params: PricesParams) -> Iterator[str]:
@@ -291,16 +251,11 @@ def _unreadable(table: Table, parts: dict[str, pd.Series], days: Days, values: d
         wrong = found.isna() & ~is_missing(parts[role])
         if wrong.any():
             row = int(wrong.index[int(np.argmax(wrong))])
-            times = "once" if wrong.sum() == 1 else f"{int(wrong.sum())} times, first"
-            what = (
-                f"a date, written as {days.written} like the others,"
-                if role == "Date"
-                else f"a number in column {_column(table, parts[role])}"
-            )
-            where = f"line {table.line(row)}" if role == "Date" else f"the row of {as_text(parts['Date']).loc[row]}"
-            yield PriceFinding(
-                check="text", severity="refused", message=f"not {what} {times} {str(parts[role].loc[row])[:40]!r} in {where}"
-            )
+            what, where = f"a number in column {_column(table, parts[role])}", f"the row of {as_text(parts['Date']).loc[row]}"
+            if role == "Date":
+                what, where = f"a date, written as {days.written} like the others,", f"line {table.line(row)}"
+            often = how_often(int(wrong.sum()), f"{str(parts[role].loc[row])[:40]!r} in {where}")
+            yield PriceFinding(check="text", severity="refused", message=f"not {what} {often}")
 
 
 def _column(table: Table, part: pd.Series) -> str:

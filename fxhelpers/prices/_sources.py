@@ -13,8 +13,9 @@ import pandas as pd
 from fxhelpers.errors import ParamsError, PriceDataError, UnknownSymbolError
 from fxhelpers.params import PricesParams, is_symbol, nearest
 from fxhelpers.prices._formats import known
-from fxhelpers.prices._reading import bare_ticker, ticker_forms, tickers_in, without_exchange
+from fxhelpers.prices._reading import tickers_in
 from fxhelpers.prices._table import NO_PRICES, SUFFIXES, Table, frame_table, read_table
+from fxhelpers.prices._tickers import bare_ticker, listed, plain_ticker, ticker_forms, without_exchange
 
 _LISTED = 20
 _SEARCHED = 200  # rows of a file that may hold many shares
@@ -37,7 +38,7 @@ def find_file(symbol: str, params: PricesParams) -> Path:
     """
     files = _files(params.folder)
     exact = [path for path in files if _stem(path) == symbol]
-    plain = "".join(letter for letter in symbol.upper() if letter.isalnum() or letter in "^=")
+    plain = plain_ticker(symbol)
     found = exact or [path for path in files if plain in ticker_forms(_stem(path))]
     found = found or [path for path in files if any(plain in ticker_forms(ticker) for ticker in _tickers(path))]
     if len(found) == 1:
@@ -48,14 +49,13 @@ def find_file(symbol: str, params: PricesParams) -> Path:
         raise ParamsError(msg)
     known_here = known_symbols(params) or []
     where = f"in {params.folder} (prices.folder in params.yaml), as {symbol}.csv"
-    there = _listed(params.folder, known_here)
+    there = listed(known_here, _LISTED) or _no_prices(params.folder)
     msg = f"no prices for {symbol!r} {where}{nearest(symbol, known_here)}; there: {there}; rename a file of another name"
     raise UnknownSymbolError(msg)
 
 
-def _listed(folder: Path, symbols: list[str]) -> str:
-    if symbols:
-        return ", ".join(symbols[:_LISTED]) + (f" and {len(symbols) - _LISTED} more" if len(symbols) > _LISTED else "")
+def _no_prices(folder: Path) -> str:
+    """Return what is in a folder without prices."""
     if not folder.exists():
         return "no such folder"
     others = ", ".join(path.name for path in sorted(folder.glob("*"))[:5])
