@@ -42,12 +42,12 @@ def _settings(file: Path | None) -> "PricesParams":
     from fxhelpers.params import PricesParams, find_params_file, load_params
 
     try:
-        find_params_file()
+        project = find_params_file()
     except ParamsError:
         if file is None:
             raise
         return PricesParams()
-    return load_params().prices
+    return load_params(project).prices
 
 
 def _print(found: "SharePrices") -> None:
@@ -66,8 +66,7 @@ def _print(found: "SharePrices") -> None:
             frame[column] = frame[column].map("{:,.0f}".format if column == "Volume" else "{:.6g}".format)
         print_frame(frame.head(3), "First rows, as they are used")
         print_frame(frame.tail(3), "Last rows, as they are used")
-        moves = largest_moves(found)
-        print_frame(moves.rename_axis("day").reset_index(), "Largest moves of the close")
+        print_frame(largest_moves(found).reset_index(names="day"), "Largest moves of the close")
     if found.refused:
         click.echo(f"REFUSED: {found.symbol} cannot be used with these prices.")
     elif found.too_few:

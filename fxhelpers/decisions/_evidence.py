@@ -58,8 +58,8 @@ def frame_in(files: dict[str, bytes]) -> tuple[EvaluationFrame, dict[str, Any]]:
         files[FRAME].decode(), symbol=comparison["symbol"], challenger=challenger, champion=champion, others=others
     )
     prices = comparison.get("prices", {"doubts": {}, "sample": False, "sessions_since": None})  # earlier releases kept nothing
-    prices["doubts"] = {doubt: tuple(days) for doubt, days in prices["doubts"].items()}
-    return replace(frame, **prices), comparison
+    doubts = {doubt: tuple(days) for doubt, days in prices["doubts"].items()}
+    return replace(frame, **{**prices, "doubts": doubts}), comparison
 
 
 def counts_as(

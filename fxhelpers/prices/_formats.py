@@ -155,12 +155,7 @@ FORMATS = (
         adjusted="all",
         volume="splits",
     ),
-    _format(
-        "stooq",
-        "ticker,per,date,open,high,low,close,vol,openint",
-        "",
-        note="its volume moves with dividends too",
-    ),
+    _format("stooq", "ticker,per,date,open,high,low,close,vol,openint", "", note="its volume moves with dividends too"),
     _format(
         "stooq kaggle",
         "date,open,high,low,close,volume,openint",
@@ -169,19 +164,8 @@ FORMATS = (
         note="its volume moves with dividends too",
     ),
     _format("kaggle 5yr", "date,open,high,low,close,volume,name", "", note="Kaggle's all_stocks_5yr is adjusted for splits only"),
-    _format(
-        "nasdaq",
-        "date,closelast,volume,open,high,low",
-        "",
-        adjusted="splits",
-    ),
-    _format(
-        "investing",
-        "date,price,open,high,low,vol,change",
-        "",
-        adjusted="splits",
-        note="its volume is rounded",
-    ),
+    _format("nasdaq", "date,closelast,volume,open,high,low", "", adjusted="splits"),
+    _format("investing", "date,price,open,high,low,vol,change", "", adjusted="splits", note="its volume is rounded"),
     _format(
         "polygon",
         "v,o,c,h,l,t",
@@ -225,13 +209,7 @@ FORMATS = (
         adjusted="none",
     ),
     _format("sharadar", "closeadj,closeunadj", "", adjusted="splits", volume="splits"),
-    _format(
-        "fmp",
-        "adjclose,unadjustedvolume",
-        "",
-        adjusted="splits",
-        volume="splits",
-    ),
+    _format("fmp", "adjclose,unadjustedvolume", "", adjusted="splits", volume="splits"),
     _format(
         "marketstack",
         "adjopen,adjhigh,adjlow,adjclose,adjvolume,splitfactor,exchange",
@@ -253,12 +231,7 @@ FORMATS = (
         adjusted="none",
         note="volume in lots",
     ),
-    _format(
-        "akshare",
-        "日期,开盘,收盘,最高,最低,成交量",
-        "",
-        note="adjusted as the request said",
-    ),
+    _format("akshare", "日期,开盘,收盘,最高,最低,成交量", "", note="adjusted as the request said"),
     _format("ariva", "datum,erster,hoch,tief,schlusskurs,stuecke", "", note="adjusted as the request said"),
 )
 """Vendors, with where each says how its prices are adjusted."""

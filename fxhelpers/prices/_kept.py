@@ -122,4 +122,4 @@ def _volume_changed(old: pd.Series, new: pd.Series) -> pd.Series:
     traded = (old > 0) & (new > 0)
     scale = float((new[traded] / old[traded]).median()) if traded.any() else 1.0
     off = (new - scale * old).abs() > _REVISED * scale * old
-    return off if off.mean() > _REVISED else off & False
+    return off & (off.mean() > _REVISED)

@@ -66,7 +66,7 @@ class SharePrices:
 
     @property
     def doubts(self) -> list[PriceFinding]:
-        """What may be wrong: trained and compared on, and said."""
+        """What may be wrong: trained and compared on, and reported."""
         return [finding for finding in self.findings if finding.severity == "doubtful"]
 
     @property
@@ -236,9 +236,9 @@ def examine_prices(symbol: str, params: PricesParams, file: Path | None = None) 
     if reading.adjustment is None:
         return _unreadable(reading, about)
     made = _cut(reading.adjustment, params)
-    frame, dropped = _finished(made.frame, params.calendar)
+    now, unfinished = today(params.calendar, pd.Timestamp.now("UTC"))
+    frame, dropped = _finished(made.frame, now) if unfinished else (made.frame, [])
     sessions = sessions_of(params.calendar, pd.DatetimeIndex(frame.index))
-    now, _ = today(params.calendar, pd.Timestamp.now("UTC"))
     checked = check_prices(frame, sessions=sessions, bounds=params.checks, now_day=now, rounding=made.rounding.iloc[: len(frame)])
     missing = 0
     if sessions is not None and len(frame):
@@ -291,10 +291,9 @@ def _cut(made: Adjustment, params: PricesParams) -> Adjustment:
     return replace(made, **{name: getattr(made, name)[keep] for name in names})
 
 
-def _finished(frame: pd.DataFrame, calendar: str | None) -> tuple[pd.DataFrame, list[PriceFinding]]:
-    """Leave out the session that has not ended yet."""
-    day, unfinished = today(calendar, pd.Timestamp.now("UTC"))
-    if not unfinished or day not in frame.index:
+def _finished(frame: pd.DataFrame, day: pd.Timestamp) -> tuple[pd.DataFrame, list[PriceFinding]]:
+    """Leave out the session of a day, which has not ended yet."""
+    if day not in frame.index:
         return frame, []
     message = f"the row of {day:%Y-%m-%d} left out: that day's trading has not ended"
     return frame[frame.index != day], [PriceFinding(check="unfinished", severity="note", message=message, days=(day,))]

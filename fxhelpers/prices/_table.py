@@ -69,7 +69,7 @@ def read_table(path: Path, known: Callable[[str], bool], *, rows: int | None = N
     try:
         if path.suffix.lower() in ARROW:
             frame = pd.read_feather(path) if path.suffix.lower() in ARROW[2:] else pd.read_parquet(path)
-            return _from_frame(frame if rows is None else frame.head(rows))
+            return frame_table(frame if rows is None else frame.head(rows))
         content = _unpacked(path, rows)
     except (OSError, ValueError, pa.ArrowException, zipfile.BadZipFile, EOFError) as error:
         msg = f"{path}: cannot be read as a table: {str(error)[:200]}"
@@ -82,11 +82,6 @@ def read_table(path: Path, known: Callable[[str], bool], *, rows: int | None = N
         msg = f"{path}: cannot be read as a table: it is {what}"
         raise PriceDataError(msg)
     return _parsed(_text(content), str(path), known)
-
-
-def frame_table(frame: pd.DataFrame) -> Table:
-    """Return a frame with columns of any names as a table; a named index is a column too."""
-    return _from_frame(frame)
 
 
 def _unpacked(path: Path, rows: int | None) -> bytes:
@@ -236,7 +231,8 @@ def _rows(
     return table.to_pandas().set_axis(range(len(header)), axis=1), ragged, below
 
 
-def _from_frame(frame: pd.DataFrame) -> Table:
+def frame_table(frame: pd.DataFrame) -> Table:
+    """Return a frame with columns of any names as a table; a named index is a column too."""
     index = frame.index
     if isinstance(index, pd.MultiIndex):
         dates = [isinstance(index.levels[n], pd.DatetimeIndex) for n in range(index.nlevels)]

@@ -21,6 +21,7 @@ _GROUPED = {
     ",": re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+(?:,\d*)?"),
 }
 """Numbers with groups of thousands, by the decimal sign."""
+_OTHER = {".": ",", ",": "."}
 _EPOCHS = {
     "s": (1e8, 1e11),
     "ms": (1e11, 1e14),
@@ -96,14 +97,13 @@ def as_text(column: pd.Series) -> pd.Series:
 def decimal_sign(columns: list[pd.Series]) -> str:
     """Return the decimal sign of columns, a point or a comma; "" if a sign is followed by three digits everywhere."""
     given = [as_text(column) for column in columns if not pd.api.types.is_numeric_dtype(column)]
-    text = pd.concat(given or [pd.Series(dtype="str")]).str.replace(_UNIT, "", regex=True).str.replace(_NO_NUMBER, "", regex=True)
+    text = _digits(pd.concat(given or [pd.Series(dtype="str")]))
     commas, points = text.str.contains(",", regex=False), text.str.contains(".", regex=False)
     both = text[commas & points]
     if len(both):
         return "," if (both.str.rfind(",") > both.str.rfind(".")).mean() > 0.5 else "."  # noqa: PLR2004 (most)
-    for sign, other in ((",", "."), (".", ",")):
-        having = text[text.str.contains(sign, regex=False)]
-        if len(having) and not having.str.fullmatch(_GROUPED[other].pattern).all():
+    for sign in (",", "."):
+        if _is_decimal(text, sign):
             return sign
     if commas.any() and not commas.all():
         return "."
@@ -114,17 +114,27 @@ def volume_sign(column: pd.Series, decimal: str) -> str:
     """Return the decimal sign of volumes, which may be written in another way than prices; that of prices where both fit."""
     if pd.api.types.is_numeric_dtype(column):
         return "."
-    text = as_text(column).str.replace(_UNIT, "", regex=True).str.replace(_NO_NUMBER, "", regex=True)
-    for sign, other in ((".", ","), (",", ".")):
+    text = _digits(as_text(column))
+    for sign, other in _OTHER.items():
         if (text.str.count(rf"\{sign}") > 1).any():
             return other
-    for sign, other in ((".", ","), (",", ".")):  # a sign that groups no thousands is a decimal
-        if (text.str.contains(sign, regex=False) & ~text.str.fullmatch(_GROUPED[other].pattern)).any():
+    for sign in _OTHER:
+        if _is_decimal(text, sign):
             return sign
     points = text.str.contains(".", regex=False)
     if decimal == "." and points.any() and not points.all():  # 16.006 beside 987
         return ","
     return decimal
+
+
+def _digits(text: pd.Series) -> pd.Series:
+    """Return numbers without units and currencies."""
+    return text.str.replace(_UNIT, "", regex=True).str.replace(_NO_NUMBER, "", regex=True)
+
+
+def _is_decimal(text: pd.Series, sign: str) -> bool:
+    """Return whether a sign stands where it could not group thousands."""
+    return bool((text.str.contains(sign, regex=False) & ~text.str.fullmatch(_GROUPED[_OTHER[sign]].pattern)).any())
 
 
 def numbers(column: pd.Series, decimal: str, *, units: bool = False) -> pd.Series:
@@ -141,7 +151,7 @@ def numbers(column: pd.Series, decimal: str, *, units: bool = False) -> pd.Serie
         unit = text.str.extract(_UNIT)[0].str.lower().str.rstrip(".").map(_UNITS).fillna(1.0).astype(float)
         text = text.str.replace(_UNIT, "", regex=True).str.replace(r"\s*shares?$", "", regex=True)
     text = text.str.replace(_NO_NUMBER, "", regex=True)
-    group = "," if decimal == "." else "."
+    group = _OTHER[decimal]
     grouped = text.str.fullmatch(_GROUPED[decimal].pattern)
     text = text.where(~grouped, text.str.replace(group, "", regex=False))
     text = text.mask(text.str.contains(group, regex=False), "")  # a sign that groups nothing
