@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from fxhelpers.params import Params
+from fxhelpers.estimators import defaults
+from fxhelpers.params import ESTIMATORS, HYPERPARAMETERS, LEFT_OUT, Params
 from fxhelpers.prices import FORMATS
 
 _HEAD = """# Settings
@@ -58,7 +59,32 @@ def settings_page() -> str:
         page += "\n".join(
             ["", f"## {title}", "", text, "", "| key | type | default | bounds | what it does |", "| --- " * 5 + "|", *rows, ""]
         )
+        page += _hyperparameters() if _OTHERS in title else ""
     return page
+
+
+def _hyperparameters() -> str:
+    """Return a table of the hyperparameters that each estimator besides the MLP takes, with scikit-learn's defaults."""
+    rows = []
+    for estimator in ESTIMATORS[1:]:
+        usual = {name: value for name, value in defaults(estimator).items() if name in HYPERPARAMETERS[estimator]}
+        listed = ", ".join(f"`{name}` ({json.dumps(value)})" for name, value in usual.items())
+        rows.append(f"| `{estimator}` | {listed} |\n")
+    left = "".join(f"- `{name}`: {why}.\n" for name, why in LEFT_OUT.items())
+    return _HYPERPARAMETERS.format(rows="".join(rows), left=left)
+
+
+_OTHERS = "of another estimator"
+_HYPERPARAMETERS = """
+Any other key is a hyperparameter of the estimator, with scikit-learn's name, meaning and default (in parentheses). What
+scikit-learn refuses is refused at the fit.
+
+| estimator | hyperparameters |
+| --- | --- |
+{rows}
+Arguments of scikit-learn that are no settings:
+
+{left}"""
 
 
 def _sections(path: str, model: dict[str, Any], models: dict[str, Any]) -> Iterator[tuple[str, str, list[tuple[str, Any]]]]:
@@ -70,15 +96,25 @@ def _sections(path: str, model: dict[str, Any], models: dict[str, Any]) -> Itera
             (f"{name}[]", key.get("items", {})),
             (f"{name}.NAME", key.get("additionalProperties", {})),
         ):
-            if isinstance(holder, dict) and "$ref" in holder:
-                inner.append((f"{path}{where}", models[holder["$ref"].rpartition("/")[2]]))
+            inner += [(f"{path}{where}", one) for one in _models_in(holder, models)]
         if "$ref" not in key:
             keys.append((name, key))
     if keys:
         text = model["description"].partition("\n\n")[0] if path else "Keys outside any section."
         yield f"`{path.rstrip('.')}`" if path else "Top level", text.replace("``", "`"), keys
+    places = set()
     for place, found in inner:
-        yield from _sections(f"{place}.", found, models)
+        if place in places:  # another model in the same place: what its keys hold has been listed
+            title, text, keys = next(_sections(f"{place}.", found, models))
+            yield f"{title} {_OTHERS}", text, keys
+        else:
+            yield from _sections(f"{place}.", found, models)
+        places.add(place)
+
+
+def _models_in(holder: Any, models: dict[str, Any]) -> list[dict[str, Any]]:
+    parts = holder.get("anyOf", [holder]) if isinstance(holder, dict) else []
+    return [models[part["$ref"].rpartition("/")[2]] for part in parts if "$ref" in part]
 
 
 def _type(key: dict[str, Any]) -> str:
@@ -91,7 +127,7 @@ def _type(key: dict[str, Any]) -> str:
     of = {"array": "list", "object": "mapping", "string": "text", "null": "null"}.get(
         key.get("type", ""), key.get("type", "value")
     )
-    inner = f" of {_type(items)}" if items and "$ref" not in items and of in {"list", "mapping"} else ""
+    inner = f" of {_type(items)}" if items and "$ref" not in str(items) and of in {"list", "mapping"} else ""
     return str(key.get("format", of)) + inner
 
 
@@ -99,8 +135,8 @@ def _default(key: dict[str, Any], models: dict[str, Any]) -> str:
     if "default" not in key:
         return "required"
     value = key["default"]
-    if "$ref" in (inner := key.get("additionalProperties", {})):
-        usual = models[inner["$ref"].rpartition("/")[2]]["properties"]
+    if found := _models_in(key.get("additionalProperties", {}), models):
+        usual = found[0]["properties"]
         value = {name: {k: v for k, v in one.items() if v != usual[k]["default"]} for name, one in value.items()}
     return "as in `params.yaml`" if len(str(value)) > 60 else f"`{json.dumps(value)}`"
 

@@ -29,15 +29,20 @@ import skops.io
 from conftest import ROOT, Project
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import LinearRegression
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import RobustScaler, StandardScaler
+from sklearn.svm import SVR
+from sklearn.tree._tree import Tree
 
-from fxhelpers import ModelRegistry
-from fxhelpers.bundles import load_bundle, load_estimator, select_by_name
-from fxhelpers.bundles._bundle import dump_estimator
+from fxhelpers import ModelRegistry, load_params, write_bundle
+from fxhelpers.bundles import TRUSTED_TYPES, check_size, load_bundle, load_estimator, select_by_name
+from fxhelpers.bundles._bundle import PARTS, dump_estimator
 from fxhelpers.errors import BundleError, ParamsError, UntrustedBundleError
+from fxhelpers.estimators import build, fit, regressor_in
 from fxhelpers.foresightx import _checkout as foreign
 from fxhelpers.foresightx import _child as child
 from fxhelpers.foresightx import convert
@@ -51,6 +56,99 @@ def model() -> MLPRegressor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=1).fit(ROWS, ROWS[:, 0])
+
+
+TARGET = 0.01 * (ROWS[:, 0] + ROWS[:, 1] * ROWS[:, 2])
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
+    *(("MLPRegressor", {"max_iter": 3, "solver": solver}) for solver in ("adam", "sgd", "lbfgs")),
+    *(("Ridge", more) for more in ({}, {"solver": "sag"}, {"solver": "lsqr"}, {"positive": True}, {"alpha": [1.0]})),
+    *(("ElasticNet", {"alpha": 0.01, **more}) for more in ({}, {"selection": "random"}, {"precompute": True})),
+    *(
+        ("HistGradientBoostingRegressor", {"max_iter": 3, "min_samples_leaf": 5, **more})
+        for more in (
+            {},
+            {"loss": "absolute_error"},
+            {"loss": "quantile", "quantile": 0.3},
+            {"early_stopping": True, "max_features": 0.5},
+            {"interaction_cst": [[0, 1], [2]]},
+            {"interaction_cst": "no_interactions", "monotonic_cst": [1, 0, -1]},
+        )
+    ),
+    *(
+        ("RandomForestRegressor", {"n_estimators": 3, **more})
+        for more in (
+            {},
+            {"criterion": "absolute_error"},
+            {"bootstrap": False},
+            {"monotonic_cst": [1, 0, -1]},
+            {"ccp_alpha": 1e-7},
+        )
+    ),
+    *(("SVR", {"kernel": kernel}) for kernel in ("linear", "poly", "rbf", "sigmoid")),
+    *(("KNeighborsRegressor", {"metric": metric}) for metric in ("minkowski", "euclidean", "manhattan", "cosine", "chebyshev")),
+    ("KNeighborsRegressor", {"weights": "distance"}),
+    ("KNeighborsRegressor", {"metric": "minkowski", "p": 3, "metric_params": {"w": [1, 2, 3]}}),
+    ("KNeighborsRegressor", {"metric": "seuclidean", "metric_params": {"V": [1.0, 2.0, 3.0]}}),
+    ("KNeighborsRegressor", {"metric": "mahalanobis", "metric_params": {"VI": np.eye(3).tolist()}}),
+]
+
+
+def fitted(estimator: str, more: dict[str, Any], *, random_state: int | None = 0) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fit(build(estimator, more, random_state=random_state), ROWS, TARGET)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("estimator", "more"), SETTINGS)
+def test_each_regressor_is_stored_as_what_the_list_of_types_allows(estimator: str, more: dict[str, Any]) -> None:
+    for standardise in (True, False):
+        model = fitted(estimator, {**more, "standardise_target": standardise})
+        loaded = load_estimator(dump_estimator(model), "x.skops")
+        assert loaded.predict(ROWS).tobytes() == model.predict(ROWS).tobytes()
+
+
+@pytest.mark.usefixtures("thorough")
+def test_pickles_of_each_regressor_give_the_same_numbers_to_the_last_bit() -> None:
+    """Also those of notebooks, which set all kinds of seeds, and every core."""
+    files, models = {}, {}
+    for number, (estimator, more) in enumerate(SETTINGS):
+        model = fitted(estimator, {**more, "standardise_target": number % 2 == 0}, random_state=number if number % 3 else None)
+        for how in (*range(6), "joblib"):
+            name = f"{estimator} {more} {how}"
+            models[name] = model
+            files[name] = as_joblib(model, 3) if how == "joblib" else pickle.dumps(model, how)
+    forest = RandomForestRegressor(3, n_jobs=-1, random_state=np.random.RandomState(3)).fit(ROWS, TARGET)
+    files["pipeline"] = pickle.dumps(make_pipeline(StandardScaler().fit(ROWS), forest))
+    models["pipeline"] = make_pipeline(StandardScaler().fit(ROWS), clone(forest).set_params(n_jobs=1))
+    models["pipeline"][-1].__dict__.update({**vars(forest), "n_jobs": 1})
+    told, body = ask(list(files.values()))
+    for name, answer in zip(files, told, strict=True):
+        assert "size" in answer, (name, answer)
+        content, body = body[: answer["size"]], body[answer["size"] :]
+        estimator = load_estimator(content, name)
+        assert estimator.predict(ROWS).tobytes() == models[name].predict(ROWS).tobytes(), name
+
+
+def test_the_sandbox_takes_the_types_of_our_files_and_no_others() -> None:
+    classes = {f"{module}.{name}" for module, name in child._PICKLED if module.startswith("sklearn.")}
+    losses = {name for name in classes if name.startswith("sklearn._loss._loss.Cy")}
+    ours = {name for name in PARTS if "_column_transformer" not in name and "_function_transformer" not in name}
+    assert classes - losses == {*ours, "sklearn.tree._tree.Tree"}
+    assert set(child._TRUSTED) == set(TRUSTED_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (KNeighborsRegressor(3), "sklearn.neighbors._kd_tree.newObj"),
+        (KNeighborsRegressor(3, algorithm="ball_tree"), "sklearn.neighbors._ball_tree.newObj"),
+        (HistGradientBoostingRegressor(max_iter=2, scoring="r2", early_stopping=True), "sklearn.metrics._scorer._Scorer"),
+        (HistGradientBoostingRegressor(max_iter=2, interaction_cst=[{0}, {1, 2}]), "builtins.set"),
+    ],
+)
+def test_what_a_regressor_could_be_made_of_besides_is_refused_by_name(model: Any, name: str) -> None:
+    with pytest.raises(UntrustedBundleError, match=rf"x.pkl: requires {name}"):
+        convert({Path("x.pkl"): pickle.dumps(model.fit(ROWS, TARGET), 3)})
 
 
 def ask(files: list[bytes], trusted: tuple[str, ...] = ()) -> tuple[list[dict[str, Any]], bytes]:
@@ -151,6 +249,11 @@ def attacks(model: MLPRegressor) -> dict[str, bytes]:
         "copyreg.add_extension": asks_for("copyreg", "add_extension"),
         "_codecs.encode": asks_for("_codecs", "encode").replace(b"\x85R", b"\x8c\x03zip\x86R"),
         "pip.main": asks_for("pip", "main"),
+        "builtins.bytes of something": asks_for("builtins", "bytes"),
+        "sklearn.tree._tree.Tree.predict": asks_for("sklearn.tree._tree", "Tree.predict"),
+        "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.np": asks_for(
+            "sklearn.ensemble._hist_gradient_boosting.gradient_boosting", "np"
+        ),
     }
 
 
@@ -161,7 +264,9 @@ def test_no_attack_is_executed_and_each_is_named(model: MLPRegressor, tmp_path: 
     for name, answer in zip([*corpus, *packed], told, strict=True):
         assert answer.get("refused", "").startswith(name.removesuffix(" packed")), (name, answer)
     assert not (tmp_path / "executed").exists()
-    with pytest.raises(UntrustedBundleError, match=r"x.pkl: requires posix.system, which neither.*bundles: trusted_types"):
+    with pytest.raises(
+        UntrustedBundleError, match=r"x.pkl: requires posix.system, which no scaler or regressor of ours.*bundles: trusted_types"
+    ):
         convert({Path("x.pkl"): corpus["posix.system"]})
 
 
@@ -261,27 +366,233 @@ def test_another_scikit_learn_is_warned_about_by_name(
         ("ObjectNode", "subprocess.Popen"),
         ("JsonNode", "builtins.eval"),
         ("ReduceNode", "numpy.random.mtrand.RandomState"),
+        ("ReduceNode", "sklearn.tree._tree.Tree"),
+        ("ConstructorFromReduceNode", "sklearn.tree._tree.Tree"),
+        ("ObjectNode", "sklearn.tree._tree.Tree"),
+        ("TreeNode", "subprocess.Popen"),
+        ("TreeNode", "sklearn.neighbors._kd_tree.KDTree"),
+        ("LossNode", "subprocess.Popen"),
+        ("LossNode", "sklearn._loss._loss.CyHuberLoss"),
+        ("LossNode", "sklearn.tree._tree.Tree"),
+        ("ObjectNode", "sklearn._loss._loss.CyPinballLoss"),
+        ("RandomGeneratorNode", "numpy.random._generator.Generator"),
+        ("ObjectNode", "sklearn.neighbors._kd_tree.KDTree"),
+        ("SetNode", "builtins.set"),
     ],
 )
 def test_a_skops_file_is_read_by_our_list_and_not_by_its_own(model: MLPRegressor, loader: str, name: str) -> None:
-    content = dump_estimator(model)
-    with zipfile.ZipFile(io.BytesIO(content)) as file:
-        parts = {entry: file.read(entry) for entry in file.namelist()}
-    schema = json.loads(parts["schema.json"])
     module, _, kind = name.rpartition(".")
-    schema["content"]["content"]["verbose"] = {
+    planted = {
         "__loader__": loader,
         "__module__": module,
         "__class__": kind,
         "content": {"module_path": module, "function": kind, "attrs": "touch executed"},
+        "__reduce__": {"args": {}},
         "__id__": 1,
     }
+
+    def plant(schema: dict[str, Any]) -> None:
+        schema["content"]["content"]["verbose"] = planted
+
+    with pytest.raises(UntrustedBundleError, match=rf"x.skops: requires {name} \(as {loader}\), which no model of ours"):
+        load_estimator(edited(dump_estimator(model), plant), "x.skops")
+
+
+def edited(content: bytes, edit: Callable[[dict[str, Any]], None]) -> bytes:
+    """Change the schema of a skops file."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
+        parts = {entry: file.read(entry) for entry in file.namelist()}
+    schema = json.loads(parts["schema.json"])
+    edit(schema)
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as file:
         for entry, part in parts.items():
             file.writestr(entry, json.dumps(schema) if entry == "schema.json" else part)
-    with pytest.raises(UntrustedBundleError, match=rf"x.skops: requires {name} \(as {loader}\), which no model of ours"):
-        load_estimator(out.getvalue(), "x.skops")
+    return out.getvalue()
+
+
+def nodes_of(schema: object, loader: str) -> list[dict[str, Any]]:
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    here = [schema] if isinstance(schema, dict) and schema.get("__loader__") == loader else []
+    return [*here, *(node for part in inner for node in nodes_of(part, loader))]
+
+
+@pytest.mark.parametrize("where", ["args", "content"])
+@pytest.mark.parametrize(
+    ("loader", "estimator"), [("TreeNode", "RandomForestRegressor"), ("LossNode", "HistGradientBoostingRegressor")]
+)
+def test_what_a_constructor_is_called_with_is_read_by_the_list_too(loader: str, estimator: str, where: str) -> None:
+    evil = {"__loader__": "FunctionNode", "__module__": "posix", "__class__": "system", "__id__": 1, "content": {}}
+
+    def plant(schema: dict[str, Any]) -> None:
+        for node in nodes_of(schema, loader):
+            (node["__reduce__"] if where == "args" else node)[where] = {**evil}
+
+    with pytest.raises(UntrustedBundleError, match=r"requires posix.system \(as FunctionNode\)"):
+        load_estimator(edited(dump_estimator(fitted(estimator, {})), plant), "x.skops")
+
+
+def test_a_tree_of_another_number_of_outputs_is_not_made() -> None:
+    def plant(schema: dict[str, Any]) -> None:
+        for node in nodes_of(schema, "TreeNode"):
+            node["__reduce__"]["args"]["content"][2]["content"] = "-1"
+
+    with pytest.raises(UntrustedBundleError, match=r"x.skops: .* tree of one output"):
+        load_estimator(edited(dump_estimator(fitted("RandomForestRegressor", {"n_estimators": 2})), plant), "x.skops")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_tree_is_made_for_one_output_or_not_at_all(hidden: bool) -> None:
+    """A forest of two outputs, as scikit-learn itself can fit it; also where skops would take the number from another place."""
+    forest = RandomForestRegressor(2, max_depth=2).fit(ROWS, ROWS[:, :2])
+
+    def hide(schema: dict[str, Any]) -> None:
+        for node in nodes_of(schema, "TreeNode") if hidden else ():
+            node["__reduce__"]["args"]["content"][2]["content"] = "1"
+        first = nodes_of(schema, "JsonNode")[0]
+        for node in nodes_of(schema, "TreeNode") if hidden else ():
+            first["__id__"], first["content"] = node["__reduce__"]["args"]["content"][2]["__id__"], "2"
+
+    content = edited(skops.io.dumps(forest), hide)
+    with pytest.raises(UntrustedBundleError, match=r"x.skops: .* tree of one output"):
+        load_estimator(content, "x.skops")
+
+
+@pytest.mark.parametrize(
+    ("loader", "estimator", "arguments"),
+    [
+        ("TreeNode", "RandomForestRegressor", ["1e9", "[1]", "1"]),
+        ("TreeNode", "RandomForestRegressor", ["3", "[1]", "1"]),
+        ("TreeNode", "RandomForestRegressor", []),
+        ("LossNode", "HistGradientBoostingRegressor", ['"touch executed"']),
+    ],
+)
+def test_a_constructor_that_is_called_with_something_else_makes_nothing(
+    loader: str, estimator: str, arguments: list[str]
+) -> None:
+    more = {"loss": "quantile", "quantile": 0.3} if loader == "LossNode" else {}
+
+    def plant(schema: dict[str, Any]) -> None:
+        json_nodes = [
+            {"__loader__": "JsonNode", "__module__": "builtins", "__class__": "str", "content": text, "is_json": True}
+            for text in arguments
+        ]
+        for node in nodes_of(schema, loader):
+            node["__reduce__"]["args"]["content"] = json_nodes
+
+    with pytest.raises(BundleError, match=r"x.skops: not a complete .skops file"):
+        load_estimator(edited(dump_estimator(fitted(estimator, more)), plant), "x.skops")
+
+
+def with_count(tree: dict[str, Any], count: int) -> None:
+    tree["content"]["node_count"]["content"] = str(count)
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1])
+def test_a_tree_with_more_nodes_than_it_says_is_refused(count: int) -> None:
+    def plant(schema: dict[str, Any]) -> None:
+        with_count(nodes_of(schema, "TreeNode")[0]["content"], count)
+
+    content = edited(dump_estimator(fitted("RandomForestRegressor", {"n_estimators": 2})), plant)
+    with pytest.raises(UntrustedBundleError, match=r"x.skops: the arrays of its DecisionTreeRegressor do not fit together"):
+        load_estimator(content, "x.skops")
+
+
+def with_tree(forest: RandomForestRegressor, width: int = 3, **changed: int) -> RandomForestRegressor:
+    """Replace a tree of a forest by one whose node 1 is changed, which no day reaches, so that nothing would come of it."""
+    old = forest.estimators_[0].tree_
+    _, (_, classes, outputs), state = old.__reduce__()
+    state["nodes"] = state["nodes"].copy()
+    state["nodes"]["left_child"][0] = state["nodes"]["right_child"][0]
+    for name, value in {"left_child": 2, "right_child": 2, "feature": 0, **changed}.items():
+        state["nodes"][name][1] = value
+    tree = Tree(width, classes, outputs)
+    tree.__setstate__(state)
+    forest.estimators_[0].tree_ = tree
+    return forest
+
+
+def with_node(boosting: HistGradientBoostingRegressor, **changed: int) -> HistGradientBoostingRegressor:
+    """Change node 1 of a tree, which no day reaches."""
+    nodes = boosting._predictors[0][0].nodes
+    nodes["left"][0] = nodes["right"][0]
+    for name, value in {"is_leaf": 0, "left": 2, "right": 2, "feature_idx": 0, **changed}.items():
+        nodes[name][1] = value
+    return boosting
+
+
+def with_array(model: Any, **changed: Any) -> Any:
+    vars(model).update(changed)
+    return model
+
+
+def with_categories(boosting: HistGradientBoostingRegressor) -> HistGradientBoostingRegressor:
+    """Let every feature be one of categories, of which there are none."""
+    with_array(boosting._bin_mapper, is_categorical_=np.ones(3), bin_thresholds_=[np.empty(0)] * 3)
+    return boosting
+
+
+BOOSTING = {"max_iter": 2, "min_samples_leaf": 5}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "change"),
+    [
+        ("RandomForestRegressor", lambda m: with_tree(m, left_child=10**7)),
+        ("RandomForestRegressor", lambda m: with_tree(m, right_child=-500_000)),
+        ("RandomForestRegressor", lambda m: with_tree(m, left_child=0)),
+        ("RandomForestRegressor", lambda m: with_tree(m, feature=3)),
+        ("RandomForestRegressor", lambda m: with_tree(m, feature=-2)),
+        ("RandomForestRegressor", lambda m: with_tree(m, 4)),
+        ("RandomForestRegressor", lambda m: with_array(m, n_features_in_=4)),
+        ("RandomForestRegressor", lambda m: with_array(m, estimators_=[SVR()])),
+        ("RandomForestRegressor", lambda m: with_array(m.estimators_[0], n_features_in_="3") and m),
+        ("HistGradientBoostingRegressor", lambda m: with_node(m, left=10**7)),
+        ("HistGradientBoostingRegressor", lambda m: with_node(m, right=0)),
+        ("HistGradientBoostingRegressor", lambda m: with_node(m, feature_idx=3)),
+        ("HistGradientBoostingRegressor", lambda m: with_node(m, feature_idx=-1)),
+        ("HistGradientBoostingRegressor", lambda m: with_node(m, is_categorical=1)),
+        ("HistGradientBoostingRegressor", with_categories),
+        ("HistGradientBoostingRegressor", lambda m: with_array(m, _bin_mapper=SVR())),
+        ("HistGradientBoostingRegressor", lambda m: with_array(m, _n_features=4)),
+        ("HistGradientBoostingRegressor", lambda m: with_array(m, n_features_in_=4)),
+        ("HistGradientBoostingRegressor", lambda m: with_array(m, _predictors=[[SVR()]])),
+        ("SVR", lambda m: with_array(m, _dual_coef_=np.hstack([m._dual_coef_, m._dual_coef_]))),
+        ("SVR", lambda m: with_array(m, support_=np.tile(m.support_, 2))),
+        ("SVR", lambda m: with_array(m, support_vectors_=np.hstack([m.support_vectors_, m.support_vectors_]))),
+        ("SVR", lambda m: with_array(m, _intercept_=np.tile(m._intercept_, 2))),
+        ("SVR", lambda m: with_array(m, _n_support=np.tile(m._n_support, 2))),
+        ("SVR", lambda m: with_array(m, _probA=np.ones(1))),
+        ("SVR", lambda m: with_array(m, kernel="precomputed")),
+        ("SVR", lambda m: with_array(m, _impl="c_svc")),
+        ("SVR", lambda m: with_array(m, _sparse=True)),
+        ("SVR", lambda m: with_array(m, n_features_in_=4)),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused_before_they_forecast(estimator: str, change: Callable[..., Any]) -> None:
+    model = fitted(
+        estimator, {"RandomForestRegressor": {"n_estimators": 3}, "HistGradientBoostingRegressor": BOOSTING}.get(estimator, {})
+    )
+    assert load_estimator(dump_estimator(model), "x.skops").predict(ROWS).shape == (60,)
+    changed = change(regressor_in(model))
+    model.regressor_ = changed
+    with pytest.raises(UntrustedBundleError, match=r"x.skops: the arrays of its \w+ do not fit together"):
+        load_estimator(dump_estimator(model), "x.skops")
+
+
+def test_a_model_that_is_too_big_is_refused_before_it_is_written(project: Project) -> None:
+    content = dump_estimator(fitted("RandomForestRegressor", {"n_estimators": 100}))
+    with pytest.raises(
+        UntrustedBundleError,
+        match=r"the model of AAPL: it unpacks to \d MB, more than 1 MB, the limit of bundles.max_megabytes; .*trees",
+    ):
+        check_size(content, "the model of AAPL", 2**20)
+    rules = BundlesParams(max_megabytes=1)
+    big, scaler = load_estimator(content, "x.skops"), StandardScaler().fit(ROWS)
+    metadata = {"symbol": "AAPL", "feature_names": ["a", "b", "c"]}
+    with pytest.raises(UntrustedBundleError, match=r"the model of AAPL: it unpacks to"):
+        write_bundle(big, scaler, metadata, load_params().paths, rules=rules)
+    assert not (project.folder / "outputs" / "models").exists()
 
 
 def test_a_skops_bomb_and_another_estimator_are_refused() -> None:
@@ -289,7 +600,7 @@ def test_a_skops_bomb_and_another_estimator_are_refused() -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file, file.open("schema.json", "w") as entry:
         for _ in range(600):
             entry.write(bytes(2**20))
-    with pytest.raises(UntrustedBundleError, match="unpacks to 600 MB, more than the limit"):
+    with pytest.raises(UntrustedBundleError, match=r"it unpacks to 600 MB, more than 64 MB, the limit of bundles.max_megabytes"):
         load_estimator(out.getvalue(), "x.skops")
     with pytest.raises(UntrustedBundleError, match="LinearRegression"):
         load_estimator(skops.io.dumps(LinearRegression().fit(ROWS, ROWS[:, 0])), "x.skops")

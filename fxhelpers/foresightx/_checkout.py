@@ -110,7 +110,7 @@ def _run_child(request: bytes, names: str) -> tuple[list[dict[str, Any]], bytes]
 def _refusal(path: Path, size: int, result: dict[str, Any]) -> BundleError:
     if "refused" in result:
         return UntrustedBundleError(
-            f"{path}: requires {result['refused']}, which neither a StandardScaler nor an MLPRegressor needs; it was not loaded. "
+            f"{path}: requires {result['refused']}, which no scaler or regressor of ours needs; it was not loaded. "
             "If you trust the class, list its full name under bundles: trusted_types in params.yaml (functions cannot be trusted)"
         )
     return BundleError(f"{path}: not a complete pickle of a model ({size} bytes): {result['broken']}; copy the bundle again")

@@ -25,6 +25,7 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _MOST_FEATURES = 100_000
 _ROWS = 256
 _MAX_MESSAGE = 300  # characters
+_BOOSTING = "sklearn.ensemble._hist_gradient_boosting"
 _PICKLED = (
     ("joblib.numpy_pickle", "NumpyArrayWrapper"),
     ("numpy", "dtype"),
@@ -33,18 +34,46 @@ _PICKLED = (
     ("numpy._core.multiarray", "scalar"),
     ("numpy._core.numeric", "_frombuffer"),
     ("numpy.random._mt19937", "MT19937"),
+    ("numpy.random._pcg64", "PCG64"),  # of gradient boosting
     ("numpy.random._pickle", "__bit_generator_ctor"),
+    ("numpy.random._pickle", "__generator_ctor"),
     ("numpy.random._pickle", "__randomstate_ctor"),
     ("numpy.random.bit_generator", "SeedSequence"),  # of a model without a random_state
     ("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence"),
+    ("sklearn._loss._loss", "CyAbsoluteError"),
+    ("sklearn._loss._loss", "CyHalfSquaredError"),
+    ("sklearn._loss._loss", "CyPinballLoss"),
+    ("sklearn._loss.link", "IdentityLink"),
+    ("sklearn._loss.link", "Interval"),
+    ("sklearn._loss.loss", "AbsoluteError"),
+    ("sklearn._loss.loss", "HalfSquaredError"),
+    ("sklearn._loss.loss", "PinballLoss"),
     ("sklearn.compose._target", "TransformedTargetRegressor"),
+    ("sklearn.ensemble._forest", "RandomForestRegressor"),
+    (f"{_BOOSTING}.binning", "_BinMapper"),
+    (f"{_BOOSTING}.gradient_boosting", "HistGradientBoostingRegressor"),
+    (f"{_BOOSTING}.predictor", "TreePredictor"),
+    ("sklearn.linear_model._coordinate_descent", "ElasticNet"),
+    ("sklearn.linear_model._ridge", "Ridge"),
+    ("sklearn.neighbors._regression", "KNeighborsRegressor"),
     ("sklearn.neural_network._multilayer_perceptron", "MLPRegressor"),
     ("sklearn.neural_network._stochastic_optimizers", "AdamOptimizer"),
     ("sklearn.neural_network._stochastic_optimizers", "SGDOptimizer"),
     ("sklearn.pipeline", "Pipeline"),
     ("sklearn.preprocessing._data", "StandardScaler"),
+    ("sklearn.svm._classes", "SVR"),
+    ("sklearn.tree._classes", "DecisionTreeRegressor"),
+    ("sklearn.tree._tree", "Tree"),
 )
-"""What pickles of a scaler and an MLP require: exact module and name."""
+"""What pickles of a scaler and of the regressors require: exact module and name."""
+
+_TRUSTED = (
+    f"{_BOOSTING}.predictor.TreePredictor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+)
+"""Types among them that skops does not trust by itself."""
 
 
 class Refused(Exception):  # noqa: N818 (a result, not a fault)
@@ -59,6 +88,7 @@ def main() -> None:
     """Serve one request: a line of JSON, then files, on standard input; the response has the same form."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is not part of the response
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # new threads are forbidden below
     _drop_network()
     request = json.loads(sys.stdin.buffer.readline())
     known = known_objects(request["trusted"])
@@ -96,14 +126,14 @@ def printable(text: object) -> str:
 
 
 def known_objects(trusted: list[str]) -> dict[tuple[str, str], Any]:
-    """Return everything that scikit-learn's scaler and MLP are pickled with, by exact name, and the trusted classes."""
+    """Return everything that scikit-learn's scaler and regressors are pickled with, by exact name, and the trusted classes."""
     known = {(module, name): getattr(importlib.import_module(module), name) for module, name in _PICKLED}
     for (module, name), found in list(known.items()):
         if module.startswith("numpy._core."):
             known[module.replace("numpy._core", "numpy.core"), name] = found  # as numpy 1 calls it
     known["_codecs", "encode"] = _latin1  # protocols 0 to 2 write bytes so
     for reconstructor, base in (("copyreg", "builtins"), ("copy_reg", "__builtin__")):  # protocols 0 and 1 make objects so
-        known[reconstructor, "_reconstructor"], known[base, "object"] = _new, object
+        known[reconstructor, "_reconstructor"], known[base, "object"], known[base, "bytes"] = _new, object, _no_bytes
     for name in trusted:
         module, _, kind = name.rpartition(".")
         try:
@@ -124,9 +154,10 @@ def convert(content: bytes, known: dict[tuple[str, str], Any], unpacked: int, tr
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimator = unpickle(decompress(content, unpacked), known)
+        settle(estimator)
         before = numbers(estimator)
         out = bytes(skops.io.dumps(estimator))
-        after = numbers(skops.io.loads(out, trusted=[*_optimizers(), *trusted]))
+        after = numbers(skops.io.loads(out, trusted=[*_TRUSTED, *trusted]))
     if before != after:
         msg = "the skops file made from it computes other numbers"
         raise Broken(msg)
@@ -172,6 +203,19 @@ def unpickle(content: bytes, known: dict[tuple[str, str], Any]) -> Any:  # noqa:
         msg = "something follows its end"
         raise Broken(msg)
     return estimator
+
+
+def settle(estimator: Any) -> None:  # noqa: ANN401
+    """Remove from a regressor what another fit would need, and its use of more than one process."""
+    for _ in range(3):  # in a pipeline, behind a transformed target
+        state = getattr(estimator, "__dict__", None)
+        if not isinstance(state, dict):  # a class has another mapping
+            return
+        if "n_jobs" in state:
+            state["n_jobs"] = 1
+        state.pop("_feature_subsample_rng", None)
+        inner, steps = state.get("regressor_"), state.get("steps")
+        estimator = steps[-1][-1] if inner is None and steps else inner
 
 
 def numbers(estimator: Any) -> bytes:  # noqa: ANN401
@@ -227,15 +271,19 @@ def _drop_network() -> None:
         ctypes.CDLL(None).unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
 
 
-def _optimizers() -> list[str]:
-    return [f"sklearn.neural_network._stochastic_optimizers.{name}Optimizer" for name in ("Adam", "SGD")]
-
-
 def _latin1(text: str, encoding: str) -> bytes:
     if encoding != "latin1" or not isinstance(text, str):
         msg = f"_codecs.encode to {encoding!r:.40}"
         raise Refused(msg)
     return text.encode("latin1")
+
+
+def _no_bytes(*arguments: object) -> bytes:
+    """Make the empty bytes of protocols 0 to 2."""
+    if arguments:
+        msg = "builtins.bytes of something"
+        raise Refused(msg)
+    return b""
 
 
 def _new(kind: type, base: type, state: object) -> Any:  # noqa: ANN401

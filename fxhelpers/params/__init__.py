@@ -14,9 +14,22 @@ from fxhelpers.params._input import (
     looks_secret,
     model_name,
     nearest,
+    parse_day,
     safe_uri,
     unrecorded_shell,
     yaml_value,
+)
+from fxhelpers.params._models import (
+    ESTIMATORS,
+    HYPERPARAMETERS,
+    LEFT_OUT,
+    AnyModel,
+    FeaturesParams,
+    MlpParams,
+    ModelParams,
+    RegressorParams,
+    estimator_name,
+    extra_folder,
 )
 from fxhelpers.params._prices import PriceChecksParams, PricesParams
 from fxhelpers.params._reading import (
@@ -28,13 +41,14 @@ from fxhelpers.params._reading import (
     known_secrets,
     load_params,
     try_gates,
+    with_overrides,
 )
 from fxhelpers.params._sections import (
     STAGES,
     BundlesParams,
     GateParams,
-    MlpParams,
     PathsParams,
     PromotionParams,
+    RollingParams,
     TrainingParams,
 )

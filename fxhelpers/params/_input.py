@@ -7,8 +7,10 @@ import operator
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import date, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ _SECRET = re.compile(
 _OWN_PREFIX = "fx-"
 _MAX_NAME = 200
 _MAX_SHOWN = 60
+_MAX_LISTED = 180
 _SERVERS = ("http", "https")
 _SCHEMES = (*_SERVERS, "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc", "uc")
 _VERSION_LIMIT = 10**9  # above every version number; a database would fail on larger ones with a message of its own
@@ -56,6 +59,15 @@ def check_version(name: str, value: object) -> int:
             return number
     msg = f"{name}: expected a version number, 1 or more; found {value!r:.60}"
     raise ParamsError(msg)
+
+
+def parse_day(name: str, text: str) -> date:
+    """Return a day that a user passed; :class:`ParamsError` if it is not one."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 (a day of an exchange has no zone)
+    except (ValueError, TypeError) as error:
+        msg = f"{name}: expected a day such as 2012-06-29, found {text!r:.60}"
+        raise ParamsError(msg) from error
 
 
 def check_model_name(name: str) -> str:
@@ -157,9 +169,11 @@ def nearest(word: str, known: Iterable[str], *, most: int = 1) -> str:
 
 
 def unknown_key(key: str, known: set[str]) -> str:
-    """Return the message about an unknown key: the nearest known one, and all of them."""
-    close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
-    return f"unknown key; the nearest known one is {close[0]!r} (known here: {', '.join(sorted(known))})"
+    """Return the message about an unknown key: the nearest known one, and all of them, or the first."""
+    spelt = {name.lower(): name for name in sorted(known)}
+    close = difflib.get_close_matches(key.lower(), spelt, n=1, cutoff=0.0)
+    listed = textwrap.shorten(", ".join(sorted(known)), _MAX_LISTED, placeholder=" …")
+    return f"unknown key; the nearest known one is {spelt[close[0]]!r} (known here: {listed})"
 
 
 def looks_secret(name: str) -> bool:

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from fxhelpers.params._input import unknown_key
-from fxhelpers.params._sections import Folder, Section
+from fxhelpers.params._models import Section
+from fxhelpers.params._sections import Folder
 
 PARTS = (
     *("Date", "Open", "High", "Low", "Close", "Volume", "Adj Open", "Adj High", "Adj Low", "Adj Close", "Adj Volume"),

@@ -26,6 +26,7 @@ from fxhelpers.params._input import (
     secrets_in,
     unknown_key,
 )
+from fxhelpers.params._models import ModelParams, Section, read_model
 from fxhelpers.params._prices import PricesParams
 from fxhelpers.params._sections import (
     BundlesParams,
@@ -33,7 +34,6 @@ from fxhelpers.params._sections import (
     ModelRegistryParams,
     PathsParams,
     PromotionParams,
-    Section,
     TrainingParams,
     TriedGates,
 )
@@ -283,6 +283,20 @@ def try_gates(written: PromotionParams, gates: Iterable[Mapping[str, Any]]) -> P
         raise ParamsError("\n".join(lines)) from error
 
 
+def with_overrides(model: ModelParams, overrides: Mapping[str, Any]) -> ModelParams:
+    """Return a model with some settings replaced, including their candidates; :class:`ParamsError` as for ``params.yaml``.
+
+    Another ``estimator`` begins with scikit-learn's hyperparameters, and without candidates.
+    """
+    same = overrides.get("estimator", model.estimator) in {model.estimator, model.estimator.removesuffix("Regressor")}
+    kept = model.model_dump() if same else model.model_dump(include={"refit", "features"})
+    kept["candidates"] = {name: values for name, values in model.candidates.items() if same and name not in overrides}
+    try:
+        return read_model({**kept, **overrides})
+    except ValidationError as error:
+        raise ParamsError("\n".join(f"overrides: {line}" for line in explain(error, type(model)))) from error
+
+
 def known_secrets(folder: Path) -> dict[str, str]:
     """Return the secrets in the environment and the folder's ``.env``: name to value; of a URI, its password."""
     values = {key: value for key, value in {**dotenv_values(folder / ".env"), **os.environ}.items() if value}
@@ -380,6 +394,6 @@ def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
 def _model_in(annotation: Any) -> type[BaseModel] | None:  # noqa: ANN401 (annotations have no common type)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    if get_origin(annotation) in {dict, list, tuple, Union, UnionType}:
+    if get_origin(annotation) in {dict, list, tuple, Union, UnionType, Annotated}:
         return next(filter(None, map(_model_in, get_args(annotation))), None)
     return None

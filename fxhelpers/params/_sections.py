@@ -1,17 +1,18 @@
 """The sections of ``params.yaml``: every key with its type, default, bounds and description, and the rules between keys."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fxhelpers.measures import MEASURES, REFUSED
-from fxhelpers.params._input import check_name, check_path, check_repository, check_type, nearest, unknown_key
+from fxhelpers.params._input import check_name, check_path, check_repository, check_type, nearest
+from fxhelpers.params._models import AnyModel, MlpParams, Section
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
-BUILT_IN = ("forecasts", "replay", "doubts", "days", "stale", "champion", "fresher", "seen")
+BUILT_IN = ("forecasts", "replay", "doubts", "days", "stale", "champion", "fresher", "seen", "broken", "size")
 """Gates that every policy has; their ids are reserved."""
 
 Versus = Literal["champion", "zero_return", "mean_training_return"]
@@ -24,13 +25,6 @@ _CHANGE_KEYS = ("min_improvement", "max_regression")
 _TEST_KEYS = ("alpha", "resamples", "margin")
 GATE_KEYS = {"value": _VALUE_KEYS, "change": _CHANGE_KEYS, "test": _TEST_KEYS}
 """Keys that belong to one kind of gate: a bound on a value, a bound on its change against a rival, or a test."""
-
-
-def _check_layers(sizes: list[int]) -> list[int]:
-    if not sizes or min(sizes) < 1:
-        msg = f"every hidden layer needs at least one unit, found {sizes}"
-        raise ValueError(msg)
-    return sizes
 
 
 def _check_days(days: int) -> int:
@@ -53,65 +47,15 @@ def _check_metric(metric: str | None) -> str | None:
     return metric
 
 
-Layers = Annotated[list[int], AfterValidator(_check_layers)]
 Folder = Annotated[Path, AfterValidator(check_path)]
 Repository = Annotated[str, AfterValidator(check_repository)]
-
-
-class Section(BaseModel):
-    """A part of ``params.yaml``: unknown keys are errors, and values do not change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class MlpParams(Section):
-    """Hyperparameters of one model, named as in scikit-learn's ``MLPRegressor``."""
-
-    hidden_layer_sizes: Layers = [16]
-    """units per hidden layer"""
-    activation: Literal["identity", "logistic", "tanh", "relu"] = "relu"
-    """activation of the hidden layers"""
-    solver: Literal["adam", "sgd", "lbfgs"] = "adam"
-    """optimizer"""
-    alpha: float = Field(default=1e-4, ge=0)
-    """L2 penalty"""
-    learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant"
-    """learning-rate schedule; with `solver: sgd`"""
-    learning_rate_init: float = Field(default=1e-3, gt=0)
-    """initial learning rate; with `sgd` and `adam`"""
-    max_iter: int = Field(default=200, ge=1)
-    """maximum number of epochs"""
-    early_stopping: bool = False
-    """stop when the score on a part of the training days no longer improves"""
-    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """fraction of the training days held out for that; with `early_stopping`"""
-    n_iter_no_change: int = Field(default=10, ge=1)
-    """epochs without improvement before training stops"""
-    standardise_target: bool = True
-    """scale returns to mean 0 and variance 1 for the fit; forecasts are scaled back"""
-    candidates: dict[str, list[Any]] = {}
-    """values to try per hyperparameter; the best RMSE on the validation days wins"""
-
-    @model_validator(mode="after")
-    def _candidates_are_hyperparameters(self) -> Self:
-        known = set(type(self).model_fields) - {"candidates"}
-        for name, values in self.candidates.items():
-            if name not in known:
-                msg = f"candidates: {unknown_key(name, known)}"
-                raise ValueError(msg)
-            if not values:
-                msg = f"candidates: {name} lists no value"
-                raise ValueError(msg)
-            # each candidate is parsed as the key itself would be: YAML reads 1e-4, say, as text
-            self.candidates[name] = [getattr(type(self)(**{name: value}), name) for value in values]
-        return self
 
 
 class BundlesParams(Section):
     """Limits on the content and the size of a bundle's files."""
 
     trusted_types: Annotated[tuple[str, ...], AfterValidator(lambda names: tuple(map(check_type, names)))] = ()
-    """full names of classes that a foreign model may hold besides scikit-learn scaler, MLP and pipeline"""
+    """full names of classes that a foreign model may hold besides scikit-learn's scaler, pipeline and the estimators above"""
     max_megabytes: int = Field(default=64, ge=1, le=1024)
     """maximum size of one file of a bundle, compressed and uncompressed"""
 
@@ -119,6 +63,15 @@ class BundlesParams(Section):
     def max_bytes(self) -> int:
         """Largest size of one file, before and after unpacking, in bytes."""
         return self.max_megabytes * 2**20
+
+
+class RollingParams(Section):
+    """Origins of the rolling-origin forecasts."""
+
+    first_day: int = Field(default=500, ge=250)
+    """day, counted from the first that has all features, of the first origin"""
+    every_days: int = Field(default=63, ge=5)
+    """trading days between origins"""
 
 
 class TrainingParams(Section):
@@ -132,10 +85,15 @@ class TrainingParams(Section):
     """trading days left out between two windows, in addition to the forecast horizon"""
     random_state: int = Field(default=42, ge=0, lt=2**32)
     """seed of the fit"""
+    refit: bool = True
+    """what serves is fitted on all days to the last, and judged by its recipe's rolling-origin forecasts; false: fitted on the \
+training days only, and judged on the days after them"""
+    rolling: RollingParams = RollingParams()
+    """Origins of the rolling-origin forecasts"""
     model: str = "regularised"
     """model that the notebook train fits by default, one of those below"""
-    models: dict[str, MlpParams] = {"regularised": MlpParams(alpha=100.0)}
-    """hyperparameters of each model, named as in sklearn.neural_network.MLPRegressor"""
+    models: dict[str, AnyModel] = Field(default={"regularised": MlpParams(alpha=100.0)})
+    """estimator of each model, its hyperparameters as in scikit-learn, and candidates of them"""
 
     @model_validator(mode="after")
     def _model_is_defined(self) -> Self:
@@ -213,7 +171,7 @@ class StageApprovals(Section):
 class EvaluationParams(Section):
     """Days on which versions are compared, and the cost of trading."""
 
-    min_days: Annotated[int, AfterValidator(_check_days)] = 250
+    min_days: Annotated[int, AfterValidator(_check_days)] = 500
     """minimum trading days to compare on; at least 120, because tests are oversized on fewer"""
     embargo_days: int = Field(default=1, ge=0)
     """trading days left out after the last day that any version has seen, in addition to the forecast horizon"""
@@ -335,8 +293,10 @@ class PromotionParams(Section):
     """Days to compare on, and trading cost"""
     gates: tuple[GateParams, ...] = Field(default=GATES, max_length=_MAX_GATES)
     """all gates of severity fail must pass; gates of severity warn are only reported"""
-    attempts: Literal["spend", "ignore"] = "spend"
-    """spend: the k-th distinct attempt for a symbol is tested at alpha / (k (k + 1)); ignore: at alpha"""
+    attempts: Literal["spend", "yearly", "ignore"] = "spend"
+    """spend: the k-th distinct recipe is tested at alpha / (k (k + 1)); yearly: those of 365 days count; ignore: at alpha"""
+    refresh: Literal["allow", "contest"] = "allow"
+    """allow: a fresher refit of the champion's recipe serves without a test; contest: it is tested as another recipe is"""
     approval: StageApprovals = StageApprovals()
     """Approvals by a second person, by stage"""
 
