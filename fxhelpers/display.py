@@ -3,7 +3,10 @@
 import html
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -169,3 +172,46 @@ def _cell(kind: str, content: str, side: str, of: str = "") -> str:
     kept = "; white-space:nowrap" if len(re.sub(r"<[^>]*>", "", content)) <= most else "; overflow-wrap:anywhere"
     head = f' data-of="{html.escape(of)}"' if of else ""
     return f"<{kind} style='text-align:{side}; vertical-align:top{kept}'{head}>{content}</{kind}>"
+
+
+_SECONDS_BETWEEN = 0.2
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows so many done of so many: as a bar in a notebook, which its record keeps, or on a terminal."""
+    if getattr(getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)(), "kernel", None) is not None:
+        from IPython.display import display
+
+        handle: Any = display(_Bar(what, 0, 0), display_id=True)  # type: ignore[no-untyped-call]
+        shown_at = [0.0]
+
+        def show(done: int, total: int) -> None:
+            if done == total or time.monotonic() - shown_at[0] > _SECONDS_BETWEEN:
+                shown_at[0] = time.monotonic()
+                handle.update(_Bar(what, done, total))
+
+        yield show
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    what: str
+    done: int
+    total: int
+
+    def __repr__(self) -> str:
+        return f"{self.what}: {self.done} of {self.total}"
+
+    def _repr_html_(self) -> str:
+        if self.done >= self.total:
+            return f"<p>{html.escape(repr(self))}</p>"
+        return f"<p>{html.escape(repr(self))} <progress value='{self.done}' max='{self.total}'></progress></p>"

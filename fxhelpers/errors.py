@@ -23,6 +23,7 @@ works for callers who do not know this package::
     ├── FeaturesError                 (ValueError)
     ├── NotComparableError            (ValueError)
     ├── PredictionsChangedError       (ValueError)
+    ├── RollingForecastsError         (ValueError)
     ├── NoChampionError               (LookupError)
     ├── StaleComparisonError          (RuntimeError)
     ├── PromotionRefusedError         (PermissionError)
@@ -114,6 +115,10 @@ class NotComparableError(FxError, ValueError):
 
 class PredictionsChangedError(FxError, ValueError):
     """A version does not reproduce the forecasts stored at its registration."""
+
+
+class RollingForecastsError(FxError, ValueError):
+    """The rolling-origin forecasts of a bundle are not those of its recipe."""
 
 
 class NoChampionError(FxError, LookupError):

@@ -1,4 +1,4 @@
-"""Evaluation of one bundle on its own test days."""
+"""Evaluation of one bundle on days that its forecasts have not seen: its recipe's rolling-origin days, or its own test days."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,15 @@ from fxhelpers.errors import NotComparableError
 from fxhelpers.features import SCHEMA_VERSION, build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, r2, rmse
 from fxhelpers.prices import SharePrices, prices_digest, restatement, unpack_prices
+from fxhelpers.training import join_extra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation:
-    """Forecasts of one bundle on its test days, with their metrics."""
+    """Forecasts of one bundle on its rolling-origin or test days, with their metrics."""
 
     symbol: str
+    days: str  # which days these are: rolling-origin or test
     # foresightX's ``test_metrics`` and those of the two baselines; errors as fractions of return, accuracies as fractions of
     # days. ``test_mape`` is None: a percentage of a return, which is often almost zero, means nothing
     metrics: dict[str, Any]
@@ -30,8 +32,8 @@ class Evaluation:
 
     @property
     def answer(self) -> dict[str, str]:
-        """Result and answer for the summary: whether the model is better than forecasting zero on the test days."""
-        return over_zero(self.predictions["Actual"], self.predictions["Predicted"], "test")
+        """Result and answer for the summary: whether the forecasts are better than forecasting zero on these days."""
+        return over_zero(self.predictions["Actual"], self.predictions["Predicted"], self.days)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the metrics of model and baselines as text, for display."""
@@ -49,14 +51,14 @@ class Evaluation:
 
 
 def evaluate_bundle(bundle: Bundle, prices: SharePrices | pd.DataFrame) -> Evaluation:
-    """Forecast a bundle's test days and measure the forecasts.
+    """Measure a bundle's rolling-origin forecasts or, of a bundle without, forecast its test days and measure these.
 
     Parameters
     ----------
     bundle : Bundle
         Trained by fxhelpers.
     prices : SharePrices, or DataFrame of shape (n_days, 5)
-        They must cover the test window.
+        They must cover these days.
 
     Returns
     -------
@@ -65,12 +67,44 @@ def evaluate_bundle(bundle: Bundle, prices: SharePrices | pd.DataFrame) -> Evalu
     Raises
     ------
     NotComparableError
-        The bundle states no test window or has features that cannot be
-        computed from prices, or the prices do not cover the window.
+        The bundle states no such days or has features that cannot be
+        computed from prices, or the prices do not cover the days.
     """
     schema = bundle.metadata.get("feature_schema", {}).get("version", SCHEMA_VERSION)
     days = prices.for_schema(schema) if isinstance(prices, SharePrices) else prices
-    frame = forecast_days(bundle.pipeline(), bundle.feature_names, build_features(days, schema), next_day_return(days))
+    test, mean = _rolled(bundle, days) if bundle.rolling is not None else _tested(bundle, days, schema)
+    actual, predicted = test["target"], test["forecast"]
+    trained = bundle.metadata["prices"]
+    return Evaluation(
+        symbol=bundle.symbol,
+        days="test" if bundle.rolling is None else "rolling-origin",
+        metrics=_metrics(actual, predicted, mean),
+        predictions=_table(actual, predicted),
+        same_prices=_same(trained, prices, days),
+    )
+
+
+def _rolled(bundle: Bundle, prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """Return target and forecast of the recipe's rolling-origin days, and the mean return known before each."""
+    rolling = bundle.rolling
+    assert rolling is not None  # noqa: S101 (for the type)
+    target = next_day_return(prices).reindex(rolling.forecasts.index)
+    if missing := int(target.isna().sum()):
+        first, last = (f"{day:%Y-%m-%d}" for day in (target.index[0], target.index[-1]))
+        msg = (
+            f"the prices lack {missing} of the {len(target)} rolling-origin days from {first} to {last}, or the day after; "
+            "evaluate with the price source that the bundle was trained on"
+        )
+        raise NotComparableError(msg)
+    return pd.DataFrame({"target": target, "forecast": rolling.forecasts}), rolling.means
+
+
+def _tested(bundle: Bundle, prices: pd.DataFrame, schema: int) -> tuple[pd.DataFrame, pd.Series]:
+    """Return target and forecast of the test days, and the mean return of the training days."""
+    features, extra = build_features(prices, schema), bundle.extra
+    if extra is not None:  # the test days end before its last one
+        features = join_extra(features.loc[: extra.index[-1]], extra, f"the columns that {bundle.metadata_path.name} keeps")
+    frame = forecast_days(bundle.pipeline(), bundle.feature_names, features, next_day_return(prices))
     window = bundle.metadata.get("windows", {}).get("test")
     if window is None:
         msg = (
@@ -85,15 +119,7 @@ def evaluate_bundle(bundle: Bundle, prices: SharePrices | pd.DataFrame) -> Evalu
             "evaluate with the price source that the bundle was trained on"
         )
         raise NotComparableError(msg)
-    mean = float(bundle.metadata["target"]["training_mean"])
-    actual, predicted = test["target"], test["forecast"]
-    trained = bundle.metadata["prices"]
-    return Evaluation(
-        symbol=bundle.symbol,
-        metrics=_metrics(actual, predicted, mean),
-        predictions=_table(actual, predicted),
-        same_prices=_same(trained, prices, days),
-    )
+    return test, pd.Series(float(bundle.metadata["target"]["training_mean"]), test.index)
 
 
 def _same(trained: dict[str, Any], prices: SharePrices | pd.DataFrame, days: pd.DataFrame) -> bool:
@@ -127,9 +153,9 @@ def forecast_days(
     return pd.DataFrame({"target": table["target"], "forecast": np.asarray(forecast)}, index=table.index)
 
 
-def _metrics(actual: pd.Series, predicted: pd.Series, mean: float) -> dict[str, Any]:
+def _metrics(actual: pd.Series, predicted: pd.Series, mean: pd.Series) -> dict[str, Any]:
     up, down = actual > 0, actual < 0
-    zero, constant = actual * 0, actual * 0 + mean
+    zero, constant = actual * 0, mean
     series = {"prediction": predicted, "actual": actual, "residual": actual - predicted}
     return {
         "test_rmse": rmse(actual, predicted),

@@ -99,6 +99,7 @@ class Project:
         self.folder = folder
         self.settings: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())
         self.settings["training"]["models"]["regularised"] = {"hidden_layer_sizes": [4], "alpha": 100.0, "max_iter": 40}
+        self.settings["training"]["refit"] = False  # quick, and as all versions of earlier releases; test_refits.py has the rest
         self.write()
 
     def write(self, **sections: dict[str, Any]) -> Path:
@@ -156,7 +157,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_registry: Pat
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three bundles of AAPL as `make demo` trains them: kind of model to folder. Trained once for all workers."""
+    """Three bundles of AAPL, fitted on the training days: kind of model to folder. Trained once for all workers."""
     root = shared(tmp_path_factory) / "trained"
     folders = {model: root / model for model in ("original", "regularised", "lighter")}
     with FileLock(f"{root}.lock"):
@@ -166,7 +167,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             folder.mkdir(parents=True)
             shutil.copy(ROOT / "params.yaml", folder)
             params = load_params(folder / "params.yaml")
-            made = train_model("AAPL", read_prices("AAPL", params.prices), params.training, model=model)
+            rules = params.training.model_copy(update={"refit": False})
+            made = train_model("AAPL", read_prices("AAPL", params.prices), rules, model=model)
             write_bundle(made.model, made.scaler, made.metadata, params.paths)
             (folder / "done").touch()
             time.sleep(1)  # files are named by the second, and some tests put them into one folder

@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import math
 import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,21 @@ import skops.io
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
+from fxhelpers.bundles._arrays import check_arrays
 from fxhelpers.display import Keyed, rows_html
 from fxhelpers.errors import BundleError, UntrustedBundleError
+from fxhelpers.estimators import describe, model_type, regressor_in
+from fxhelpers.prices import unpack_columns
+from fxhelpers.recipes import Recipe
+from fxhelpers.training import Rolling
 
 TRUSTED_TYPES = (
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
 )
-"""Types of our models beyond skops' own defaults."""
+"""Types of our models beyond skops' own defaults; :mod:`fxhelpers.bundles._arrays` checks what trees hold."""
 
 FORMAT_VERSION = 1
 """Version of the metadata that this fxhelpers writes; newer versions are refused."""
@@ -30,18 +38,37 @@ FORMAT_VERSION = 1
 _LARGEST = 1e300  # that every database can store
 _UNPACKED_BYTES = 64 * 2**20
 _SCHEMA_BYTES = 16 * 2**20  # a real one has 1.5 kB per feature; parsed, it takes thirty times as much memory
-_OBJECTS = {
-    *TRUSTED_TYPES,
+_BOOSTING = "sklearn.ensemble._hist_gradient_boosting"
+_LOSSES = ("HalfSquaredError", "AbsoluteError", "PinballLoss")  # of gradient boosting: squared, absolute, quantile
+PARTS = {
     "sklearn.compose._column_transformer.ColumnTransformer",
     "sklearn.compose._target.TransformedTargetRegressor",
+    "sklearn.ensemble._forest.RandomForestRegressor",
+    f"{_BOOSTING}.binning._BinMapper",
+    f"{_BOOSTING}.gradient_boosting.HistGradientBoostingRegressor",
+    f"{_BOOSTING}.predictor.TreePredictor",
+    "sklearn.linear_model._coordinate_descent.ElasticNet",
+    "sklearn.linear_model._ridge.Ridge",
+    "sklearn._loss.link.IdentityLink",
+    "sklearn._loss.link.Interval",
+    *(f"sklearn._loss.loss.{loss}" for loss in _LOSSES),
+    "sklearn.neighbors._regression.KNeighborsRegressor",
     "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.pipeline.Pipeline",
     "sklearn.preprocessing._data.StandardScaler",
     "sklearn.preprocessing._function_transformer.FunctionTransformer",  # in a ColumnTransformer that passes columns through
+    "sklearn.svm._classes.SVR",
+    "sklearn.tree._classes.DecisionTreeRegressor",  # in a forest
 }
+"""Classes that models of ours are made of."""
+_ARRAYS = ("ndarray", "bool", "bool_", "float32", "float64", "int32", "int64", "uint64", "str_")
 _NODES = {
-    *(("ObjectNode", name) for name in _OBJECTS),
-    *(("NdArrayNode", f"numpy.{name}") for name in ("ndarray", "bool", "bool_", "float32", "float64", "int32", "int64", "str_")),
+    *(("ObjectNode", name) for name in PARTS),
+    *(("NdArrayNode", f"numpy.{name}") for name in _ARRAYS),
+    *(("LossNode", f"sklearn._loss._loss.Cy{loss}") for loss in _LOSSES),
+    ("TreeNode", "sklearn.tree._tree.Tree"),
     ("RandomStateNode", "numpy.random.mtrand.RandomState"),
     ("JsonNode", "builtins.str"),
     ("TypeNode", "builtins.str"),  # the type of a dict's keys
@@ -71,6 +98,8 @@ def select_by_name(pipeline: Pipeline, names: Sequence[str]) -> Pipeline:
 
 
 def dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401 (scikit-learn's estimators have no common base for this)
+    """Return a fitted estimator as a ``.skops`` file, without what only another fit would need."""
+    vars(regressor_in(estimator)).pop("_feature_subsample_rng", None)  # of gradient boosting: a type more to trust
     return bytes(skops.io.dumps(estimator))
 
 
@@ -78,12 +107,14 @@ def load_estimator(content: bytes, origin: str, *, trusted: Collection[str] = ()
     """Read a fitted estimator from the bytes of a ``.skops`` file; ``origin`` names the source in errors.
 
     :class:`UntrustedBundleError` if it requires a type or function that neither
-    our models need nor ``trusted`` lists; :class:`BundleError` if it is
-    truncated, or not a ``.skops`` file.
+    our models need nor ``trusted`` lists, or if its arrays do not fit together;
+    :class:`BundleError` if it is too big, truncated, or not a ``.skops`` file.
     """
     try:
-        _check(content, origin, trusted, unpacked)
+        check_size(content, origin, unpacked)
+        _check(content, origin, trusted)
         estimator = skops.io.loads(content, trusted=[*TRUSTED_TYPES, *trusted])
+        check_arrays(estimator, origin)
     except UntrustedBundleError:
         raise
     except Exception as error:  # a crafted file can make zip, JSON, numpy and skops raise anything; it is refused
@@ -95,13 +126,28 @@ def load_estimator(content: bytes, origin: str, *, trusted: Collection[str] = ()
     return estimator
 
 
-def _check(content: bytes, origin: str, trusted: Collection[str], most: int) -> None:
-    """Check everything that a file would make skops build, before skops reads it."""
+def check_size(content: bytes, origin: str, most: int = _UNPACKED_BYTES) -> None:
+    """Raise :class:`UntrustedBundleError` for a ``.skops`` file that is bigger than the limit, or has too many parts to read."""
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         unpacked = sum(entry.file_size for entry in file.infolist())
-        if unpacked > most or file.getinfo("schema.json").file_size > _SCHEMA_BYTES:
-            msg = f"{origin}: unpacks to {unpacked // 2**20} MB, more than the limit; it was not loaded"
-            raise UntrustedBundleError(msg)
+        parts = file.getinfo("schema.json").file_size
+    if unpacked > most:
+        what, limit = f"it unpacks to {_megabytes(unpacked)} MB", f"{most // 2**20} MB, the limit of bundles.max_megabytes"
+    elif parts > _SCHEMA_BYTES:
+        what, limit = f"the list of its parts has {_megabytes(parts)} MB", f"the limit of {_SCHEMA_BYTES // 2**20} MB"
+    else:
+        return
+    msg = f"{origin}: {what}, more than {limit}; it is refused. A forest or boosting gets smaller with fewer or shallower trees"
+    raise UntrustedBundleError(msg)
+
+
+def _megabytes(size: int) -> int:
+    return math.ceil(size / 2**20)
+
+
+def _check(content: bytes, origin: str, trusted: Collection[str]) -> None:
+    """Check everything that a file would make skops build, before skops reads it."""
+    with zipfile.ZipFile(io.BytesIO(content)) as file:
         nodes = set(_nodes(json.loads(file.read("schema.json"))))
     unknown = nodes - _NODES - {("ObjectNode", name) for name in trusted}
     if unknown:
@@ -143,12 +189,23 @@ class Bundle(Keyed):
     # its forecasts of real days, by date, as fractions of return, as stored by the training, else by the evaluation; may be empty
     forecasts: pd.Series = field(repr=False)
     digest: str  # SHA-256 over model, scaler and metadata: the identity of the bundle
+    rolling: Rolling | None = field(default=None, repr=False)  # rolling-origin forecasts of its recipe, if it makes them
     chosen: str = ""  # why it was chosen, unless its model file was given, and implausible times
 
     @property
     def model_type(self) -> str:
-        """Kind of model, such as ``MLP``."""
-        return str(self.metadata.get("model_type", "MLP"))
+        """Kind of model: ``MLP``, or the class of another estimator, such as ``Ridge``."""
+        return str(self.metadata.get("model_type") or model_type(type(regressor_in(self.model_object)).__name__))
+
+    @property
+    def recipe(self) -> Recipe:
+        """What its training did; of a foreign bundle, what its metadata say."""
+        return Recipe.read(self.metadata)
+
+    @property
+    def extra(self) -> pd.DataFrame | None:
+        """Columns of the user's own that it was trained on, by day; None if its recipe has none."""
+        return unpack_columns(self.metadata["extra"]) if self.metadata.get("extra") else None
 
     @property
     def is_ours(self) -> bool:
@@ -162,7 +219,7 @@ class Bundle(Keyed):
 
     @property
     def architecture(self) -> list[int]:
-        """Units of each hidden layer."""
+        """Units of each hidden layer of an MLP; empty for other models."""
         return list(self.metadata.get("architecture", []))
 
     @property
@@ -211,7 +268,8 @@ class Bundle(Keyed):
                 "symbol": self.symbol,
                 "trained": self.timestamp,
                 "chosen": self.chosen,
-                "model": f"{self.model_type} {self.architecture}",
+                "model": describe(self.model_object),
+                "recipe": f"{self.recipe.short}{'' if self.recipe.whole else ', known in part'}",
                 "features": self.features_count,
                 "evaluation": self.evaluation_path.name if self.evaluation_path else "none yet",
                 "model file": self.model_path.name,

@@ -4,20 +4,22 @@ import logging
 from collections import Counter
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from sklearn.neural_network import MLPRegressor
-from sklearn.pipeline import Pipeline
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from sklearn.compose import TransformedTargetRegressor
 
-from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle
+from fxhelpers.bundles._bundle import FORMAT_VERSION, PARTS, Bundle
 from fxhelpers.errors import BundleError
+from fxhelpers.estimators import arguments, canonical, describe, layers, model_type, regressor_in
 from fxhelpers.foresightx import predictions_file, read_features
-from fxhelpers.params import explain
-from fxhelpers.prices import unpack_prices
+from fxhelpers.params import ESTIMATORS, HYPERPARAMETERS, explain
+from fxhelpers.prices import unpack_columns, unpack_prices
+from fxhelpers.recipes import RecipeFacts
 from fxhelpers.system import sha256
+from fxhelpers.training import Rolling
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,16 @@ def _kept(text: str) -> str:
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
+
+
+def _rolled(stored: dict[str, Any]) -> dict[str, Any]:
+    Rolling.read(stored)
+    return stored
+
+
+def _columns(stored: dict[str, Any]) -> dict[str, Any]:
+    unpack_columns(stored)
+    return stored
 
 
 class _Days(_Part):
@@ -74,6 +86,32 @@ class _Metadata(_Spans):
     files: dict[str, Any] = {}
     target: _Target = _Target()
     forecasts: dict[str, Any] = {}
+    recipe: RecipeFacts | None = None
+    rolling: Annotated[dict[str, Any], AfterValidator(_rolled)] | None = None
+    extra: Annotated[dict[str, Any], AfterValidator(_columns)] | None = None
+    size: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    feature_schema: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _evidence_is_whole(self) -> Self:
+        refits = self.recipe is not None and self.recipe.fit == "all days"
+        if refits and not (self.rolling and self.prices and self.prices.kept and self.size is not None):
+            msg = "a recipe that fits all days needs rolling (its rolling-origin forecasts), size and prices.kept; train again"
+            raise ValueError(msg)
+        if self.recipe and self.feature_schema.get("version") != self.recipe.features.number:
+            msg = "feature_schema.version is not the schema of the recipe's features; train again"
+            raise ValueError(msg)
+        if self.rolling and not refits:
+            msg = "rolling is there without a recipe that fits all days; train again"
+            raise ValueError(msg)
+        if self.recipe and self.rolling and any(one[1] >= len(self.recipe.settings) for one in self.rolling["origins"]):
+            msg = f"rolling: an origin chose a candidate beyond the {len(self.recipe.settings)} of its recipe; train again"
+            raise ValueError(msg)
+        stated, kept = self.recipe.features.extra if self.recipe else {}, self.extra or {}
+        if stated != {key: kept[key] for key in ("folder", "columns") if key in kept}:
+            msg = "extra must hold the columns that the recipe takes from a folder of the user's own, and no others; train again"
+            raise ValueError(msg)
+        return self
 
 
 def check_metadata(metadata: dict[str, Any], path: Path, symbol: str) -> None:
@@ -132,31 +170,44 @@ def check_estimators(metadata: dict[str, Any], path: Path, estimators: dict[Path
 
 
 def check_description(bundle: Bundle) -> None:
-    """Raise :class:`BundleError` if metadata describe another network than the weights form."""
-    model = bundle.model_object
-    while not isinstance(model, MLPRegressor):  # in a pipeline, or behind a transformed target
-        model = model[-1] if isinstance(model, Pipeline) else getattr(model, "regressor_", None)
-        if model is None:  # a trusted type, whose layers are unknown
-            return
-    config = bundle.config
-    layers = [len(biases) for biases in model.intercepts_[:-1]]
-    for key, stated, found in (
-        ("architecture", bundle.metadata.get("architecture"), layers),
-        ("config.hidden_layer_sizes", config.get("hidden_layer_sizes"), layers),
-        ("config.solver", config.get("solver"), model.solver),
-        ("config.activation", config.get("activation"), model.activation),
-    ):
-        if stated is not None and stated != found:
+    """Raise :class:`BundleError` if metadata describe another model than the fitted one, or if it is only a part of one."""
+    model = regressor_in(bundle.model_object)
+    kind, full = type(model).__name__, f"{type(model).__module__}.{type(model).__qualname__}"
+    if full not in PARTS:  # a trusted type, of which nothing is known
+        return
+    if kind not in ESTIMATORS:
+        msg = f"{bundle.model_path}: holds a {kind}, which is no model here; expected one of {', '.join(ESTIMATORS)}"
+        raise BundleError(msg)
+    names = {*HYPERPARAMETERS[kind], "random_state"} & arguments(kind).keys()
+    true = {f"config.{name}": getattr(model, name, None) for name in names}
+    true["config.standardise_target"] = isinstance(bundle.model_object, TransformedTargetRegressor)
+    true["architecture"] = layers(model) if kind == "MLPRegressor" else []
+    if kind == "MLPRegressor":
+        true["config.hidden_layer_sizes"] = true["architecture"]
+    stated = {**bundle.metadata, **{f"config.{name}": value for name, value in bundle.config.items()}}
+    for key in ("estimator", "config.estimator", "model_type"):
+        true[key] = kind if stated.get(key) == kind else model_type(kind)  # which has two names
+    given = {name: getattr(model, name) for name in names - {"random_state"}} | {
+        "standardise_target": true["config.standardise_target"]
+    }
+    if bundle.recipe.whole and not bundle.recipe.describes(kind, given, getattr(model, "random_state", None)):
+        msg = (
+            f"{bundle.metadata_path}: its recipe trains another model than {bundle.model_path.name}, {describe(model)}: "
+            "estimator, hyperparameters or seed differ; restore the metadata written with this model, or train again"
+        )
+        raise BundleError(msg)
+    for key in sorted(stated.keys() & true.keys()):
+        if canonical(stated[key]) != canonical(true[key]):
             msg = (
-                f"{bundle.metadata_path}: {key} is {stated!r:.60}, but {bundle.model_path.name} has {found!r:.60}; "
+                f"{bundle.metadata_path}: {key} is {stated[key]!r:.60}, but {bundle.model_path.name} has {true[key]!r:.60}; "
                 "these metadata describe another model: restore those written with this one"
             )
             raise BundleError(msg)
 
 
 def check_evaluated(info: dict[str, Any], path: Path, metadata: dict[str, Any]) -> None:
-    """Raise :class:`BundleError` if an evaluation of the same training time is of another network."""
-    for key in ("architecture", "features_count"):
+    """Raise :class:`BundleError` if an evaluation of the same training time is of another model."""
+    for key in ("model_type", "architecture", "features_count"):
         if key in info and key in metadata and info[key] != metadata[key]:
             msg = (
                 f"{path}: it evaluates a model with {key} {info[key]!r:.60}, but the one trained at {metadata['timestamp']} has "

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle, dump_estimator, load_estimator
+from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle, check_size, dump_estimator, load_estimator
 from fxhelpers.bundles._checks import (
     check_description,
     check_digests,
@@ -50,6 +51,7 @@ from fxhelpers.system import (
     sha256,
     write_atomic,
 )
+from fxhelpers.training import Rolling
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +123,7 @@ def _read_bundle(model: Path, features: list[Path], paths: PathsParams, rules: B
         test_metrics=test_metrics,
         forecasts=stored_forecasts(metadata, metadata_path, evaluation_path),
         digest=sha256("".join(sha256(content) for content in contents.values()).encode()),
+        rolling=Rolling.read(metadata["rolling"]) if metadata.get("rolling") else None,
     )
 
 
@@ -154,6 +157,37 @@ def latest_bundle(models: list[Path], features: list[Path], paths: PathsParams, 
             one = replace(one, day=f"{until:%Y-%m-%d}" if until is not None else "")
         found.append(one)
     return latest_first(found)
+
+
+def earlier_trainings(symbol: str, paths: PathsParams) -> Iterator[dict[str, Any]]:
+    """Yield the metadata of a symbol's bundles that have rolling-origin forecasts, the one with the latest prices first.
+
+    What cannot be read is left out, with a warning: a training only takes
+    forecasts over from it.
+
+    Parameters
+    ----------
+    symbol : str
+        Ticker.
+    paths : PathsParams
+        Where bundles are, as ``load_params().paths``.
+
+    Yields
+    ------
+    dict
+        Content of the bundle's metadata file.
+    """
+    found = []
+    for path in paths.metadata.glob(f"mlp_model_stats_{check_symbol(symbol)}_*.json"):
+        try:
+            metadata = _read_json(path.read_bytes(), path)
+            check_metadata(metadata, path, symbol)
+        except (BundleError, OSError) as error:
+            logger.warning("no forecasts are taken over from it: %s", error)
+            continue
+        if metadata.get("rolling"):
+            found.append(metadata)
+    yield from sorted(found, key=lambda one: (one["prices"]["last_day"], one["timestamp"]), reverse=True)
 
 
 def _metadata_file(model: Path, name: re.Match[str], paths: PathsParams) -> Path:
@@ -239,7 +273,14 @@ def _latest_evaluation(
     return choice.paths[0], found[choice.paths[0]]["test_metrics"]
 
 
-def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: PathsParams) -> Bundle:  # noqa: ANN401
+def write_bundle(
+    model: Any,  # noqa: ANN401 (scikit-learn's estimators have no common base)
+    scaler: Any,  # noqa: ANN401
+    metadata: dict[str, Any],
+    paths: PathsParams,
+    *,
+    rules: BundlesParams | None = None,
+) -> Bundle:
     """Write a bundle, the model file last, so that a bundle that can be found is complete; return it as read back.
 
     Parameters
@@ -250,9 +291,13 @@ def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: Paths
         ForesightX's keys and ours, without timestamp and file names.
     paths : PathsParams
         Where to write, as ``load_params().paths``.
+    rules : BundlesParams, optional
+        Its limit of size, as ``load_params().bundles``. Nothing is written of
+        a model that could not be read again: :class:`UntrustedBundleError`.
     """
-    symbol = check_symbol(metadata["symbol"])
+    symbol, rules = check_symbol(metadata["symbol"]), rules or BundlesParams()
     model_bytes, scaler_bytes = dump_estimator(model), dump_estimator(scaler)
+    check_size(model_bytes, f"the model of {symbol}", rules.max_bytes)
     stamp = _claim(paths.models, f"mlp_scaler_{symbol}_{{}}.skops", scaler_bytes)
     model_name, scaler_name = (f"mlp_{kind}_{symbol}_{stamp}.skops" for kind in ("model", "scaler"))
     whole = {
@@ -265,7 +310,7 @@ def write_bundle(model: Any, scaler: Any, metadata: dict[str, Any], paths: Paths
     }
     write_atomic(paths.metadata / f"mlp_model_stats_{symbol}_{stamp}.json", _json_bytes(whole))
     write_atomic(paths.models / model_name, model_bytes)
-    return load_bundle(paths, model_path=paths.models / model_name)
+    return load_bundle(paths, model_path=paths.models / model_name, rules=rules)
 
 
 def write_evaluation(bundle: Bundle, metrics: dict[str, Any], predictions: pd.DataFrame, paths: PathsParams) -> Path:

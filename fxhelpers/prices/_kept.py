@@ -41,7 +41,36 @@ class Restatement:
     message: str  # what differs on that day, for people
 
 
-def pack_prices(prices: SharePrices) -> str:
+def keep_prices(prices: SharePrices | pd.DataFrame) -> KeptPrices:
+    """Return prices as a bundle keeps them, in single precision; those of a plain frame count as exact."""
+    frame = prices.frame if isinstance(prices, SharePrices) else prices
+    precision = prices.precision if isinstance(prices, SharePrices) else pd.Series(0.0, frame.index)
+    single = frame[COLUMNS].astype("f4").astype(float)
+    return KeptPrices(frame=single, precision=precision.astype("f4").astype(float))
+
+
+def extend_prices(then: KeptPrices, now: SharePrices | pd.DataFrame) -> KeptPrices | None:
+    """Return the prices of an earlier training with the days since, on its scale; None if they are not the same prices.
+
+    The days of then stay as they are, to the last bit, so that what was
+    computed from them is computed again. The same prices begin on the same
+    day, end on the same or a later one, and are not a :func:`restatement`.
+    """
+    later = keep_prices(now)
+    old, new = then.frame, later.frame
+    if new.empty or old.index[0] != new.index[0] or old.index[-1] > new.index[-1] or restatement(then, later) is not None:
+        return None
+    days, added = old.index, new.index[new.index > old.index[-1]]
+    last = (then.precision * old["Close"], later.precision.loc[days] * new.loc[days, "Close"])
+    prices = COLUMNS[:4]
+    scales = dict.fromkeys(prices, _scale(old[prices], new.loc[days, prices], last))
+    scales["Volume"] = _volume_scale(old["Volume"], new.loc[days, "Volume"])
+    more = (new.loc[added] / pd.Series(scales)).astype("f4").astype(float)
+    precision = pd.concat([then.precision, later.precision.loc[added]])
+    return KeptPrices(frame=pd.concat([old, more[old.columns]]), precision=precision)
+
+
+def pack_prices(prices: KeptPrices) -> str:
     """Return prices as text for a bundle: days and, in single precision, five columns and the precision, compressed."""
     days = prices.frame.index.to_numpy().astype("datetime64[D]").astype("<i4")
     values = np.column_stack([prices.frame[COLUMNS].to_numpy(), prices.precision.to_numpy()]).astype("<f4")
@@ -66,7 +95,7 @@ def unpack_prices(text: str) -> KeptPrices:
     return KeptPrices(frame=pd.DataFrame(values[:, :-1], index, COLUMNS), precision=pd.Series(values[:, -1], index))
 
 
-def restatement(then: KeptPrices, now: SharePrices) -> Restatement | None:
+def restatement(then: KeptPrices, now: SharePrices | KeptPrices) -> Restatement | None:
     """Compare the prices of a training with those of now; None if they are the same prices.
 
     The same prices may have another scale, one for all days, and differ by
@@ -117,9 +146,13 @@ def _scale(old: pd.DataFrame, new: pd.DataFrame, last: tuple[pd.Series, pd.Serie
     return float((old * new).sum().sum() / (old * old).sum().sum()) if fits.any(axis=None) else scale
 
 
+def _volume_scale(old: pd.Series, new: pd.Series) -> float:
+    traded = (old > 0) & (new > 0)
+    return float((new[traded] / old[traded]).median()) if traded.any() else 1.0
+
+
 def _volume_changed(old: pd.Series, new: pd.Series) -> pd.Series:
     """Return the days on which the volume changed, if these are more than a few."""
-    traded = (old > 0) & (new > 0)
-    scale = float((new[traded] / old[traded]).median()) if traded.any() else 1.0
+    scale = _volume_scale(old, new)
     off = (new - scale * old).abs() > _REVISED * scale * old
     return off & (off.mean() > _REVISED)

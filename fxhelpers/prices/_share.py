@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.errors import PriceDataError, TooFewDaysError
-from fxhelpers.params import PricesParams, check_symbol
+from fxhelpers.params import PricesParams, check_symbol, parse_day
 from fxhelpers.prices._adjusting import Adjustment
 from fxhelpers.prices._checks import check_prices
 from fxhelpers.prices._finding import PriceFinding
@@ -196,7 +196,7 @@ def load_prices(symbol: str, params: PricesParams) -> pd.DataFrame:
     return read_prices(symbol, params).frame
 
 
-def read_prices(symbol: str, params: PricesParams) -> SharePrices:
+def read_prices(symbol: str, params: PricesParams, *, end: str = "") -> SharePrices:
     """Read, adjust and check the daily prices of one share, and keep what is doubtful about them.
 
     Parameters
@@ -205,6 +205,8 @@ def read_prices(symbol: str, params: PricesParams) -> SharePrices:
         Ticker.
     params : PricesParams
         The ``prices`` section of ``params.yaml``.
+    end : str, optional
+        Last day to use, YYYY-MM-DD, if it is before ``prices.end``.
 
     Returns
     -------
@@ -215,7 +217,12 @@ def read_prices(symbol: str, params: PricesParams) -> SharePrices:
     ------
     UnknownSymbolError, TooFewDaysError, PriceDataError
         As :func:`load_prices`.
+    ParamsError
+        ``end`` is not a day.
     """
+    if end:
+        last = parse_day("end", end)
+        params = params.model_copy(update={"end": min(last, params.end or last)})
     found = examine_prices(symbol, params)
     found.raise_refused()
     if found.too_few:

@@ -1,5 +1,6 @@
 """A version: its entry in the registry, and its pipeline, which is saved to and loaded from a folder."""
 
+import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,16 +18,20 @@ from mlflow.models import Model, infer_signature
 from mlflow.utils import requirements_utils
 from sklearn.pipeline import Pipeline
 
-from fxhelpers.bundles import TRUSTED_TYPES, Bundle, load_estimator, select_by_name
+from fxhelpers.bundles import TRUSTED_TYPES, Bundle, check_size, load_estimator, select_by_name
 from fxhelpers.display import Keyed
 from fxhelpers.errors import FeaturesError, NotComparableError, PredictionsChangedError
 from fxhelpers.foresightx import read_table
 from fxhelpers.ledger import Identity
 from fxhelpers.params import BundlesParams
+from fxhelpers.prices import unpack_columns
+from fxhelpers.recipes import Recipe
+from fxhelpers.training import Rolling
 
 logger = logging.getLogger(__name__)
 
 BUNDLE_DIGEST = "fx.bundle_sha256"
+RECIPE_DIGEST = "fx.recipe_sha256"
 STAGE_TAG = "fx.stage"  # tag of a version that replaces its stage on a server without stages
 
 _LIBRARIES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas")
@@ -107,6 +112,8 @@ class Probe:
     forecasts: np.ndarray  # (256,): of these, as fractions of return
     days: pd.Series  # forecasts of real days, by date; empty if the bundle had none
     prices: str = ""  # the prices of the training, as the bundle keeps them; "" if it does not
+    rolling: Rolling | None = None  # the rolling-origin forecasts of its recipe, if it makes them
+    extra: pd.DataFrame | None = None  # columns of the user's own that it was trained on, by day; None without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,6 +132,11 @@ class LoadedModel:
     def who(self) -> str:
         """``version 3 of MLP_Stock_Predictor_AAPL``."""
         return f"version {self.version.version} of {self.version.name}"
+
+    @property
+    def recipe(self) -> Recipe:
+        """What its training did; of a foreign version, or one of an earlier release, what its metadata say."""
+        return Recipe.read(self.facts)
 
     def load_again(self) -> Pipeline:
         return _read_estimator(self.content, self.facts, self.who, self.rules)
@@ -188,13 +200,19 @@ class LoadedModel:
         return len(off)
 
 
-def save_pipeline(bundle: Bundle, folder: Path, trusted: tuple[str, ...]) -> None:
-    """Save a bundle to a new folder: one pipeline with signature, example and requirements, in skops format, and its probe."""
+def save_pipeline(bundle: Bundle, folder: Path, rules: BundlesParams) -> None:
+    """Save a bundle to a new folder: one pipeline with signature, example and requirements, in skops format, and its probe.
+
+    :class:`UntrustedBundleError` if it would be too big to be read again.
+    """
     pipeline, example = bundle.pipeline(), _example(bundle)
-    metadata = {key: value for key, value in bundle.metadata.items() if key != "forecasts"}  # these are in the probe,
+    metadata = {key: value for key, value in bundle.metadata.items() if key not in {"forecasts", "rolling"}}  # in the probe,
     kept = str(metadata.get("prices", {}).get("kept", ""))  # and so are these
     if kept:
         metadata["prices"] = {key: value for key, value in metadata["prices"].items() if key != "kept"}
+    columns = metadata.get("extra")
+    if columns:
+        metadata["extra"] = {key: value for key, value in columns.items() if key != "kept"}
     libraries = [f"{library}=={installed(library)}" for library in _LIBRARIES]
     with _without_package_scan():
         mlflow.sklearn.save_model(
@@ -204,16 +222,20 @@ def save_pipeline(bundle: Bundle, folder: Path, trusted: tuple[str, ...]) -> Non
             input_example=example,
             pip_requirements=libraries,
             serialization_format="skops",
-            skops_trusted_types=[*TRUSTED_TYPES, *trusted],
+            skops_trusted_types=[*TRUSTED_TYPES, *rules.trusted_types],
             metadata={**metadata, "metrics": bundle.metrics, "libraries": libraries},
         )
+    check_size((folder / _MODEL_FILE).read_bytes(), f"{bundle.model_path}: the pipeline to register", rules.max_bytes)
     mean, scale = bundle.typical
     inputs = mean + scale * np.random.default_rng(0).standard_normal((_PROBED, bundle.features_count))
     forecasts = pipeline.predict(pd.DataFrame(inputs, columns=bundle.feature_names))
     stored = bundle.forecasts
     days = stored.index.to_numpy().astype("datetime64[D]").astype("<i8")
     real = stored.to_numpy(dtype=float)
-    np.savez_compressed(folder / _PROBE_FILE, inputs=inputs, forecasts=forecasts, days=days, real=real, prices=np.array(kept))
+    whole = {"rolling": bundle.metadata.get("rolling"), "extra": columns}
+    kept_too = {"prices": np.array(kept), **{name: np.array(json.dumps(value)) for name, value in whole.items()}}
+    values = {"inputs": inputs, "forecasts": forecasts, "days": days, "real": real, **kept_too}
+    np.savez_compressed(folder / _PROBE_FILE, allow_pickle=False, **values)
 
 
 @contextmanager
@@ -267,9 +289,12 @@ def _read_probe(path: Path) -> Probe | None:
         days = stored["days"] if "days" in stored else np.empty(0, dtype="<i8")
         real = stored["real"] if "real" in stored else np.empty(0)
         index = pd.DatetimeIndex(days.astype("datetime64[D]"))
+        rolling, extra = (json.loads(str(stored[name])) if name in stored else None for name in ("rolling", "extra"))
         return Probe(
             inputs=stored["inputs"],
             forecasts=stored["forecasts"],
             days=pd.Series(real, index=index),
             prices=str(stored["prices"]) if "prices" in stored else "",
+            rolling=Rolling.read(rolling) if rolling else None,
+            extra=unpack_columns(extra) if extra else None,
         )

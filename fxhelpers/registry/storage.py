@@ -13,7 +13,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from fxhelpers.bundles import Bundle
+from fxhelpers.bundles import Bundle, check_recipe
 from fxhelpers.errors import ModelTamperedError, NotComparableError, ParamsError, RegistryError, VersionNotFoundError
 from fxhelpers.ledger import Identity
 from fxhelpers.params import MODEL_PREFIX, is_symbol, nearest
@@ -29,7 +29,15 @@ from fxhelpers.registry._client import (
     new_run,
     quoted,
 )
-from fxhelpers.registry._versions import BUNDLE_DIGEST, LoadedModel, ModelVersion, as_version, load_pipeline, save_pipeline
+from fxhelpers.registry._versions import (
+    BUNDLE_DIGEST,
+    RECIPE_DIGEST,
+    LoadedModel,
+    ModelVersion,
+    as_version,
+    load_pipeline,
+    save_pipeline,
+)
 from fxhelpers.system import folder_digest
 
 MODEL_DIGEST = "fx.model_sha256"
@@ -67,14 +75,18 @@ def check_tags(tags: dict[str, str]) -> None:
 def store_bundle(
     registry: RegistryClient, bundle: Bundle, name: str, *, description: str | None, tags: dict[str, str]
 ) -> StoredBundle | ModelVersion:
-    """Store a bundle's files in a run with these tags, or return the version that the same bundle is already."""
+    """Store a bundle's files in a run with these tags, or return the version that the same bundle is already.
+
+    Before, its recipe must give the forecasts that it holds: :class:`RollingForecastsError` if not.
+    """
     existing = registry.find_version(name, BUNDLE_DIGEST, bundle.digest)
     if existing:
         registry.annotate(name, existing.version, tags=tags, description=description)
         return registry.version(name, existing.version)
-    own = dict(zip(_OWN_TAGS, ("MLP", "regression", "stock_returns", bundle.symbol, bundle.timestamp), strict=True))
+    check_recipe(bundle)
+    own = dict(zip(_OWN_TAGS, (bundle.model_type, "regression", "stock_returns", bundle.symbol, bundle.timestamp), strict=True))
     run_id, digest = _store(registry, bundle, name, {**tags, **own})
-    digests = {BUNDLE_DIGEST: bundle.digest, MODEL_DIGEST: digest}
+    digests = {BUNDLE_DIGEST: bundle.digest, MODEL_DIGEST: digest, RECIPE_DIGEST: bundle.recipe.digest}
     return StoredBundle(
         run_id=run_id, digest=bundle.digest, tags={**tags, **own, **digests}, description=description or _describe(bundle)
     )
@@ -85,12 +97,13 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
     settings, experiment = registry.params.model_registry, registry.experiment_id
     with tempfile.TemporaryDirectory(prefix="fx-register-") as folder, registry.session("register", name) as client:
         saved = Path(folder) / _PIPELINE
-        save_pipeline(bundle, saved, registry.params.bundles.trusted_types)
+        save_pipeline(bundle, saved, registry.params.bundles)
         digest = folder_digest(saved)
         run_id = new_run(client, experiment, f"register_{bundle.symbol}_{bundle.timestamp}", tags)
         try:
             if settings.track_experiments:
-                keys = ("symbol", "model_type", "architecture", "features_count", "timestamp")
+                layers = ("architecture",) if bundle.architecture else ()  # an MLP's
+                keys = ("symbol", "model_type", *layers, "features_count", "timestamp")
                 config = {f"config_{key}": value for key, value in bundle.config.items()}
                 log_values(client, run_id, {key: getattr(bundle, key) for key in keys} | config, bundle.metrics)
             client.log_artifacts(run_id, str(saved), _PIPELINE)
@@ -116,9 +129,10 @@ def _check_arrived(registry: RegistryClient, name: str, run_id: str, digest: str
 def _describe(bundle: Bundle) -> str:
     error = bundle.metrics.get("val_rmse")
     measured = f"validation RMSE {error:.6f}" if error is not None else "no validation RMSE recorded"
+    layers = f"hidden layers {bundle.architecture}, " if bundle.architecture else ""
     return (
-        f"{bundle.model_type} forecasting the next day's return of {bundle.symbol}: hidden layers {bundle.architecture}, "
-        f"{bundle.features_count} features, {measured}, trained {bundle.timestamp}."
+        f"{bundle.model_type} forecasting the next day's return of {bundle.symbol}: {layers}{bundle.features_count} features, "
+        f"{measured}, trained {bundle.timestamp}."
     )
 
 

@@ -18,6 +18,7 @@ from rich.table import Table
 from benchmarks.measuring import Row, progress
 
 _SECTIONS = {
+    "train": "training",
     "register": "registering",
     "commands": "commands",
     "batch": "batch",

@@ -21,7 +21,7 @@ def new_project(folder: Path, *, like: Path | None = None) -> Path:
     folder.mkdir(parents=True)
     if like is None:
         settings = yaml.safe_load((ROOT / "params.yaml").read_text())
-        settings["prices"]["source"] = "csv"
+        settings["prices"]["source"], settings["training"]["refit"] = "csv", False
         (folder / "params.yaml").write_text(yaml.safe_dump(settings))
         RegistryClient(load_params(folder / "params.yaml")).champion("nobody")  # this makes the tables, in seconds
         shutil.copy(folder / DATABASE, folder / "empty.db")
