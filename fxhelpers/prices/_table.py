@@ -55,10 +55,11 @@ class Table:
     below: list[str] = field(default_factory=list)  # lines below the rows that are none
     repeated: int = 0  # rows that repeat the header, which are left out
     first_line: int = 2  # of the data in the file; 1-based
+    lines: list[int] | None = None  # of every row, where it is known
 
     def line(self, row: int) -> int:
-        """Return the line of a row in the file; lines that were left out are not counted."""
-        return self.first_line + row
+        """Return the line of a row in the file; lines that were left out are not counted, unless all are known."""
+        return self.first_line + row if self.lines is None else self.lines[row]
 
 
 def read_table(path: Path, known: Callable[[str], bool], *, rows: int | None = None) -> Table:
@@ -70,10 +71,44 @@ def read_table(path: Path, known: Callable[[str], bool], *, rows: int | None = N
         if path.suffix.lower() in ARROW:
             frame = pd.read_feather(path) if path.suffix.lower() in ARROW[2:] else pd.read_parquet(path)
             return frame_table(frame if rows is None else frame.head(rows))
+    except _UNREADABLE as error:
+        raise _no_table(path, error) from error
+    return _parsed(_read_text(path, rows), str(path), known)
+
+
+def read_plain(path: Path) -> Table:
+    """Read a file of text whose first line names its columns, whatever these are; empty lines do not count.
+
+    :class:`PriceDataError` if it is no table.
+    """
+    text = _split(_read_text(path))
+    numbered = [(number, line) for number, line in enumerate(text, start=1) if line.strip(" ,;\t|")]
+    first = numbered[0][1] if numbered else ""
+    delimiter = max(_DELIMITERS, key=lambda one: len(_cells(first, one)))
+    rows = [_cells(line, delimiter) for _, line in numbered[:2]]
+    header = _as_wide(rows[0] if rows else [], rows[1] if len(rows) > 1 else [])
+    lines = [number for number, _ in numbered[1:]]
+    try:
+        data, ragged, _ = _rows([line for _, line in numbered[1:]], header, delimiter, 0, few=0)
+    except pa.ArrowException as error:
+        raise _no_table(path, error) from error
+    found = [(lines[place - 1], row) for place, row in ragged]
+    return Table(header=header, data=data, delimiter=delimiter, ragged=found, lines=lines)
+
+
+_UNREADABLE = (OSError, ValueError, pa.ArrowException, zipfile.BadZipFile, EOFError)
+
+
+def _no_table(path: Path, error: Exception) -> PriceDataError:
+    return PriceDataError(f"{path}: cannot be read as a table: {str(error)[:200]}")
+
+
+def _read_text(path: Path, rows: int | None = None) -> str:
+    """Return the text of a file, or its beginning; :class:`PriceDataError` if it is not one of text."""
+    try:
         content = _unpacked(path, rows)
-    except (OSError, ValueError, pa.ArrowException, zipfile.BadZipFile, EOFError) as error:
-        msg = f"{path}: cannot be read as a table: {str(error)[:200]}"
-        raise PriceDataError(msg) from error
+    except _UNREADABLE as error:
+        raise _no_table(path, error) from error
     begin = content[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
     what = next((words for magic, words in _OTHER_FILES.items() if begin.startswith(magic)), "")
     if _WEB_PAGE.match(begin):
@@ -81,7 +116,7 @@ def read_table(path: Path, known: Callable[[str], bool], *, rows: int | None = N
     if what:
         msg = f"{path}: cannot be read as a table: it is {what}"
         raise PriceDataError(msg)
-    return _parsed(_text(content), str(path), known)
+    return _text(content)
 
 
 def _unpacked(path: Path, rows: int | None) -> bytes:
@@ -118,7 +153,7 @@ def _text(content: bytes) -> str:
 
 
 def _parsed(text: str, origin: str, known: Callable[[str], bool]) -> Table:
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = _split(text)
     found = [_header_line(lines[:_SEARCHED], delimiter, known) for delimiter in _DELIMITERS]
     count, place, delimiter = max(found, key=lambda one: one[0])
     if count < _ENOUGH:
@@ -143,6 +178,10 @@ def _parsed(text: str, origin: str, known: Callable[[str], bool]) -> Table:
         repeated=int(again.sum()),
         first_line=begin + 1,
     )
+
+
+def _split(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _as_wide(header: list[str], row: list[str]) -> list[str]:
@@ -203,13 +242,13 @@ def _names_tickers(cells: list[str], header: list[str], known: Callable[[str], b
 
 
 def _rows(
-    lines: list[str], header: list[str], delimiter: str, begin: int
+    lines: list[str], header: list[str], delimiter: str, begin: int, *, few: int = _FEW
 ) -> tuple[pd.DataFrame, list[tuple[int, str]], list[str]]:
     """Return the rows, the lines that have another number of cells than the header, with their numbers, and those below."""
     while lines and not lines[-1].strip():
         lines = lines[:-1]
     below: list[str] = []
-    while lines and len(list(filter(None, _cells(lines[-1], delimiter)))) <= _FEW < len(header) and len(below) < _SEARCHED:
+    while lines and len(list(filter(None, _cells(lines[-1], delimiter)))) <= few < len(header) and len(below) < _SEARCHED:
         *lines, last = lines
         below += [last.strip()] if last.strip() else []
     ragged: list[tuple[int, str]] = []

@@ -65,6 +65,7 @@ _WRITTEN = {
     "%Y%m%d": "YYYYMMDD",
 }
 _ORDERS = (("%m/%d/%Y", "%d/%m/%Y"), ("%m-%d-%Y", "%d-%m-%Y"), ("%m/%d/%y", "%d/%m/%y"), ("%m-%d-%y", "%d-%m-%y", "%y-%m-%d"))
+_MIDNIGHT = re.compile(r"[ T,]+0?0[:.]00(?:[:.]00(?:\.0+)?)?\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})?$|[ T]000000Z?$")
 _CLOCK = re.compile(r"(?<=\d)[ T,]+\d{1,2}[:.]\d{2}.*$|(?<=^\d{8})[ T]\d{6}Z?$")
 _STAMP = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{4}(?:\d{2})?")  # YYYYMMDDHHMM(SS)
 _YEARS = (pd.Timestamp("1850-01-01"), pd.Timestamp("2150-01-01"))
@@ -186,6 +187,13 @@ def read_days(column: pd.Series, zone: str | None) -> Days:
     if days[filled.index].notna().mean() < 0.5:  # noqa: PLR2004 (most)
         unclear = f"dates such as {filled.iloc[0][:40]!r} are in no known form: write them as YYYY-MM-DD"
     return Days(read=days, written=written, unclear=unclear, moments=len(stamps) > 0)
+
+
+def has_clock(column: pd.Series) -> pd.Series:
+    """Return where a time of day is written, other than midnight, which stands for the day."""
+    text = as_text(column)
+    written = text.str.contains(_CLOCK) & ~text.str.contains(_MIDNIGHT)
+    return written | (text.str.fullmatch(_STAMP.pattern) & ~text.str[8:].str.fullmatch("0+"))
 
 
 def _moments(text: pd.Series) -> tuple[pd.Series, pd.Series]:
