@@ -1,9 +1,10 @@
 """Forecasts of several versions on the same days, which none of them has seen, each from its own features."""
 
+import json
 import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,18 +12,22 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from fxhelpers.comparison import MEAN, ROUNDING, TARGET, ZERO, EvaluationFrame, column, population_stability
+from fxhelpers.comparison import ROUNDING, EvaluationFrame, column, population_stability
 from fxhelpers.errors import NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.evaluation import forecast_days
 from fxhelpers.features import HORIZON_DAYS, SCHEMAS, build_features, next_day_return
 from fxhelpers.features import TARGET as TARGET_RETURN
 from fxhelpers.foresightx import derived_end, latest_features, read_features
-from fxhelpers.params import Params, check_version
-from fxhelpers.prices import SharePrices, read_prices, restatement, sessions_since, unpack_prices
-from fxhelpers.registry import LoadedModel, RegistryClient, load_version
+from fxhelpers.frames import RECORDED, Evidence, frame_of, refreshed
+from fxhelpers.params import Params, check_version, parse_day
+from fxhelpers.prices import Restatement, SharePrices, changed_columns, read_prices, restatement, sessions_since, unpack_prices
+from fxhelpers.recipes import Recipe
+from fxhelpers.registry import LoadedModel, Probe, RegistryClient, load_version
 from fxhelpers.system import read_time
+from fxhelpers.training import RECENT_DAYS, check_rolling, join_extra, recipe_columns, supervised
 
-RECORDED = "recorded by its training"
+_COLUMNS = "columns from"
+_AGAIN = 2  # origins that a comparison forecasts again, of each version
 _CODE = 1e-3  # of the forecasts' standard deviation: tolerance where the kept prices, in single precision, are forecast again
 
 
@@ -37,27 +42,36 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scored:
+class Scored(Evidence):
     """One version on all days that it can forecast."""
 
     model: LoadedModel
     features: pd.DataFrame  # its raw features, by date
-    days: pd.DataFrame  # ``target`` and ``forecast``, as fractions of return, by date
-    windows: dict[str, dict[str, str]]  # ``training``, and ``validation`` if it is known: first and last day
-    last_seen: pd.Timestamp  # last day that it was trained or chosen on
-    basis: str  # source of ``last_seen``
 
-    def facts(self) -> dict[str, Any]:
-        """Return what its training recorded, with its windows and the last day that it has seen."""
-        seen = {"last_day": f"{self.last_seen:%Y-%m-%d}", "basis": self.basis, "recorded": self.basis == RECORDED}
-        return {**self.model.facts, "windows": self.windows, "seen": seen}
+    def moved_features(self, days: pd.Index) -> pd.DataFrame:
+        """Measure how far the features of these days, or of the latest of them, drifted from those of its training."""
+        training = self.windows["training"]
+        before, now = self.features.loc[training["first_day"] : training["last_day"]].dropna(), self.features.loc[days]
+        if self.rolling is not None:
+            now = now.iloc[-RECENT_DAYS:]
+            before = before.loc[before.index < now.index[0]]
+        return population_stability(before, now)
+
+    def check_recipe(self, seed: str) -> None:
+        """Make some of its rolling-origin forecasts again; :class:`RollingForecastsError` if its recipe gives others."""
+        if self.rolling is None or self.model.probe is None:
+            return
+        features, target = supervised(unpack_prices(self.model.probe.prices).frame, self.model.probe.extra)
+        who = self.model.who
+        check_rolling(self.model.recipe, features, target, self.rolling, seed=seed, count=_AGAIN, who=who)
 
     def replay(self, prices: SharePrices | None, *, accept_restated: bool = False) -> Replay:
         """Repeat its stored forecasts of real days.
 
         A version that keeps the prices of its training forecasts them again, so
         that a difference is one of code; and these prices must be those of now,
-        up to one scale and the rounding of their last decimal. Of other
+        up to one scale and the rounding of their last decimal, and columns of
+        the user's own must be those of now within 1e-6, relative. Of other
         versions, each forecast must be the same within 1e-6.
         :class:`PredictionsChangedError` if not, unless ``accept_restated``.
         """
@@ -72,26 +86,28 @@ class Scored:
         moved = float(off.max() / spread) if len(off) else 0.0
         count, why = int((~(off <= ROUNDING)).sum()), ""
         if probe.prices and prices is not None:
-            why = self._kept(stored, prices, probe.prices, spread)
+            why = self._kept(stored, prices, probe, spread)
         elif count:
             day = pd.Timestamp(str(off.idxmax()))
             then_now = f"{stored.loc[day]:+.4%} then, {now.loc[day]:+.4%} now"
             why = f"{count} of {len(off)} stored forecasts differ, most on {day:%Y-%m-%d}: {then_now}"
         if not why:
             return Replay(again=len(off), stored=len(stored), moved=moved)
+        what = "columns" if why.startswith(_COLUMNS) else "prices"
         why = f"version {self.model.version.version}: {why}; forecasts move by up to {moved:.2g} standard deviations"
         if accept_restated:
             return Replay(again=len(off) - count, stored=len(stored), moved=moved, restated=why)
         msg = (
-            f"{why}. Correct the prices, train again, or compare all versions on the prices as they are now: "
+            f"{why}. Correct the {what}, train again, or compare all versions on the {what} as they are now: "
             "-p accept_restated true (and -p reason to promote)"
         )
         raise PredictionsChangedError(msg)
 
-    def _kept(self, stored: pd.Series, prices: SharePrices, text: str, spread: float) -> str:
-        """Forecast the kept prices again, and compare them with those of now; return what differs."""
-        then = unpack_prices(text)
-        features = build_features(then.frame, self.model.facts["feature_schema"]["version"])[self.model.facts["feature_names"]]
+    def _kept(self, stored: pd.Series, prices: SharePrices, probe: Probe, spread: float) -> str:
+        """Forecast the kept prices and columns again, and compare them with those of now; return what differs."""
+        then = unpack_prices(probe.prices)
+        built = build_features(then.frame, self.model.facts["feature_schema"]["version"])
+        features = join_extra(built, probe.extra, f"the columns that {self.model.who} keeps")[self.model.facts["feature_names"]]
         again = self.model.pipeline.predict(features.loc[stored.index])
         off = np.abs(again - stored.to_numpy())
         if wrong := int((~(off <= ROUNDING + _CODE * spread)).sum()):
@@ -100,11 +116,14 @@ class Scored:
                 "deviations on the prices of its training, which the bundle keeps: a library that computes its features changed"
             )
             raise PredictionsChangedError(msg)
-        found = restatement(then, prices)
-        if found is None:
-            return ""
-        until = f" to {found.last}" if found.last != found.first else ""
-        return f"prices changed on {found.days:,} of {found.compared:,} days, {found.first}{until} ({found.message})"
+        columns = changed_columns(probe.extra, self.features) if probe.extra is not None else None
+        found = {"prices": restatement(then, prices), f"{_COLUMNS} {self.model.recipe.extra.get('folder')}": columns}
+        return "; ".join(_restated(what, one) for what, one in found.items() if one is not None)
+
+
+def _restated(what: str, found: Restatement) -> str:
+    until = f" to {found.last}" if found.last != found.first else ""
+    return f"{what} changed on {found.days:,} of {found.compared:,} days, {found.first}{until} ({found.message})"
 
 
 class VersionInputs:
@@ -112,19 +131,23 @@ class VersionInputs:
 
     def __init__(self, symbol: str, params: Params, *, training_end: str = "") -> None:
         self.symbol, self.params, self.training_end = symbol, params, training_end
-        self._ours: dict[int, tuple[pd.DataFrame, pd.Series]] = {}
+        self._ours: dict[tuple[int, str], tuple[pd.DataFrame, pd.Series]] = {}
 
     @cached_property
     def prices(self) -> SharePrices:
         """Prices as they are now."""
         return read_prices(self.symbol, self.params.prices)
 
-    def ours(self, schema: int) -> tuple[pd.DataFrame, pd.Series]:
-        """Features computed from prices, by a schema, and the target."""
-        if schema not in self._ours:
+    def ours(self, schema: int, recipe: Recipe | None = None) -> tuple[pd.DataFrame, pd.Series]:
+        """Features computed from prices, by a schema, with the columns that a recipe takes from its folder, and the target."""
+        extra = recipe.extra if recipe is not None else {}
+        key = schema, json.dumps(extra)
+        if key not in self._ours:
             prices = self.prices.for_schema(schema)
-            self._ours[schema] = build_features(prices, schema), next_day_return(prices)
-        return self._ours[schema]
+            more = recipe_columns(recipe, self.symbol, self.params.folder) if recipe is not None else None
+            features = join_extra(build_features(prices, schema), more, f"{extra.get('folder')}/{self.symbol}.csv")
+            self._ours[key] = features, next_day_return(prices)
+        return self._ours[key]
 
     @cached_property
     def foresightx(self) -> tuple[pd.DataFrame, pd.Series] | None:
@@ -147,7 +170,7 @@ class VersionInputs:
         own = "feature_schema" in facts
         if own:
             _check(facts, who)
-        source = self.ours(facts["feature_schema"]["version"]) if own else self.foresightx
+        source = self.ours(facts["feature_schema"]["version"], model.recipe) if own else self.foresightx
         if source is None:
             msg = (
                 f"{who} was trained by ForesightX and cannot be compared without its features: put features_{self.symbol}.csv "
@@ -160,18 +183,27 @@ class VersionInputs:
             msg = f"{who}: its forecasts of {wrong} days are not finite numbers"
             raise NotComparableError(msg)
         if own:
-            windows = {name: facts["windows"][name] for name in ("training", "validation")}
+            windows = {name: facts["windows"][name] for name in ("training", "validation") if name in facts["windows"]}
             last, basis = max(pd.Timestamp(window["last_day"]) for window in windows.values()), RECORDED
         else:
             last, basis = self._training_end(model, pd.DatetimeIndex(days.index))
             windows = {"training": {"first_day": f"{min(days.index[0], last):%Y-%m-%d}", "last_day": f"{last:%Y-%m-%d}"}}
-        raw = features[facts["feature_names"]]
-        return Scored(model=model, features=raw, days=days, windows=windows, last_seen=last, basis=basis)
+        return Scored(
+            model=model,
+            features=features[facts["feature_names"]],
+            about=facts,
+            days=days,
+            windows=windows,
+            last_seen=last,
+            basis=basis,
+            recipe=model.recipe.digest if model.recipe.whole else "",
+            rolling=model.probe.rolling if model.probe is not None else None,
+        )
 
     def _training_end(self, model: LoadedModel, days: pd.DatetimeIndex) -> tuple[pd.Timestamp, str]:
         """Return the last training day of a version that does not record it, and its source."""
         if self.training_end:
-            return parse_day("training_end", self.training_end), "as the parameter training_end says"
+            return pd.Timestamp(parse_day("training_end", self.training_end)), "as the parameter training_end says"
         trained = read_time(str(model.facts.get("timestamp", "")))
         if trained is None:
             msg = f"{model.who} does not record when it was trained; pass training_end, the last day that it was trained on"
@@ -179,17 +211,8 @@ class VersionInputs:
         return derived_end(days, pd.Timestamp(trained.date()), model.probe.days.index if model.probe is not None else days[:0])
 
 
-def parse_day(name: str, text: str) -> pd.Timestamp:
-    """Return a day that a user passed; :class:`ParamsError` if it is not one."""
-    try:
-        return pd.Timestamp(pd.to_datetime(text, format="%Y-%m-%d"))
-    except ValueError as error:
-        msg = f"{name}: expected a day such as 2012-06-29, found {text!r}"
-        raise ParamsError(msg) from error
-
-
 def _check(facts: dict[str, Any], who: str) -> None:
-    needed = {"target": ("horizon_days", "units"), "windows": ("training", "validation")}
+    needed = {"target": ("horizon_days", "units"), "windows": ("training",)}
     missing = [f"{key}.{part}" for key, parts in needed.items() for part in parts if part not in facts.get(key, {})]
     if missing:
         msg = f"{who} cannot be compared: it does not record its {', '.join(missing)}"
@@ -248,12 +271,16 @@ def evaluation_frame(
     champion: int | None,
     selection: Selection | None = None,
     judged: int | None = None,
+    seed: str = "",
 ) -> EvaluationFrame:
-    """Load versions, let each forecast from its own features, and keep the common days that none has seen.
+    """Load versions, let each forecast from its own features, and keep the common days on which no forecast has seen its day.
 
-    The first of these comes after the last day that any version was trained or
-    chosen on, the forecast horizon and the policy's embargo. ``judged`` is the
-    challenger to judge, by default the one with the lowest RMSE.
+    These are the days of each recipe's rolling-origin forecasts, and those
+    after the last day that a version was trained or chosen on, the forecast
+    horizon and the policy's embargo. A challenger of the champion's recipe is
+    measured alone, if the policy allows a refresh. ``judged`` is the challenger
+    to judge, by default the one with the lowest RMSE; ``seed`` chooses the
+    origins that are forecast again.
 
     :class:`NotComparableError` if a version forecasts something else, its
     features are missing, or no selected day is unseen by all;
@@ -265,32 +292,34 @@ def evaluation_frame(
     versions = [*challengers, *([champion] if champion is not None else [])]
     scored = {version: inputs.score(load_version(registry, name, version)) for version in versions}
     prices = inputs.prices if any("feature_schema" in one.model.facts for one in scored.values()) else None
-    replays = {version: one.replay(prices, accept_restated=chosen.accept_restated) for version, one in scored.items()}
-    embargo = registry.params.promotion.evaluation.embargo_days
-    days = _unseen(symbol, scored, chosen, embargo=embargo, rounding=_rounding(prices))
-    first = judged if judged is not None else _best(days, challengers)
-    best = scored[first]
-    mean = best.model.facts.get("target", {}).get("training_mean")
-    if mean is None:
-        mean = best.days["target"].loc[: best.last_seen].mean()
-    days.insert(1, ZERO, 0.0)
-    days.insert(2, MEAN, float(mean) if pd.notna(mean) else 0.0)
-    training = best.windows["training"]
-    before = best.features.loc[training["first_day"] : training["last_day"]].dropna()
-    return EvaluationFrame(
-        symbol=symbol,
-        challenger=first,
-        champion=champion,
-        others=tuple(version for version in challengers if version != first),
-        days=days,
-        facts={version: one.facts() for version, one in scored.items()},
+    rules = registry.params.promotion
+    refreshes = refreshed(scored, challengers, champion, rules)
+    counted = {version: one for version, one in scored.items() if version != refreshes}
+    replays = {version: one.replay(prices, accept_restated=chosen.accept_restated) for version, one in counted.items()}
+    for one in counted.values():
+        one.check_recipe(f"{seed} {one.model.version.identity.bundle}")
+    frame = frame_of(
+        symbol,
+        scored,
+        challengers=challengers,
+        champion=champion if refreshes is None else None,
+        refreshes=refreshes,
+        embargo=rules.evaluation.embargo_days,
+        start=chosen.start,
+        end=chosen.end,
+        judged=judged,
+        rounding=_rounding(prices),
+    )
+    last = frame.days.index[-1:]
+    return replace(
+        frame,
         bundles={version: str(one.model.version.identity.bundle) for version, one in scored.items()},
         replayed={version: (replay.again, replay.stored) for version, replay in replays.items()},
         restated={version: replay.restated for version, replay in replays.items() if replay.restated},
         moved={version: replay.moved for version, replay in replays.items() if replay.stored},
-        **_about_prices(prices, days.index[-1]),
-        drift=population_stability(before, best.features.loc[days.index]),
-        footprint=_footprint({column(v): scored[v] for v in (first, champion) if v is not None}, days.index[-1:]),
+        **_about_prices(prices, last[0]),
+        drift=scored[frame.challenger].moved_features(frame.days.index),
+        footprint=_footprint({column(v): scored[v] for v in (frame.challenger, frame.champion) if v is not None}, last),
     )
 
 
@@ -307,58 +336,6 @@ def _rounding(prices: SharePrices | None) -> pd.Series:
     if prices is None:
         return pd.Series(dtype=float)
     return 2 * (prices.precision + prices.precision.shift(-HORIZON_DAYS))
-
-
-def _unseen(symbol: str, scored: Mapping[int, Scored], chosen: Selection, *, embargo: int, rounding: pd.Series) -> pd.DataFrame:
-    """Return target and forecasts of the common days that no version has seen, within the selected ones."""
-    common = pd.concat({column(v): one.days["forecast"] for v, one in scored.items()}, axis=1, join="inner")
-    common.insert(0, TARGET, _target(symbol, scored, common.index, rounding))
-    latest = max(one.last_seen for one in scored.values())
-    first = int(common.index.searchsorted(latest, side="right")) + HORIZON_DAYS + embargo
-    seen = ", ".join(f"version {v} up to {one.last_seen:%Y-%m-%d} ({one.basis})" for v, one in scored.items())
-    if first >= len(common):
-        last = f"the common days end on {common.index[-1]:%Y-%m-%d}" if len(common) else "there are no common days"
-        msg = f"{symbol}: no unseen day to compare on: {last}; seen: {seen}. Wait for newer prices, or train with more test days"
-        raise NotComparableError(msg)
-    allowed = common.iloc[first:]
-    if chosen.start and pd.Timestamp(chosen.start) < allowed.index[0] and pd.Timestamp(chosen.start) <= latest:
-        saw = [f"version {v}" for v, one in scored.items() if one.last_seen >= pd.Timestamp(chosen.start)]
-        msg = (
-            f"{symbol}: {' and '.join(saw)} saw days from {chosen.start} on; seen: {seen}. The earliest possible start is "
-            f"{allowed.index[0]:%Y-%m-%d}, after the forecast horizon and an embargo of {embargo} days"
-        )
-        raise NotComparableError(msg)
-    selected = allowed.loc[chosen.start or None : chosen.end or None]
-    if selected.empty:
-        msg = (
-            f"{symbol}: no day to compare on between {chosen.start or 'the first'} and {chosen.end or 'the last'}: the unseen "
-            f"days are {allowed.index[0]:%Y-%m-%d} to {allowed.index[-1]:%Y-%m-%d}; seen: {seen}"
-        )
-        raise NotComparableError(msg)
-    return selected.copy()
-
-
-def _target(symbol: str, scored: Mapping[int, Scored], days: pd.Index, rounding: pd.Series) -> pd.Series:
-    """Return the target, which must be the same for all versions, up to rounding."""
-    (version, one), *others = scored.items()
-    target = one.days["target"].reindex(days)
-    allowed = ROUNDING + rounding.reindex(days).fillna(0.0)
-    for other, rival in others:
-        off = (rival.days["target"].reindex(days) - target).abs()
-        if (off > allowed).any():
-            day = pd.Timestamp(str(off.idxmax()))
-            msg = (
-                f"{symbol}: version {version} and version {other} forecast different returns: they differ by {off.max():.4%} on "
-                f"{day:%Y-%m-%d}, and on {int((off > allowed).sum())} of {len(off)} days in all; use prices and a features file "
-                "of the same share, adjusted in the same way"
-            )
-            raise NotComparableError(msg)
-    return target
-
-
-def _best(days: pd.DataFrame, challengers: Sequence[int]) -> int:
-    errors = {version: float(((days[TARGET] - days[column(version)]) ** 2).mean()) for version in challengers}
-    return min(errors, key=lambda version: (errors[version], version))
 
 
 def _footprint(scored: Mapping[str, Scored], day: pd.Index) -> pd.DataFrame:

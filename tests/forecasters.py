@@ -42,3 +42,37 @@ def frame_of(
         days=pd.DataFrame(columns),
         facts=dict(facts or {}),  # type: ignore[arg-type]
     )
+
+
+def market(days: int, symbols: int, seed: int, *, common: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """Daily returns of correlated shares and their volatility, one column each: a factor, Student's t innovations, GARCH."""
+    rng, before = np.random.default_rng([seed, 2]), 200
+    draws = rng.standard_t(5, (days + before, 1 + symbols)) / (5 / 3) ** 0.5
+    variances, variance = np.empty_like(draws), np.ones(1 + symbols)
+    for day, shock in enumerate(draws):
+        variances[day] = variance
+        variance = 0.02 + (0.08 * shock**2 + 0.9) * variance
+    parts = 0.015 * np.array([common**0.5] + symbols * [(1 - common) ** 0.5]) * variances[before:] ** 0.5
+    values = parts * draws[before:]
+    return values[:, :1] + values[:, 1:], (parts[:, :1] ** 2 + parts[:, 1:] ** 2) ** 0.5
+
+
+def contest_losses(
+    days: int, symbols: int, seed: int, *, champion: float, challenger: float, together: float = 0.7
+) -> dict[str, pd.DataFrame]:
+    """Squared errors, by symbol, of two recipes that explain these shares of the returns' variance, of every day.
+
+    ``together`` correlates the two forecasts of a symbol; forecasts of different symbols are correlated as their returns are.
+    """
+    rng, (target, volatility) = np.random.default_rng([seed, 3]), market(days, symbols, seed)
+
+    def noise() -> np.ndarray:
+        return 0.3**0.5 * rng.standard_normal((days, 1)) + 0.7**0.5 * rng.standard_normal((days, symbols))
+
+    shared = noise()
+    errors = {}
+    for who, share in (("champion", champion), ("challenger", challenger)):
+        own = volatility * (together**0.5 * shared + (1 - together) ** 0.5 * noise())
+        errors[who] = (target - share * target - (share * (1 - share)) ** 0.5 * own) ** 2
+    index = pd.bdate_range("2010-01-04", periods=days)
+    return {f"S{n}": pd.DataFrame({who: table[:, n] for who, table in errors.items()}, index) for n in range(symbols)}

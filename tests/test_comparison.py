@@ -260,6 +260,58 @@ def test_a_frame_comes_back_from_its_csv_to_the_last_digit_and_roles_are_in_its_
     assert EvaluationFrame.from_csv(frame.to_csv(), **words).digest != frame.digest  # type: ignore[arg-type]
 
 
+def test_the_digest_of_a_frame_without_new_fields_is_what_it_was() -> None:
+    target = pd.Series([0.01, -0.02, 0.005], pd.bdate_range("2020-01-01", periods=3))
+    frame = frame_of(target * 0.1, None, target)
+    assert frame.digest == "a7d7e791bc973fa5a57fc29347ac5e14794855fe0853ab89e6d13b75c0013957"
+    assert replace(frame, recipes={2: "ab"}, since="2020-01-02", size=0.1, sizes=(0.1,)).digest == frame.digest
+    assert replace(frame, refreshes=1).digest != frame.digest  # a refresh is another comparison than a first champion
+
+
+def test_what_is_known_of_recipes_comes_back_from_the_comparison_in_json() -> None:
+    target = returns(100)
+    frame = frame_of(target * 0.1, None, target)
+    assert (frame.kind, frame.origin()) == ("first", {})
+    assert not set(replace(frame, since="2020-01-01").origin()) - {*compare(replace(frame, since="2020-01-01"), []).to_json()}
+    assert not {"recipes", "since", "size", "sizes", "refreshes", "recent_rmse_to_zero"} & set(compare(frame, []).to_json())
+    known = replace(frame, refreshes=1, recipes={1: "ab", 2: "ab"}, since="2010-03-01", size=0.1, sizes=(0.2, 0.3))
+    stored = json.loads(json.dumps(compare(known, []).to_json(), allow_nan=False))
+    assert stored["recent_rmse_to_zero"] == pytest.approx([0.9])
+    again = frame.with_origin(stored)
+    assert (again.kind, again.origin(), again.digest) == ("refresh", known.origin(), known.digest)
+    assert math.isnan(frame.with_origin({}).size)
+    assert frame_of(target * 0.1, target, target).kind == "contest"
+
+
+def test_errors_before_and_since_a_recipe_was_registered() -> None:
+    target = returns(300)
+    ours = target * 0.1
+    ours.iloc[200:] = target.iloc[200:] * 0.2
+    frame = frame_of(ours, target * 0.05, target)
+    assert compare(frame, []).since_frame().empty
+    assert compare(frame, []).gain_since[0] == 0
+    comparison = compare(replace(frame, since=f"{target.index[200]:%Y-%m-%d}"), [])
+    table = comparison.since_frame()
+    assert list(table["days"]) == ["200", "100"]
+    assert list(table["gain"]) == [f"{1 - 0.9 / 0.95:+.3%}", f"{1 - 0.8 / 0.95:+.3%}"]
+    assert table["version 2"].iloc[1] == f"{0.8 * (target.iloc[200:] ** 2).mean() ** 0.5:.3%}"
+    assert comparison.gain_since == (100, pytest.approx(1 - 0.8 / 0.95))
+    future = compare(replace(frame, since="2099-01-01"), []).since_frame()
+    assert list(future.iloc[1]) == ["0", "-", "-", "-"]
+
+
+def test_recent_errors_are_those_of_the_last_three_quarters() -> None:
+    target = returns(300)
+    ours = target * 0.5
+    ours.iloc[-63:] = -0.1 * target.iloc[-63:]
+    ours.iloc[-189:-126] = -0.2 * target.iloc[-189:-126]
+    assert compare(frame_of(ours, None, target), []).recent == pytest.approx([1.1, 0.5, 1.2])
+    last = slice(300 - 125, None)
+    assert compare(frame_of(ours.iloc[last], None, target.iloc[last]), []).recent == pytest.approx([1.1])
+    assert compare(frame_of(ours.iloc[-5:], None, target.iloc[-5:]), []).recent == pytest.approx([1.1])
+    assert all(map(math.isnan, compare(frame_of(ours, None, target * 0), []).recent))
+
+
 def test_the_figures_can_be_drawn_of_anything() -> None:
     import matplotlib.pyplot as plt
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,10 @@ from fxhelpers.ledger import (
     AGAINST,
     FACTS,
     KINDS,
+    NEW_DAYS,
     NO_SKILL,
     NOT_COMPARED,
+    Attempt,
     Entry,
     Facts,
     Identity,
@@ -25,6 +28,7 @@ from fxhelpers.ledger import (
     Link,
     OutcomeFacts,
     StoredRun,
+    attempt_number,
     entry_name,
     first_name,
     link_name,
@@ -321,3 +325,92 @@ def test_a_promotion_without_skill_is_marked_also_in_outcomes_that_do_not_say_so
     assert decision.came_to == ", ".join(filter(None, [told["result"], mark]))
     assert mark.rpartition(", ")[2] in decision.message
     assert mark in period.standing
+
+
+def decided(*outcomes: dict[str, Any] | None, kind: str = "promotion") -> Ledger:
+    """Return a ledger of decisions with these outcomes, one a day; None: it was abandoned."""
+    head: Entry | None = None
+    runs = []
+    for number, told in enumerate(outcomes):
+        now = (START + timedelta(days=number)).isoformat(timespec="milliseconds")
+        texts = {}
+        for facts in (IntentFacts(kind=kind), *([OutcomeFacts.read(told)] if told is not None else [])):
+            head = Entry.after(head, ledger="M", decision=f"d{number}", now=now, facts=facts)
+            texts[facts.entry] = head.to_json()
+        runs.append((f"run{number}", texts))
+    ledger = Ledger.read("M", as_kept(runs))
+    assert ledger.faults == ()
+    return ledger
+
+
+def contest(frame: str, recipe: str = "", day: str = "2026-11-20", **facts: Any) -> dict[str, Any]:
+    window = {"first_day": "2020-01-02", "last_day": day, "days": 900}
+    known = {"recipe": recipe, "change": "contest"} if recipe else {}
+    told = {"result": "refused", "rests_on": "compared", "frame_sha256": frame, "policy_sha256": "p", "window": window}
+    return {**told, "from": 1, "to": 1, **known, **facts}
+
+
+def test_attempts_are_recipes_and_neither_refreshes_nor_first_champions() -> None:
+    ledger = decided(
+        contest("f0", change="first", attempt=0),
+        contest("f1", "A", attempt=1),
+        contest("f2", "A", attempt=1, attempt_frame="f1", day="2026-12-20"),
+        contest("f3", "A", attempt=2, day="2027-03-20"),
+        contest("f4", "B", change="refresh", attempt=0),
+        None,
+        {"result": "failed", "from": 1, "to": 1},
+        contest("f5", "B", attempt=4),
+        contest("f6", "B", result="unchanged"),
+        contest("f7", "B", rests_on="not compared"),
+    )
+    assert [(a.key, a.policy, a.number, a.day, a.frame) for a in ledger.attempts] == [
+        ("A", "p", 1, "2026-11-20", "f1"),
+        ("A", "p", 2, "2027-03-20", "f3"),
+        ("d5", "", 3, "", ""),
+        ("B", "p", 4, "2026-11-20", "f5"),
+    ]
+    assert ledger.attempts[2].time == ledger.decisions[5].intent.time
+    assert ledger.attempts_before(ledger.decisions[3]) == ledger.attempts[:1]
+    assert ledger.tried("p") == {}
+
+
+def test_attempts_of_an_earlier_release_count_as_they_were_made() -> None:
+    """By frame and policy, first champions too; an abandoned one by itself."""
+    ledger = decided(
+        contest("f0", attempt=1, to=None, **{"from": None}),
+        contest("f1", attempt=2),
+        contest("f1", attempt=2),
+        contest("f2", attempt=2, attempt_frame="f1"),
+        contest("f1", attempt=3, policy_sha256="q"),
+        None,
+        contest("f3", attempt=5),
+    )
+    found = [(a.key, a.policy, a.number) for a in ledger.attempts]
+    assert found == [("f0", "p", 1), ("f1", "p", 2), ("f1", "q", 3), ("d5", "", 4), ("f3", "p", 5)]
+    assert {frame: d.id for frame, d in ledger.tried("p").items()} == {"f0": "d0", "f1": "d1", "f3": "d6"}
+
+
+def test_a_recipe_was_registered_when_its_first_version_was() -> None:
+    told = [{"result": "registered", "version": n, "recipe": recipe} for n, recipe in enumerate(("A", "B", "A"), 1)]
+    ledger = decided(*told, {"result": "registered", "version": 4}, kind="registration")
+    assert ledger.recipes == {"A": ledger.decisions[0].time, "B": ledger.decisions[1].time}
+
+
+@given(st.lists(st.tuples(st.sampled_from("ABC"), st.integers(1, 80)), max_size=30), st.booleans())
+def test_numbers_of_attempts_are_counted_up_and_given_again_only_within_63_new_days(
+    made: list[tuple[str, int]], by_recipe: bool
+) -> None:
+    days, end, attempts = pd.bdate_range("2010-01-04", periods=3_000), 500, list[Attempt]()
+    for key, new in made:
+        end += new
+        number = attempt_number(attempts, key=key, policy="p", days=days[:end], by_recipe=by_recipe)
+        last = next((a for a in reversed(attempts) if a.key == key), None)
+        if last and (not by_recipe or end - 1 - days.get_loc(last.day) < NEW_DAYS):
+            assert number == last.number
+            continue
+        assert number == len(attempts) + 1
+        day = f"{days[end - 1]:%Y-%m-%d}"
+        attempts.append(Attempt(key=key, policy="p", number=number, day=day, time=f"{day}T20:00:00.000+00:00"))
+        assert attempt_number(attempts, key=key, policy="another", days=days[:end], by_recipe=by_recipe) == number + 1
+    later = attempt_number(attempts, key="D", policy="p", days=days[:end], yearly_from="2012-06-01")
+    assert later == 1 + sum(attempt.day >= "2012-06-01" for attempt in attempts)

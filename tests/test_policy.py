@@ -1,5 +1,6 @@
 """The policy: what it promotes, what it refuses and why, and how often it errs where the truth is known."""
 
+import html
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,13 +18,13 @@ from statsmodels.tsa.stattools import diebold_mariano_test
 
 from fxhelpers.comparison import MEAN, ZERO, EvaluationFrame, TestSpec, compare
 from fxhelpers.comparison._tests import tail
-from fxhelpers.errors import ParamsError
-from fxhelpers.ledger import NO_SKILL
+from fxhelpers.errors import NotComparableError, ParamsError
+from fxhelpers.ledger import NO_SKILL, Attempt
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.params._sections import GATE_KEYS, EvaluationParams
-from fxhelpers.policy import Family, Verdict, judge, policy_digest, required_tests
+from fxhelpers.policy import Family, Verdict, decide, judge, policy_digest, required_tests
 
-ANY_AGE = EvaluationParams(max_stale_days=None)
+ANY_AGE = EvaluationParams(min_days=250, max_stale_days=None)
 QUICK = PromotionParams(
     gates=tuple(g.model_copy(update={"resamples": 1_000}) if g.test else g for g in PromotionParams().gates), evaluation=ANY_AGE
 )
@@ -78,7 +79,7 @@ def test_a_refusal_says_what_was_asked_and_what_could_have_been_seen() -> None:
     assert verdict.note.startswith("80 % power to detect a gain of ")
     assert "% over the champion." in verdict.reason
     assert len(verdict.reason.partition(" (see the gates)")[0]) < 400
-    assert "; and gain (see the gates). 80 % power" in verdict.reason
+    assert "; and superior, gain (see the gates). 80 % power" in verdict.reason
 
 
 def test_without_a_champion_the_baselines_decide_and_missing_skill_is_said() -> None:
@@ -358,7 +359,7 @@ def test_p_far_above_the_level_is_a_refusal_however_fine_the_level_is() -> None:
     for attempt in (22, 60, 224, 3_000):
         verdict = verdict_on(frame, attempt=attempt)
         assert (verdict.outcome, results(verdict)["superior"], results(verdict)["skill"]) == ("keep", "fail", "warn")
-        assert "it is not significantly better than the champion, version 1 (p = " in verdict.reason
+        assert "it is not significantly better than the champion, version 1 (p = " in found(verdict)
     assert next(a for a in compare(frame, required_tests(QUICK, 3_000)).test_results if a.resamples).resamples == 1_000
 
 
@@ -448,6 +449,8 @@ def test_no_p_is_zero_however_great_the_gain() -> None:
             r"gates\.0\.maxx: unknown key; the nearest known one is 'max'",
         ),
         ({"gates": [{"id": "days", "metric": "rmse", "max": 1}]}, "belongs to a built-in gate"),
+        ({"gates": [{"id": "size", "metric": "rmse", "max": 1}]}, "the id 'size' belongs to a built-in gate; choose another"),
+        ({"gates": [{"id": "broken", "metric": "rmse", "max": 1}]}, "the id 'broken' belongs to a built-in gate"),
         (
             {"gates": [{"id": "g", "metric": "rmse", "max": 1}, {"id": "g", "metric": "mae", "max": 1}]},
             "the id 'g' is there twice",
@@ -469,6 +472,7 @@ def test_no_p_is_zero_however_great_the_gain() -> None:
         ),
         ({"policy": "best"}, "promotion.policy"),
         ({"attempts": "forget"}, "promotion.attempts"),
+        ({"refresh": "never"}, "promotion.refresh"),
         ({"evaluation": {"min_days": 0}}, r"promotion\.evaluation\.min_days"),
         ({"evaluation": {"min_days": 119}}, r"at least 120 days are required: .*reject 10 % of equal forecasts\), found 119"),
         ({"evaluation": {"min_day": 9}}, "the nearest known one is 'min_days'"),
@@ -487,6 +491,190 @@ def test_a_key_that_a_policy_does_not_use_is_not_part_of_it() -> None:
 
     assert policy_digest(Newer()) == policy_digest(PromotionParams())
     assert policy_digest(Newer(invented_since=1.0)) != policy_digest(PromotionParams())
+
+
+def test_the_policy_of_an_earlier_release_has_the_digest_that_it_had() -> None:
+    """Its comparisons would be new attempts otherwise."""
+    release = PromotionParams.model_validate({"evaluation": {"min_days": 250}})
+    assert policy_digest(release) == "046fcc4397857e23bc71ef62c2ced0baea9d28ac4f6dd91987b534ea5cb44084"
+    assert policy_digest(release) != policy_digest(PromotionParams.model_validate({**release.model_dump(), "refresh": "contest"}))
+
+
+RECIPE, OTHER = "ab" * 32, "cd" * 32
+
+
+def refresh_of(forecast: pd.Series, target: pd.Series, *, ours: str = "2010-06-30", **fields: Any) -> EvaluationFrame:
+    """Version 2, a refit of the recipe of the champion, version 1, on the rolling-origin days of that recipe."""
+    facts: dict[int, object] = {2: {"seen": {"last_day": ours}}, 1: {"seen": {"last_day": "2010-03-31"}}}
+    known: dict[str, Any] = {"refreshes": 1, "recipes": {1: RECIPE, 2: RECIPE}, "size": 0.1, "sizes": (0.08, 0.12), **fields}
+    return replace(frame_of(forecast, None, target, facts=facts), **known)
+
+
+def contest_of(ours: pd.Series, theirs: pd.Series, target: pd.Series, recipe: str = OTHER) -> EvaluationFrame:
+    return replace(frame_of(ours, theirs, target), recipes={1: RECIPE, 2: recipe})
+
+
+def test_a_refresh_is_promoted_without_a_test_and_spends_nothing() -> None:
+    """Even one without skill: what it replaces has the same recipe, and has none either."""
+    target = returns(600)
+    earlier = [Attempt(key=OTHER, policy="p", number=1, day="2010-01-04", time="2010-01-05")]
+    comparison, verdict = decide(refresh_of(forecaster(target, 0, 1), target), QUICK, earlier=earlier)
+    assert (verdict.outcome, verdict.kind, verdict.attempt, verdict.skill, verdict.mark) == ("promote", "refresh", 0, None, "")
+    assert verdict.headline == (
+        "Version 2 is a refresh of the champion, version 1 (same recipe abababab), and passes every gate that decides: "
+        "it has seen days up to 2010-06-30, the champion up to 2010-03-31"
+    )
+    assert set(results(verdict)) == {"forecasts", "fresher", "broken", "size", "suspicious"}
+    assert "No test decides. On all 600 rolling-origin days of its recipe, its RMSE is" in verdict.note
+    assert "that of forecasting zero (p = " in verdict.note
+    assert NO_SKILL not in verdict.reason
+    assert verdict.spending == "A refresh is no attempt: nothing is spent. The next attempt would be tested at p < 0.00833."
+    assert html.escape(verdict.spending) in verdict._repr_html_()
+    assert math.isnan(verdict.level)
+    assert {a.spec.versus for a in comparison.test_results} == {"zero_return", "mean_training_return"}
+
+
+BROKEN: dict[str, tuple[Callable[[pd.Series], EvaluationFrame], str, str]] = {
+    "a recipe that broke": (
+        lambda t: refresh_of(forecaster(t, 0.2, 1) + (t.index >= t.index[-126]) * forecaster(t, 0, 2) * 8, t),
+        "broken",
+        "its recipe is broken: its RMSE is",
+    ),
+    "an older refit": (lambda t: refresh_of(forecaster(t, 0.2, 1), t, ours="2010-03-31"), "fresher", "it is not fresher"),
+    "one value": (lambda t: refresh_of(t * 0 + 0.001, t), "forecasts", "it forecasts the same value"),
+    "the answers": (lambda t: refresh_of(t, t), "suspicious", "its R² against zero is +1.0000"),
+    "doubtful prices": (
+        lambda t: refresh_of(forecaster(t, 0.2, 1), t, doubts={"a split": (f"{t.index[5]:%Y-%m-%d}",)}),
+        "doubts",
+        "1 doubtful day",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", list(BROKEN))
+def test_a_refresh_that_may_be_broken_is_refused(case: str) -> None:
+    make, gate, message = BROKEN[case]
+    _, verdict = decide(make(returns(600)), QUICK)
+    assert (verdict.outcome, results(verdict)[gate]) == ("keep", "fail")
+    assert verdict.headline.endswith("(same recipe abababab), and is refused")
+    assert message in verdict.reason
+
+
+def test_one_broken_fit_is_no_broken_recipe() -> None:
+    """The refit after it has to replace it, although its errors are among those of the recipe for a year."""
+    target, noise = returns(600), returns(600, 9) * 4
+    ages = np.arange(600)[::-1]  # in days, at the end
+    for wrong, result in (
+        (ages < 63, "pass"),
+        ((ages >= 63) & (ages < 126), "pass"),
+        (ages < 126, "fail"),
+        (ages >= 189, "pass"),
+    ):
+        verdict = decide(refresh_of(forecaster(target, 0.2, 1) + noise * wrong, target), QUICK)[1]
+        assert (results(verdict)["broken"], verdict.outcome) == (result, "promote" if result == "pass" else "keep")
+    for scale, result in ((1.03, "pass"), (1.07, "fail")):
+        assert results(decide(refresh_of(target * (1 - scale) + 1e-9 * noise, target), QUICK)[1])["broken"] == result
+
+
+def test_forecasts_of_another_size_warn_and_unknown_days_leave_a_refresh_open() -> None:
+    target = returns(600)
+    forecast = forecaster(target, 0.2, 1)
+    for size, result in ((0.04, "pass"), (0.24, "pass"), (0.039, "warn"), (0.241, "warn"), (math.nan, "not evaluated")):
+        verdict = decide(refresh_of(forecast, target, size=size), QUICK)[1]
+        assert (verdict.outcome, results(verdict)["size"]) == ("promote", result)
+    assert results(decide(refresh_of(forecast, target, sizes=()), QUICK)[1])["size"] == "not evaluated"
+    unknown = replace(refresh_of(forecast, target), facts={})
+    assert decide(unknown, QUICK)[1].outcome == "inconclusive"
+    few = refresh_of(forecast.iloc[:29], target.iloc[:29])
+    assert "broken was not evaluated: 29 rolling-origin days" in decide(few, QUICK)[1].reason
+
+
+def test_a_policy_can_make_every_refresh_a_contest() -> None:
+    target = returns(600)
+    rules = QUICK.model_copy(update={"refresh": "contest"})
+    with pytest.raises(NotComparableError, match=r"would be a refresh, and promotion\.refresh is contest"):
+        decide(refresh_of(forecaster(target, 0.2, 1), target), rules)
+    _, verdict = decide(contest_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target, RECIPE), rules)
+    assert (verdict.outcome, verdict.attempt) == ("promote", 1)
+    assert "is a contest (a refit of the champion's recipe, and refresh is contest) and passes" in verdict.headline
+
+
+def test_the_same_recipe_within_63_new_days_is_the_same_attempt() -> None:
+    target = returns(700)
+    ours, theirs = forecaster(target, 0.1, 1), forecaster(target, 0.1, 2)
+    attempts: list[Attempt] = []
+
+    def attempt(days: int, recipe: str, rules: PromotionParams = QUICK) -> Verdict:
+        frame = contest_of(ours.iloc[:days], theirs.iloc[:days], target.iloc[:days], recipe)
+        verdict = decide(frame, rules, earlier=attempts)[1]
+        if not verdict.attempt_frame:
+            day = f"{target.index[days - 1]:%Y-%m-%d}"
+            attempts.append(
+                Attempt(key=recipe, policy=policy_digest(rules), number=verdict.attempt, day=day, time=day, frame=frame.digest)
+            )
+        return verdict
+
+    first = attempt(500, OTHER)
+    assert (first.attempt, first.level, first.next_level) == (1, 0.025, pytest.approx(0.05 / 6))
+    assert [attempt(days, OTHER).attempt for days in (500, 521, 562)] == [1, 1, 1]
+    again = attempt(562, OTHER)
+    assert (again.attempt_frame, again.level, again.next_level) == (attempts[0].frame, 0.025, pytest.approx(0.05 / 6))
+    assert attempt(563, OTHER).attempt == 2
+    assert attempt(563, "ef" * 32).attempt == 3
+    assert attempt(600, OTHER).attempt == 2
+    strict = QUICK.model_copy(update={"attempts": "ignore"})
+    other = attempt(600, OTHER, strict)  # by another policy it is another attempt
+    assert (other.attempt, other.level, other.next_level) == (4, 0.05, 0.05)
+    yearly = QUICK.model_copy(update={"attempts": "yearly"})
+    frame = contest_of(ours, theirs, target)
+    assert decide(frame, yearly, earlier=attempts, today=date(2012, 8, 1))[1].attempt == 5
+    assert decide(frame, yearly, earlier=attempts, today=date(2013, 2, 1))[1].attempt == 4
+    assert decide(frame, yearly, earlier=attempts, today=date(2015, 8, 1))[1].attempt == 1
+
+
+def test_a_verdict_says_which_attempt_it_was_and_what_is_left() -> None:
+    target = returns(600)
+    earlier = [Attempt(key=f"{n}", policy="p", number=n, day="2010-01-04", time="2010-01-05") for n in (1, 2)]
+    comparison, verdict = decide(contest_of(forecaster(target, 0, 1), forecaster(target, 0, 2), target), QUICK, earlier=earlier)
+    assert verdict.headline.startswith("Version 2 is a contest (another recipe than the champion's)")
+    result = comparison.test_result("stationary_bootstrap", "champion")
+    assert result is not None
+    assert (verdict.attempt, verdict.level, verdict.detectable) == (3, 0.05 / 12, result.detectable)
+    said = f"Attempt 3 for this symbol, tested at p < 0.00417: a gain of {100 * result.detectable:.3g} % over the champion is"
+    assert f"{said} detected with 80 % power. The next attempt would be tested at p < 0.0025." == verdict.spending
+    assert html.escape(verdict.spending) in verdict._repr_html_()
+    unknown = decide(contest_of(forecaster(target, 0, 1), forecaster(target, 0, 2), target, ""), QUICK)[1]
+    assert "is a contest (its recipe is not known)" in unknown.headline
+
+
+def test_without_a_known_recipe_attempts_are_counted_by_frames() -> None:
+    target = returns(600)
+    frame = contest_of(forecaster(target, 0, 1), forecaster(target, 0, 2), target, "")
+    made = Attempt(
+        key=frame.digest, policy=policy_digest(QUICK), number=1, day="2010-01-04", time="2010-01-05", frame=frame.digest
+    )
+    repeated = decide(frame, QUICK, earlier=[made])[1]
+    assert (repeated.attempt, repeated.attempt_frame) == (1, frame.digest)
+    assert decide(frame, QUICK, earlier=[made], key="ef" * 32)[1].attempt == 2  # as if it were another comparison
+    assert decide(replace(frame, days=frame.days + 1e-9), QUICK, earlier=[made], key=frame.digest)[1].attempt == 1
+
+
+def test_a_first_champion_is_no_attempt() -> None:
+    target = returns(600)
+    comparison, verdict = decide(frame_of(forecaster(target, 0.3, 1), None, target), QUICK)
+    assert (verdict.outcome, verdict.kind, verdict.attempt) == ("promote", "first", 0)
+    assert verdict.spending.startswith("A first champion is no attempt: nothing is spent.")
+    assert {a.spec.alpha for a in comparison.test_results} == {0.05}
+
+
+def test_days_from_before_a_recipe_was_registered_are_shown_apart() -> None:
+    target = returns(600)
+    frame = replace(contest_of(forecaster(target, 0.35, 1), forecaster(target, 0, 2), target), since=f"{target.index[400]:%F}")
+    comparison, verdict = decide(frame, QUICK)
+    gain = comparison.gain_since[1]
+    assert verdict.outcome == "promote"
+    assert f"400 of 600 days lie before {frame.since}, the first day after its recipe was registered" in verdict.note
+    assert f"which nobody can check; since then, 200 days: gain {100 * gain:+.3g} %" in verdict.reason
 
 
 def test_the_same_comparison_gives_the_same_verdict() -> None:

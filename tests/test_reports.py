@@ -126,7 +126,7 @@ def test_a_promotion_without_skill_says_so_first_wherever_it_is_shown(project: P
     assert "features drifted since training" in told.seen
     assert told.seen.count(words) == 1  # the reason is in the card alone
     assert told.seen.count("How sure") == 1
-    assert told.seen.count("p < 0.025") == 2  # in the reason, and in the table of gates
+    assert told.seen.count("p < 0.05") == 2  # in the reason, and in the table of gates
     assert commands(page) == ["fx run promote -p symbol AAPL -p apply true -p reason 'it'\"'\"'s the first; really?'"]
     assert not re.search(r"<td[^>]*>-</td></tr></table>", page)
     assert not re.search(r"<tr><th[^>]*>[^<]*</th>(<td[^>]*>-</td>)+</tr>", page)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 from fxhelpers import ModelRegistry, load_prices
-from fxhelpers.comparison import TARGET
+from fxhelpers.comparison import MOVED, TARGET
 from fxhelpers.errors import BundleError, NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.foresightx import convert
 from fxhelpers.foresightx._checkout import Foreign
@@ -167,7 +168,7 @@ def test_prices_that_begin_later_are_the_same(project: Project) -> None:
     path.write_text("".join([header, *rows[21:]]))
     comparison = registry.compare("AAPL", version).comparison
     assert comparison is not None
-    assert comparison.frame.moved[version] < 1e-9
+    assert comparison.frame.moved[version] < MOVED
 
 
 def test_doubtful_prices_on_the_days_compared_need_a_reason(registered: Register, project: Project) -> None:
@@ -342,7 +343,8 @@ def test_versions_that_forecast_different_returns_are_not_compared(registered: R
     prices = load_prices("AAPL", registry.params.prices)
     from fxhelpers.features import build_features, next_day_return
     from fxhelpers.foresightx import read_features
-    from fxhelpers.scoring import VersionInputs, _target
+    from fxhelpers.frames import _target
+    from fxhelpers.scoring import VersionInputs
 
     scored = VersionInputs("AAPL", registry.params)
     folder = registry.params.paths.features
@@ -354,14 +356,7 @@ def test_versions_that_forecast_different_returns_are_not_compared(registered: R
     from fxhelpers.registry import load_version
 
     ours = scored.score(load_version(registry.client, NAME, 1))
-    other = ours.__class__(
-        model=ours.model,
-        features=ours.features,
-        days=ours.days.assign(target=ours.days["target"] * 1.01),
-        windows=ours.windows,
-        last_seen=ours.last_seen,
-        basis="",
-    )
+    other = replace(ours, days=ours.days.assign(target=ours.days["target"] * 1.01), basis="")
     with pytest.raises(NotComparableError, match=r"version 1 and version 2 forecast different returns: they differ by .* on"):
         _target("AAPL", {1: ours, 2: other}, ours.days.index, pd.Series(dtype=float))
 

@@ -35,6 +35,9 @@ _REGISTERED = {
     "training_time": ("seconds of training", "{:.2f}"),
 }
 
+QUARTER = 63  # trading days: after so many, a recipe is refitted for its rolling-origin forecasts
+_QUARTERS = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Comparison:
@@ -113,11 +116,7 @@ class Comparison:
         ``low`` and ``high`` enclose 95 % of the paths of days without any
         difference; NaN if these cannot be resampled.
         """
-        difference = (self.target - self.frame.days[versus]) ** 2 - (self.target - self.forecast) ** 2
-        low = high = np.full(len(difference), math.nan)
-        if not untestable(difference):
-            low, high = np.quantile(resampled_paths(difference), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
-        return pd.DataFrame({"saved": difference.cumsum(), "low": low, "high": high})
+        return loss_saved(self.target, self.frame.days[versus], self.forecast)
 
     def rolling(self, window: int = 60) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return, over the last trading days, each version's RMSE as a ratio to that of zero, and its hit rate, by day.
@@ -214,6 +213,49 @@ class Comparison:
             table.loc["unknown: no 20 returns before"] = [str(left), *["-"] * (table.shape[1] - 1)]
         return table.rename_axis(index=None, columns="volatility")
 
+    @property
+    def recent(self) -> list[float]:
+        """RMSE over that of forecasting zero in each of the last three quarters (63 days), the latest first; lower is better.
+
+        A quarter that began before the first day is left out, unless it is the only one; NaN if no price moved in it.
+        """
+        days = self.frame.days
+        ends = [len(days) - QUARTER * back for back in range(_QUARTERS)]
+        parts = [days.iloc[max(0, end - QUARTER) : end] for end in ends if end >= QUARTER or end == len(days)]
+        return [metrics.rmse(part[TARGET], part[self.challenger]) / (_rmse_of_zero(part) or math.nan) for part in parts]
+
+    @property
+    def gain_since(self) -> tuple[int, float]:
+        """Number of days since the challenger's recipe was first registered, and its gain over its first rival on these."""
+        days = self.frame.days
+        later = days[days.index >= pd.Timestamp(self.frame.since)] if self.frame.since else days.iloc[:0]
+        return len(later), self._gain_on(later)
+
+    def _gain_on(self, days: pd.DataFrame) -> float:
+        """Return by how much the challenger's RMSE is below its first rival's on some days, as a fraction of that."""
+        rival = metrics.rmse(days[TARGET], days[self.rivals()[0]]) if len(days) else 0.0
+        return 1 - metrics.rmse(days[TARGET], days[self.challenger]) / rival if rival else math.nan
+
+    def since_frame(self) -> pd.DataFrame:
+        """Return RMSE and gain before and since the challenger's recipe was first registered, for people; empty if unknown.
+
+        Days before may have been used to think the recipe up, which nobody can check.
+        """
+        if not self.frame.since:
+            return pd.DataFrame()
+        days, rival = self.frame.days, self.rivals()[0]
+        known = days.index >= pd.Timestamp(self.frame.since)
+        rows = {}
+        for when, part in (("before", days[~known]), ("since", days[known])):
+            errors = {name: metrics.rmse(part[TARGET], part[name]) if len(part) else None for name in (self.challenger, rival)}
+            shown = {name: shown_as(error, "{:.3%}") for name, error in errors.items()}
+            rows[f"{when} {self.frame.since}"] = {
+                "days": f"{len(part):,}",
+                **shown,
+                "gain": shown_as(self._gain_on(part), "{:+.3%}"),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="recipe registered")
+
     def days_frame(self) -> pd.DataFrame:
         """Return which days each version has seen, how that is known, and how many stored forecasts it reproduces."""
         rows = {}
@@ -260,6 +302,10 @@ class Comparison:
             "regimes": measures_json(self.regimes),
             "drift": measures_json(frame.drift),
             "footprint": measures_json(frame.footprint),
+            **frame.origin(),
+            **(
+                {"recent_rmse_to_zero": [r if math.isfinite(r) else None for r in self.recent]} if frame.kind == "refresh" else {}
+            ),
         }
 
     def registered_metrics(self) -> pd.DataFrame:
@@ -270,6 +316,19 @@ class Comparison:
             if any(found.get(key) is not None for found in self.registered.values())
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="metric")
+
+
+def _rmse_of_zero(days: pd.DataFrame) -> float:
+    return metrics.rmse(days[TARGET], days[ZERO])
+
+
+def loss_saved(target: pd.Series, rival: pd.Series, forecast: pd.Series) -> pd.DataFrame:
+    """Return what :meth:`Comparison.loss_difference` does, of any forecast and rival; all are fractions of return by day."""
+    difference = (target - rival) ** 2 - (target - forecast) ** 2
+    low = high = np.full(len(difference), math.nan)
+    if not untestable(difference):
+        low, high = np.quantile(resampled_paths(difference), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+    return pd.DataFrame({"saved": difference.cumsum(), "low": low, "high": high})
 
 
 def over_zero(target: pd.Series, forecast: pd.Series, days: str) -> dict[str, str]:

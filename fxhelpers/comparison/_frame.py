@@ -2,8 +2,10 @@
 
 import hashlib
 import io
-from dataclasses import dataclass, field
-from typing import Any, Self
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,10 @@ TARGET = "target"
 ZERO = "zero return"
 MEAN = "mean training return"
 _VERSUS = {"zero_return": ZERO, "mean_training_return": MEAN}  # columns of the baselines, by their names in a policy
-MOVED = 1e-6  # standard deviations of a version's forecasts: smaller differences are not mentioned
+MOVED = 1e-4  # standard deviations of a version's forecasts: smaller differences are not mentioned
 ROUNDING = 1e-6  # tolerance for forecasts, as fractions of return: restated prices are rounded anew
+
+Change = Literal["refresh", "first", "contest"]
 
 
 def column(version: int) -> str:
@@ -48,6 +52,32 @@ class EvaluationFrame:
     drift: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["psi", "threshold"], dtype=float))
     # by version: ``artifact_bytes``, ``load_memory`` (bytes) and ``latency`` (seconds); may be empty
     footprint: pd.DataFrame = field(default_factory=pd.DataFrame)
+    # version of the champion that the challenger, a refit of its recipe, refreshes; then ``champion`` is None, and has no column
+    refreshes: int | None = None
+    recipes: dict[int, str] = field(default_factory=dict)  # by version: SHA-256 of its recipe; "" if it is not known
+    since: str = ""  # first day, YYYY-MM-DD, after the challenger's recipe was first registered; "" if it is not known
+    # RMS of the challenger's forecasts over RMS of the returns, both on the last 63 days that it was fitted on, and the same for
+    # each earlier origin of its recipe
+    size: float = math.nan
+    sizes: tuple[float, ...] = ()
+
+    @property
+    def kind(self) -> Change:
+        """``refresh``, ``first`` (there is no champion) or ``contest``."""
+        if self.refreshes is not None:
+            return "refresh"
+        return "first" if self.champion is None else "contest"
+
+    @property
+    def recipe(self) -> str:
+        """SHA-256 of the challenger's recipe; "" if it is not known."""
+        return self.recipes.get(self.challenger, "")
+
+    @property
+    def champion_recipe(self) -> str:
+        """SHA-256 of the recipe of the champion, also of one that is refreshed; "" if there is none, or it is not known."""
+        champion = self.refreshes if self.refreshes is not None else self.champion
+        return self.recipes.get(champion, "") if champion is not None else ""
 
     @property
     def digest(self) -> str:
@@ -55,6 +85,8 @@ class EvaluationFrame:
         days = self.days.index.to_numpy().astype("datetime64[D]").astype("<i8")
         values = np.ascontiguousarray(self.days.to_numpy(), dtype="<f8")
         roles = f"{self.symbol} {self.challenger} {self.champion} {self.others}"
+        if self.refreshes is not None:  # older frames have no such role
+            roles += f" {self.refreshes}"
         names = "\n".join([roles, *self.days.columns]).encode()
         return hashlib.sha256(names + days.tobytes() + values.tobytes()).hexdigest()
 
@@ -87,6 +119,28 @@ class EvaluationFrame:
         if versus == "champion":
             return column(self.champion) if self.champion is not None else None
         return _VERSUS.get(str(versus))
+
+    def origin(self) -> dict[str, Any]:
+        """Return what is known of recipes and of a refresh, for JSON and :meth:`with_origin`; only what is set."""
+        known: dict[str, Any] = {
+            "refreshes": self.refreshes,
+            "recipes": {str(version): digest for version, digest in self.recipes.items()},
+            "since": self.since,
+            "size": self.size if math.isfinite(self.size) else None,
+            "sizes": list(self.sizes),
+        }
+        return {key: value for key, value in known.items() if value not in (None, "", {}, [])}
+
+    def with_origin(self, stored: Mapping[str, Any]) -> Self:
+        """Return this frame with what :meth:`origin` returned of it; nothing of that is in the CSV."""
+        return replace(
+            self,
+            refreshes=stored.get("refreshes"),
+            recipes={int(version): str(digest) for version, digest in stored.get("recipes", {}).items()},
+            since=str(stored.get("since", "")),
+            size=float(stored.get("size", math.nan)),
+            sizes=tuple(map(float, stored.get("sizes", ()))),
+        )
 
     def to_csv(self) -> str:
         """Return the days as CSV with every digit, for :meth:`from_csv`."""

@@ -2,6 +2,8 @@
 
 from fxhelpers.decisions._evidence import (
     COMPARISON,
+    COMPARISON_MIME,
+    CONTRIBUTION,
     EVIDENCE,
     FRAME,
     RECORD_FOLDER,

@@ -20,8 +20,9 @@ from fxhelpers.display import Table, link
 from fxhelpers.errors import RegistryError
 from fxhelpers.ledger import Decision, Ledger, SealFacts, WindowFacts
 from fxhelpers.params import PromotionParams, current_journal, current_record, load_params
-from fxhelpers.policy import Verdict, digits, percent
+from fxhelpers.policy import Pooled, Verdict, digits, percent
 from fxhelpers.prices import ADJUSTED
+from fxhelpers.recipes import Recipe
 from fxhelpers.records import decisions_in, record_facts, record_name, report_path
 from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.ledger_store import attach, fetch, writing
@@ -59,7 +60,7 @@ def frame_in(files: dict[str, bytes]) -> tuple[EvaluationFrame, dict[str, Any]]:
     )
     prices = comparison.get("prices", {"doubts": {}, "sample": False, "sessions_since": None})  # earlier releases kept nothing
     doubts = {doubt: tuple(days) for doubt, days in prices["doubts"].items()}
-    return replace(frame, **{**prices, "doubts": doubts}), comparison
+    return replace(frame, **{**prices, "doubts": doubts}).with_origin(comparison), comparison
 
 
 def counts_as(
@@ -171,10 +172,11 @@ def _seal(registry: RegistryClient, name: str, run_id: str, facts: SealFacts, *,
         return ledger.seal_decided(decision, facts)
 
 
+CONTRIBUTION = "contribution"  # key of what a symbol gives to a test over many
 COMPARISON_MIME = "application/vnd.fxhelpers.comparison+json"
 """Of the whole comparison in a record; JupyterLab would show plain JSON in place of the table."""
 
-_ALWAYS = ("estimator", "features", "training days", "validation days")
+_ALWAYS = ("estimator", "features", "recipe", "training days", "validation days")
 _NEWEST = 20  # records of compare that are searched for the same evaluation frame
 
 
@@ -195,6 +197,7 @@ class Proposal:
     accepted: str = ""  # doubtful or restated prices that were accepted, and why; for people
     # the gates, by id, that are not those of the written policy; the verdict of these cannot be applied
     tried: tuple[str, ...] = ()
+    pooled: Pooled | None = None  # the test over many symbols that this comparison is made for, or decided by
     # digest of the evaluation frame that this attempt is counted by: its own, or that of an earlier comparison which it repeats
     attempt_frame: str = ""
 
@@ -209,7 +212,7 @@ class Proposal:
         """Part of a summary: skill, the version compared with, the change of RMSE as a fraction, and every p."""
         change = policy.against_champion(self.comparison) if self.comparison else math.nan
         against = self.champion.version if self.champion else None
-        about = {"evidence_of_skill": self.verdict.skill, "against": against}
+        about = {"change": self.verdict.kind or None, "evidence_of_skill": self.verdict.skill, "against": against}
         return {**about, "rmse_change": change if math.isfinite(change) else None, **self.verdict.p_values()}
 
     @property
@@ -226,6 +229,9 @@ class Proposal:
             interval = f"95 % interval {percent(test_result.low)} to {percent(test_result.high)}; p = {digits(test_result.p)}"
             gains.append(f"over {rival} {percent(test_result.gain)} ({interval})")
         days = f"{len(found.frame.days)} days, {found.first_day} to {found.last_day}"
+        if (test := self.verdict.pooled) and math.isfinite(test.p):
+            interval = f"95 % interval {percent(test.low)} to {percent(test.high)}; p = {digits(test.p)}"
+            days = f"One test over {test.over}: mean gain over the champions {percent(test.gain)} ({interval}). Here: {days}"
         return f"{days}. Gain in RMSE, positive is better: {', '.join(gains)}."
 
     @property
@@ -269,7 +275,16 @@ class Proposal:
         ]
         comparison = self.comparison.to_json() if self.comparison else {}
         family = {"family": asdict(self.verdict.family)} if self.verdict.family else {}
-        return {**comparison, **family, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
+        together = {**family, **self._pooling()}
+        return {**comparison, **together, "verdict": verdict, "gates": gates, "policy": self.policy.model_dump(mode="json")}
+
+    def _pooling(self) -> dict[str, Any]:
+        """Return what this gives to a test over many symbols, or that test once it is made; empty without one."""
+        if self.pooled is None or self.comparison is None:
+            return {}
+        if self.pooled.members:
+            return {"pooled": self.pooled.to_json()}
+        return {CONTRIBUTION: policy.contribution(self.comparison, self.verdict).to_json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,11 +309,13 @@ def _priced(prices: dict[str, Any]) -> dict[str, str]:
 def _trained(facts: dict[str, Any]) -> dict[str, str]:
     """Return what is known of a version's training, by name, for people."""
     features, config = facts.get("feature_names", []), facts.get("config", {})
+    recipe = Recipe.read({"feature_names": features, **facts})
     digest = hashlib.sha256("\n".join(features).encode()).hexdigest()[:8]
     windows = {f"{name} days": f"{window['first_day']} to {window['last_day']}" for name, window in facts["windows"].items()}
     return {
         "estimator": f"{facts.get('model_type') or 'unknown'} {facts.get('architecture') or ''}".strip(),
         "features": f"{len(features)}, set {digest}" if features else "unknown",
+        "recipe": f"{recipe.short}{'' if recipe.whole else ', known in part'}" if features else "unknown",
         **{name: days for name, days in windows.items() if name in _ALWAYS},
         **_priced(facts.get("prices", {})),
         **{str(name).replace("_", " "): str(value) for name, value in config.items() if name != "hidden_layer_sizes"},

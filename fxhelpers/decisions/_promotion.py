@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 from fxhelpers import policy
-from fxhelpers.comparison import SEED, compare
+from fxhelpers.comparison import SEED, Comparison
 from fxhelpers.decisions._evidence import Proposal, counts_as, keep_evidence
 from fxhelpers.decisions._mirror import check_registered, find, identity_of, serving
 from fxhelpers.decisions._path import Move, act, begin, recording_failure, refuse_unrecorded, run_command
@@ -34,7 +34,7 @@ from fxhelpers.ledger import (
     version_name,
 )
 from fxhelpers.params import PromotionParams, model_name, nearest, try_gates
-from fxhelpers.policy import Family, Verdict
+from fxhelpers.policy import Family, Pooled, Verdict
 from fxhelpers.registry import ModelVersion, RegistryClient, load_version
 from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.registry.storage import registered_symbols, unknown_model
@@ -81,6 +81,7 @@ def propose(
     override: bool = False,
     accept_doubts: bool = False,
     family: Family | None = None,
+    pooled: Pooled | None = None,
 ) -> Proposal:
     """Compare a version with the champion and let the policy judge; with ``apply``, after writing the intent to act on it."""
     accepted = {"override": override, "accept_doubts": accept_doubts, "accept_restated": chosen.accept_restated}
@@ -88,7 +89,7 @@ def propose(
         if accepted[flag] and not reason.strip():
             msg = f"{flag}: {what} requires a reason; nothing was changed"
             raise ParamsError(msg)
-    rules: dict[str, Any] = {"compared": compared, "family": family, "accept_doubts": accept_doubts}
+    rules: dict[str, Any] = {"compared": compared, "family": family, "pooled": pooled, "accept_doubts": accept_doubts}
     what_else = " and ".join(words for flag, words in _ACCEPTED.items() if accepted[flag])
     proposed: dict[str, Any] = {"override": override, "accepted": f"{what_else}: {reason}" if what_else else ""}
     if not apply:
@@ -146,6 +147,7 @@ def _judged(
     *,
     compared: bool,
     family: Family | None = None,
+    pooled: Pooled | None = None,
     decision: Decision | None = None,
     rules: PromotionParams | None = None,
     accept_doubts: bool = False,
@@ -176,17 +178,33 @@ def _judged(
         champion=champion.version if champion and not is_champion else None,
         selection=chosen,
         judged=challenger.version if chosen.version is not None or not given else None,
+        seed=decision.id if decision else (ledger.head.digest if ledger.head else ""),
     )
-    digest = policy.policy_digest(rules)
-    counted = counts_as(registry, ledger, frame, digest, decision)
-    attempt = ledger.attempt(counted, digest, before=decision)
-    comparison = compare(frame, policy.required_tests(rules, attempt, family), cost=rules.evaluation.cost)
-    today = datetime.now(UTC).date()
-    verdict = policy.judge(comparison, rules, attempt=attempt, today=today, family=family, accept_doubts=accept_doubts)
+    frame = replace(frame, since=_since(ledger, frame.recipe))
+    counted = "" if frame.recipe else counts_as(registry, ledger, frame, policy.policy_digest(rules), decision)
+    comparison, verdict = policy.decide(
+        frame,
+        rules,
+        earlier=ledger.attempts_before(decision),
+        today=datetime.now(UTC).date(),
+        family=family,
+        pooled=pooled,
+        accept_doubts=accept_doubts,
+        key=counted,
+    )
     verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
     _check_family(name, symbol, verdict, family)
+    _check_pooled(name, comparison, verdict, pooled)
     judged = challenger if frame.challenger == challenger.version else registry.version(name, frame.challenger)
-    return Proposal(challenger=judged, comparison=comparison, verdict=verdict, attempt_frame=counted, **about)
+    counted = verdict.attempt_frame or counted
+    about |= {"attempt_frame": counted, "pooled": pooled}
+    return Proposal(challenger=judged, comparison=comparison, verdict=verdict, **about)
+
+
+def _since(ledger: Ledger, recipe: str) -> str:
+    """Return the first day after a recipe was first registered, YYYY-MM-DD; "" if that is not known."""
+    first = ledger.recipes.get(recipe)
+    return f"{date.fromisoformat(first[:10]) + timedelta(days=1)}" if first else ""
 
 
 def _check_family(name: str, symbol: str, verdict: Verdict, family: Family | None) -> None:
@@ -199,6 +217,17 @@ def _check_family(name: str, symbol: str, verdict: Verdict, family: Family | Non
         msg = (
             f"{name}: p is {now} now, and was {then} when the family of {family.symbols} symbols was compared: versions, prices, "
             "policy or attempts changed since; nothing was changed: compare all of them again"
+        )
+        raise StaleComparisonError(msg)
+
+
+def _check_pooled(name: str, comparison: Comparison, verdict: Verdict, pooled: Pooled | None) -> None:
+    """Refuse to decide by a test over many symbols to which this one gave another comparison."""
+    changed = pooled.stale(comparison, verdict.attempt) if pooled and pooled.members else ""
+    if changed:
+        msg = (
+            f"{name}: {changed}: versions, prices, policy or attempts changed since the symbols were compared; nothing was "
+            "changed: run fx run promote --pooled again"
         )
         raise StaleComparisonError(msg)
 
@@ -254,7 +283,17 @@ def _facts(proposal: Proposal) -> OutcomeFacts:
         facts.attempt, facts.seed, facts.skill = verdict.attempt, SEED, verdict.skill
         if verdict.family:
             facts.family = {**verdict.family.to_json(), **verdict.p_values()}
+        if verdict.pooled and verdict.pooled.members:
+            facts.pooled = verdict.pooled.ledger_facts()
         facts.policy_sha256 = policy.policy_digest(proposal.policy)
+        known: dict[str, Any] = {
+            "change": verdict.kind,
+            "recipe": comparison.frame.recipe,
+            "champion_recipe": comparison.frame.champion_recipe,
+        }
+        levels = {"level": verdict.level, "next_level": verdict.next_level, "detectable": verdict.detectable}
+        known |= {key: value for key, value in levels.items() if math.isfinite(value)}
+        facts = facts.model_copy(update={key: value for key, value in known.items() if value})
     return facts
 
 

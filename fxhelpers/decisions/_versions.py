@@ -27,7 +27,7 @@ from fxhelpers.display import Keyed
 from fxhelpers.errors import PromotionRefusedError
 from fxhelpers.ledger import Decision, Identity, IntentFacts, Ledger, OutcomeFacts
 from fxhelpers.params import STAGES, model_name
-from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, PRUNED, ModelVersion, RegistryClient
+from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, PRUNED, RECIPE_DIGEST, ModelVersion, RegistryClient
 from fxhelpers.registry.ledger_store import LedgerWriter, read_ledger
 from fxhelpers.registry.storage import check_tags, create_version, store_bundle, stored_bytes, unknown_model
 
@@ -163,6 +163,8 @@ def _enter(
         model_sha256=version.tags.get(MODEL_DIGEST),
         run_id=version.run_id,
     )
+    if RECIPE_DIGEST in version.tags:
+        facts.recipe = version.tags[RECIPE_DIGEST]
     if wanted == "Production":
         if version.stage != "Production":
             facts.rests_on, facts.reason = "manual", "To Production with its registration, by hand."

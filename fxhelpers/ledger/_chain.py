@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from fxhelpers.display import Keyed
 from fxhelpers.errors import LedgerError
+from fxhelpers.ledger._attempts import Attempt
 from fxhelpers.ledger._decision import Decision
 from fxhelpers.ledger._entry import GENESIS, Entry, Link, StoredRun, entry_name, link_name, targets_of
 from fxhelpers.ledger._facts import FACTS, KINDS, Facts, Identity, same
@@ -175,27 +176,46 @@ class Ledger:
         return found
 
     @property
-    def attempts(self) -> list[str]:
-        """Every distinct comparison made in order to promote, in the order of the intents: digests of frame and policy.
+    def attempts(self) -> list[Attempt]:
+        """Every distinct attempt to promote, in the order of the intents.
 
-        An abandoned one, whose results may have been seen, is an attempt of its own, and stands here by its id. A decision that
-        compared nothing, or whose challenger was the champion already, is none.
+        A recipe that contests the champion again within 63 days repeats its attempt. Outcomes that know no recipe, as those of
+        earlier releases, count by evaluation frame and policy. An abandoned decision, whose results may have been seen, is an
+        attempt of its own. A refresh is none, nor are a first champion, a decision that compared nothing, and one whose
+        challenger was the champion already.
         """
-        return list(dict.fromkeys(key for key in map(_attempt, self.decisions) if key))
+        return self.attempts_before(None)
+
+    def attempts_before(self, decision: Decision | None) -> list[Attempt]:
+        """Return the distinct attempts of the decisions that were begun before one; of all without one."""
+        found: dict[tuple[str, str, str], Attempt] = {}
+        for begun in self._begun_before(decision):
+            attempt = _attempt(begun, len(found) + 1)
+            if attempt:
+                found.setdefault((attempt.key, attempt.policy, attempt.frame), attempt)
+        return list(found.values())
 
     def tried(self, policy_sha256: str, before: Decision | None = None) -> dict[str, Decision]:
-        """Return the distinct comparisons made to promote by a policy: digest of the frame to first decision."""
-        keys = ((_attempt(decision), decision) for decision in reversed(self._begun_before(before)))
-        return {key.split()[0]: d for key, d in keys if key and key.split()[1:] == [policy_sha256]}
+        """Return the distinct comparisons, of challengers without a known recipe, made to promote by a policy.
 
-    def attempt(self, frame_sha256: str, policy_sha256: str, before: Decision | None = None) -> int:
-        """Return the 1-based attempt number of a comparison; a repeated one by the same policy has the same number.
-
-        ``before`` is the decision that it is made for: later ones do not count.
+        By the digest of the frame: the first decision.
         """
-        key, begun = f"{frame_sha256} {policy_sha256}", self._begun_before(before)
-        number = next((d.outcome_facts.attempt for d in begun if d.outcome and _attempt(d) == key), None)
-        return number if number and number > 0 else len(Ledger(name=self.name, decisions=begun).attempts) + 1
+        found: dict[str, Decision] = {}
+        for decision in self._begun_before(before):
+            attempt = _attempt(decision, 1)
+            if attempt and attempt.policy == policy_sha256 and attempt.key == attempt.frame:
+                found.setdefault(attempt.frame, decision)
+        return found
+
+    @property
+    def recipes(self) -> dict[str, str]:
+        """By SHA-256 of each registered recipe: when it was first registered, ISO 8601, UTC."""
+        found: dict[str, str] = {}
+        for decision in self.outcomes:
+            recipe = decision.outcome_facts.recipe
+            if recipe and decision.kind == "registration" and decision.result == "registered":
+                found.setdefault(recipe, decision.time)
+        return found
 
     def _begun_before(self, decision: Decision | None) -> tuple[Decision, ...]:
         return tuple(d for d in self.decisions if decision is None or d.intent.seq < decision.intent.seq)
@@ -245,14 +265,26 @@ class Ledger:
         ]
 
 
-def _attempt(decision: Decision) -> str | None:
-    """Return what identifies an attempt to promote; None if the decision was none."""
+def _attempt(decision: Decision, place: int) -> Attempt | None:
+    """Return the attempt that a decision was, at its place among all unless it says another; None if it was none."""
+    facts = decision.outcome_facts
     if decision.kind != "promotion" or decision.result == "unchanged" or decision.rests_on == "not compared":
         return None
-    facts = decision.outcome_facts
-    if facts.frame_sha256:
-        return f"{facts.attempt_frame or facts.frame_sha256} {facts.policy_sha256}"
-    return None if decision.result in {"failed", "stale"} else decision.id
+    if facts.change in {"refresh", "first"}:
+        return None
+    if not facts.frame_sha256:
+        abandoned = decision.result not in {"failed", "stale"}
+        return Attempt(key=decision.id, policy="", number=place, day="", time=decision.intent.time) if abandoned else None
+    frame = facts.attempt_frame or facts.frame_sha256
+    return Attempt(
+        key=facts.recipe or frame,
+        policy=facts.policy_sha256 or "",
+        number=facts.attempt if facts.attempt and facts.attempt > 0 else place,
+        day=facts.window.last_day if facts.window else "",
+        first=facts.window.first_day if facts.window else "",
+        time=decision.intent.time,
+        frame=frame,
+    )
 
 
 def _first_linked(runs: list[StoredRun], targets: set[tuple[str, str]]) -> float:

@@ -172,6 +172,7 @@ class OutcomeFacts(Facts):
     created: bool | None = Field(None, description="registration: false if the bundle was a version already")
     stage: str | None = Field(None, description="registration, stage change: stage of the version afterwards")
     model_sha256: str | None = Field(None, description="registration: SHA-256 of the stored model's files")
+    recipe: str | None = Field(None, description="registration, promotion: SHA-256 of the version's recipe; absent: not known")
     run_id: str | None = Field(None, description="registration: MLflow run that holds the version's files")
     verdict: str | None = Field(None, description="promotion: promote, keep or inconclusive")
     skill: bool | None = Field(None, description="promotion: significantly better than no model at all; null: not tested")
@@ -180,9 +181,17 @@ class OutcomeFacts(Facts):
     attempt_frame: str | None = Field(None, description="promotion: SHA-256 of the earlier frame that this one repeats")
     challengers: list[int] = Field([], description="promotion: versions tested at once, the one judged first")
     gates: list[GateFacts] = Field([], description="promotion: result of each gate")
-    attempt: int | None = Field(None, description="promotion: attempt number, 1-based")
+    change: str | None = Field(None, description="promotion: refresh, contest or first; absent in earlier releases")
+    champion_recipe: str | None = Field(None, description="promotion: SHA-256 of the champion's recipe; absent: not known")
+    attempt: int | None = Field(None, description="promotion: attempt number, 1-based; 0: it was none")
+    level: float | int | None = Field(None, description="promotion: level of this attempt's tests; absent: no test decides")
+    next_level: float | int | None = Field(None, description="promotion: level that the next attempt would have")
+    detectable: float | int | None = Field(None, description="promotion: gain detected at this level with 80 % power, a fraction")
     seed: int | None = Field(None, description="promotion: seed of the bootstrap")
     family: dict[str, Any] = Field({}, description="promotion of many symbols: false discovery rate, symbols, tested, every p")
+    pooled: dict[str, Any] = Field(
+        {}, description="promotion by one test over many symbols: p, gain, symbols pooled and compared, attempt, days, digest"
+    )
     policy_sha256: str | None = Field(None, description="promotion: SHA-256 of the policy")
     evidence: dict[str, str] = Field({}, description="promotion: SHA-256 of each file in the run's folder evidence, by name")
     archived: list[int] = Field([], description="archiving: versions archived")
@@ -220,7 +229,7 @@ FACTS: dict[str, type[Facts]] = {"intent": IntentFacts, "outcome": OutcomeFacts,
 
 
 class Moving(_Stored):
-    """A move of the champion that a process of an earlier release was about to make, and what its outcome would have said."""
+    """A move of the champion that a process of an earlier release was about to make, and what its outcome would have held."""
 
     from_: int | None = Field(None, alias="from")
     to: int | None = None

@@ -4,25 +4,32 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
+from statistics import median
 from typing import Any
 
 import numpy as np
 from pandas.tseries.offsets import BDay
 
-from fxhelpers.comparison import MOVED, ZERO, Comparison, TestResult, TestSpec
+from fxhelpers.comparison import MOVED, QUARTER, ZERO, Comparison, TestResult, TestSpec
 from fxhelpers.display import shown_as
 from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
+from fxhelpers.policy._pooled import Pooled
 from fxhelpers.policy._verdict import Family, GateResult, Result, claimed, compared, digits, percent, rival_name
 
+WHATEVER_THE_ERRORS = frozenset({"forecasts", "replay", "doubts", "days", "stale", "seen"})
+"""Gates that do not depend on the forecasts' errors: a symbol that fails one may be left out of a test over many."""
+
 _NOT_MADE = TestResult(spec=TestSpec(test="stationary_bootstrap"), forecast="", why="the test was not made")
+_BROKEN = 0.05  # RMSE above that of forecasting zero, as a fraction of it, at which a recipe is broken
+_LEAST_RECENT = 30  # fewest days to judge that on
 _NOTHING = 1e-6  # of a forecast's size: no decision could tell two forecasts apart by this
 
 
 def built_in(
     comparison: Comparison, policy: PromotionParams, today: date | None, *, accept_doubts: bool = False
 ) -> Iterator[GateResult]:
-    frame, days = comparison.frame, len(comparison.frame.days)
+    frame = comparison.frame
     yield _varied(comparison)
     yield from _reproduced(comparison)
     if frame.doubts:
@@ -32,18 +39,57 @@ def built_in(
         message = "; ".join(f"the last training day of version {v} is {frame.facts[v]['seen']['basis']}" for v in unsure)
         rule, bound = "the last training day is recorded", "of every version"
         yield _bound(math.nan, passed=False, warns=True, id="seen", rule=rule, shown="-", bound=bound, message=message)
-    least = policy.evaluation.min_days
-    message = f"only {days} days are unseen by every compared version (required: at least {least})"
-    rule = "days unseen by every version"
-    yield _bound(days, passed=days >= least, id="days", rule=rule, shown=f"{days}", bound=f"at least {least}", message=message)
+    if frame.kind != "refresh":
+        yield _enough(comparison, policy.evaluation.min_days)
     if policy.evaluation.max_stale_days is not None:
         yield _stale(comparison, policy.evaluation.max_stale_days, today)
-    if comparison.champion is None and policy.on_no_champion == "block":
+    if frame.kind == "first" and policy.on_no_champion == "block":
         message = "there is no champion to compare with, and on_no_champion is block: set the first one by hand or by override"
         rule = "a champion to compare with"
         yield _bound(math.nan, passed=False, id="champion", rule=rule, shown="none", bound="one", message=message)
-    if comparison.champion is not None and policy.policy == "non_inferiority":
+    if frame.kind == "refresh":
+        yield from (_fresher(comparison), _whole(comparison), _plausible(comparison))
+    elif comparison.champion is not None and policy.policy == "non_inferiority":
         yield _fresher(comparison)
+
+
+def _enough(comparison: Comparison, least: int) -> GateResult:
+    days = len(comparison.frame.days)
+    message = f"only {days} days are unseen by every compared version (required: at least {least})"
+    rule = "days unseen by every version"
+    return _bound(days, passed=days >= least, id="days", rule=rule, shown=f"{days}", bound=f"at least {least}", message=message)
+
+
+def _whole(comparison: Comparison) -> GateResult:
+    """Judge whether the recipe of a refresh is broken: far worse than forecasting zero in most of the last quarters.
+
+    One broken fit makes one bad quarter; the refits after it have to replace it.
+    """
+    ratios, days = comparison.recent, len(comparison.frame.days)
+    rule = f"RMSE of its recipe over that of zero return, median of the last {len(ratios)} quarters ({QUARTER} days)"
+    bound = f"at most {100 * _BROKEN:g} % worse"
+    excess = median(ratios) - 1
+    if days < _LEAST_RECENT or not math.isfinite(excess):
+        why = f"{days} rolling-origin days, at least {_LEAST_RECENT} are required" if days < _LEAST_RECENT else "no price moved"
+        return _not_evaluated("broken", rule, bound, why)
+    message = f"its recipe is broken: {compared(excess, MEASURES['rmse'], 'forecasting zero')} in the median of the last "
+    message += f"{len(ratios)} quarters (required: {bound})"
+    shown = percent(-excess)
+    return _bound(excess, passed=excess <= _BROKEN, id="broken", rule=rule, shown=shown, bound=bound, message=message)
+
+
+def _plausible(comparison: Comparison) -> GateResult:
+    """Judge the size of a refresh's forecasts by those of its recipe's earlier fits; only warns."""
+    size, sizes = comparison.frame.size, comparison.frame.sizes
+    rule = "size of forecasts, as a share of the returns'"
+    if not sizes or not math.isfinite(size):
+        why = "the sizes of its recipe's forecasts are not known"
+        return replace(_not_evaluated("size", rule, "half to twice those of earlier fits", why), decides=False)
+    low, high = min(sizes) / 2, 2 * max(sizes)
+    bound = f"{low:.3g} to {high:.3g}"
+    message = f"its forecasts have {size:.3g} times the size of the returns; earlier fits of its recipe allow {bound}"
+    passed = low <= size <= high
+    return _bound(size, passed=passed, warns=True, id="size", rule=rule, shown=f"{size:.3g}", bound=bound, message=message)
 
 
 def _reproduced(comparison: Comparison) -> Iterator[GateResult]:
@@ -122,8 +168,10 @@ def _stale(comparison: Comparison, allowed: int, today: date | None) -> GateResu
 
 def _fresher(comparison: Comparison) -> GateResult:
     facts, frame = comparison.frame.facts, comparison.frame
-    last_days = [facts.get(version or 0, {}).get("seen", {}).get("last_day") for version in (frame.challenger, frame.champion)]
-    rule, bound = "trained on later days than the champion (policy non_inferiority)", "a later day"
+    champion = frame.champion if frame.refreshes is None else frame.refreshes
+    last_days = [facts.get(version or 0, {}).get("seen", {}).get("last_day") for version in (frame.challenger, champion)]
+    why = "" if frame.kind == "refresh" else " (policy non_inferiority)"
+    rule, bound = f"trained on later days than the champion{why}", "a later day"
     if None in last_days:
         return _not_evaluated("fresher", rule, bound, "the last training days are not known")
     ours, theirs = (date.fromisoformat(str(day)) for day in last_days)
@@ -175,6 +223,23 @@ def tested(comparison: Comparison, policy: PromotionParams, gate: GateParams, at
         shown = f"{shown}, {digits(adjusted)} adjusted for attempts, {digits(value)} for symbols"
     message = f"{claim} ({shown}; required: {required})"
     return _severe(gate, result=_result(passed=passed), rule=rule, value=value, shown=shown, bound=bound, message=message)
+
+
+def pooled_tested(policy: PromotionParams, gate: GateParams, pooled: Pooled) -> GateResult:
+    """Compare p of the one test over all symbols with the level left to its attempt."""
+    level = spent(float(gate.alpha or 0), policy, pooled.attempt)
+    rule = f"lower squared errors than the champion's recipe, mean over {pooled.over if pooled.members else 'symbols'}"
+    rule, bound = f"{rule} (stationary bootstrap)", f"p < {level:.3g}"
+    if level != gate.alpha:
+        bound += f" ({gate.alpha:g}/(k(k+1)), attempt {pooled.attempt})"
+    if not math.isfinite(pooled.p):
+        why = f"the test over {pooled.over} was not made: {pooled.why}" if pooled.members else "all symbols are compared first"
+        return replace(_not_evaluated(gate.id, rule, bound, why), waits=not pooled.members)
+    shown, passed = f"p = {digits(pooled.p)}", pooled.p < level
+    message = (
+        f"its recipe is not significantly better than the champion's over {pooled.over} ({shown}; required: p < {level:.3g})"
+    )
+    return _severe(gate, result=_result(passed=passed), rule=rule, value=pooled.p, shown=shown, bound=bound, message=message)
 
 
 def _open(test_result: TestResult, level: float) -> str:
@@ -263,9 +328,9 @@ def _value(comparison: Comparison, metric: str, row: str) -> float:
 
 def for_attempt(p: float, policy: PromotionParams, attempt: int) -> float:
     """Return p adjusted for the attempt number k: p k (k + 1), the counterpart of :func:`spent`."""
-    return min(1.0, p * attempt * (attempt + 1)) if policy.attempts == "spend" else p
+    return min(1.0, p * attempt * (attempt + 1)) if attempt and policy.attempts != "ignore" else p
 
 
 def spent(alpha: float, policy: PromotionParams, attempt: int) -> float:
-    """Return the level of attempt number k: alpha / (k (k + 1)), which sums to alpha over all attempts."""
-    return alpha / (attempt * (attempt + 1)) if policy.attempts == "spend" else alpha
+    """Return the level of attempt number k: alpha / (k (k + 1)), which sums to alpha over all attempts; alpha if it is none."""
+    return alpha / (attempt * (attempt + 1)) if attempt and policy.attempts != "ignore" else alpha

@@ -10,12 +10,13 @@ from typing import Any, Literal, Self
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from fxhelpers.comparison import Comparison
+from fxhelpers.comparison import Change, Comparison
 from fxhelpers.display import Table, badge, in_card, paragraphs
 from fxhelpers.errors import ParamsError
 from fxhelpers.ledger import NO_SKILL, NOT_COMPARED
 from fxhelpers.measures import Measure
 from fxhelpers.params import GateParams
+from fxhelpers.policy._pooled import Pooled
 
 _KEYS = {"fdr", "symbols", "p"}
 _HIGHEST_FDR = 0.5
@@ -128,7 +129,8 @@ _MARKS = {"pass": "✓\u00a0pass", "fail": "✗\u00a0fail", "warn": "⚠\u00a0wa
 _TERMS = {
     "gain in": "gain: how far an error lies below the rival's, in per cent of it; positive is better",
     "p <": "p: probability of a difference at least this large if the two forecasts were equally good",
-    "attempt ": "attempt k: k-th distinct comparison for this symbol; the levels 0.05/(k(k+1)) sum to 0.05 over all attempts",
+    "attempt ": "attempt k: k-th distinct recipe tried for this symbol; the levels 0.05/(k(k+1)) sum to 0.05 over all attempts",
+    "of its recipe": "recipe: what a training does, without its data; a refresh is a refit of the champion's, on later days",
     "bootstrap": "stationary bootstrap: resamples blocks of days, which keeps the dependence between days",
     "by volatility": "regimes: thirds of the days by the volatility of the 20 returns before each",
     "R²": "R² against zero: share of the squared returns that the forecasts explain; 0 for forecasting zero",
@@ -166,13 +168,20 @@ class Verdict:
     note: str = ""  # comparison with the champion if it passes, or the detectable gain; may be ""
     gates: tuple[GateResult, ...] = ()  # empty if nothing was compared
     weak: tuple[str, ...] = ()  # what makes the forecasts worth little, as parts of a sentence, which the headline has
-    skill: bool | None = None  # whether they are significantly better than no model at all; None if nothing was compared
-    attempt: int = 0  # attempt number for the symbol, 1-based; 0 if it was not counted
+    # whether they are significantly better than no model at all; None if nothing was compared, or for a refresh
+    skill: bool | None = None
+    kind: Change | Literal[""] = ""  # refresh, first or contest; "" if nothing was compared, or it is the champion itself
+    attempt: int = 0  # attempt number for the symbol, 1-based; 0 if it was none
+    attempt_frame: str = ""  # SHA-256 of the evaluation frame of the earlier attempt that this one repeats; "" if it is new
+    level: float = math.nan  # level of the finest test against the champion at this attempt; NaN if none decides
+    next_level: float = math.nan  # the same, of the next attempt
+    detectable: float = math.nan  # gain over the champion that is detected at this level with 80 % power; NaN if none is
     p: float = math.nan  # the largest p of the tests that decide; NaN if none decides, or one was not made
     p_attempt: float = math.nan  # the same, adjusted for the attempts of this symbol
     p_entered: float = math.nan  # input of the adjustment for all symbols: the same, or 1 if the policy refuses this by itself
     p_family: float = math.nan  # that, adjusted for all symbols of the family
     family: Family | None = None  # the symbols that are decided about together
+    pooled: Pooled | None = None  # the one test over many symbols that replaces this one's own against the champion
 
     @property
     def reason(self) -> str:
@@ -194,8 +203,8 @@ class Verdict:
 
     @property
     def mark(self) -> str:
-        """Label of a verdict to promote: no evidence of skill, or not compared; "" without one."""
-        if self.outcome != "promote" or self.skill:
+        """Label of a verdict to promote: no evidence of skill, or not compared; "" without one, as for a refresh."""
+        if self.outcome != "promote" or self.skill or self.kind == "refresh":
             return ""
         return NO_SKILL if self.gates else NOT_COMPARED
 
@@ -204,7 +213,9 @@ class Verdict:
         """How p was adjusted for the family, in a sentence; "" without a family."""
         if self.family is None:
             return ""
-        text = f"p = {digits(self.p)} as tested, {digits(self.p_attempt)} adjusted for attempt k = {self.attempt} (p k (k + 1))"
+        text = f"p = {digits(self.p)} as tested"
+        if self.attempt:
+            text += f", {digits(self.p_attempt)} adjusted for attempt k = {self.attempt} (p k (k + 1))"
         if self.p_entered > self.p_attempt:
             text += ", entered as 1 because the policy refuses this challenger by itself"
         if not self.family.p:
@@ -213,6 +224,23 @@ class Verdict:
             f"{text}, {digits(self.p_family)} adjusted for {len(self.family.p)} symbols (Benjamini and Hochberg). Required: at "
             f"most {self.family.fdr:g}, the share of promotions that may be expected to be false."
         )
+
+    @property
+    def spending(self) -> str:
+        """What this spends of alpha, and what is left for the next attempt, in sentences; "" if no test of the policy decides."""
+        if not self.kind or not math.isfinite(self.next_level):
+            return ""
+        following = f"The next attempt would be tested at p < {self.next_level:.3g}."
+        if self.kind != "contest":
+            return f"A {'refresh' if self.kind == 'refresh' else 'first champion'} is no attempt: nothing is spent. {following}"
+        power = "no gain over the champion can be detected"
+        if math.isfinite(self.detectable):
+            what = "a mean gain" if self.pooled else "a gain"
+            power = f"{what} of {100 * self.detectable:.3g} % over the champion is detected with 80 % power"
+        number = f"Attempt {self.attempt} for this symbol" if self.attempt else "No attempt"
+        if self.pooled and self.pooled.members:
+            number += f", one test over {self.pooled.over} as attempt {self.pooled.attempt}, the largest number among these"
+        return f"{number}, tested at p < {self.level:.3g}: {power}. {following}"
 
     def p_values(self) -> dict[str, float | None]:
         """Return every p; None if it is missing."""
@@ -234,7 +262,7 @@ class Verdict:
         names = [f"{gate}{'' if decides == 'yes' else ' (warns)'}" for gate, decides in gates.pop("decides").items()]
         gates = gates.set_axis(pd.Index(names)).rename_axis(columns="gate")
         table = Table(gates, ("result",), notes=self._terms())._repr_html_() if self.gates else ""
-        return text + table + paragraphs(filter(None, [self.adjustments]))
+        return text + table + paragraphs(filter(None, [self.adjustments, self.spending]))
 
     def _terms(self) -> list[str]:
         shown = " ".join(f"{gate.rule} {gate.bound}" for gate in self.gates)
