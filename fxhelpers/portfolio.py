@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,10 +12,11 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from fxhelpers.comparison import PooledResult
 from fxhelpers.display import Keyed, Table, link, rows_html, shown, shown_as
 from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.params import current_record, load_params
-from fxhelpers.policy import Family
+from fxhelpers.policy import Family, Pooled, digits, percent
 from fxhelpers.records import PORTFOLIO, promotion_label
 from fxhelpers.system import UTC_SLACK, dated, latest_first, sha256
 
@@ -37,6 +39,7 @@ _COLUMNS = (
 """Values of the notebooks' summaries that a row shows."""
 
 _LONG, _MOST_NAMES = 100, 10
+_DIGITS = 8  # of a recipe's digest
 _NONE_YET = "No batch yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and then this notebook."
 
 
@@ -50,6 +53,7 @@ class Portfolio(Keyed):
     # record still has it
     runs: pd.DataFrame = field(repr=False)
     family: Family | None = None  # if the symbols were decided about together
+    one_test: "OneTest | None" = None  # if a recipe was judged once on all symbols
 
     @property
     def counts(self) -> pd.Series:
@@ -59,12 +63,14 @@ class Portfolio(Keyed):
 
     @property
     def _came_to(self) -> pd.Series:
-        """Status if it failed, else promoted, the verdict or the result, of each symbol."""
+        """Status if it failed, else promoted, left out, the verdict or the result, of each symbol."""
         failed = self.runs["error"].notna()
         values = self.runs["status"].where(failed, "completed")
         for key in ("result", "verdict"):
             if key in self.runs:
                 values = values.where(failed | self.runs[key].isna(), self.runs[key])
+        if self.one_test:
+            values = values.mask(~failed & self.runs.index.isin(list(self.one_test.left_out)), "left out")
         return values.mask(~failed & (self.runs["result"] == "promoted"), "promoted") if "result" in self.runs else values
 
     @property
@@ -89,6 +95,8 @@ class Portfolio(Keyed):
         if self.untested:
             names = ", ".join(self.untested[:_MOST_NAMES]) + (", …" if len(self.untested) > _MOST_NAMES else "")
             text += f" {len(self.untested)} first champions were tested by nothing: no champion, no proof of skill ({names})."
+        if self.one_test:
+            text += f" {self.one_test.answer}"
         return text
 
     @property
@@ -112,6 +120,8 @@ class Portfolio(Keyed):
         if self.family:
             tested = len(self.family.p)
             values |= {"fdr": self.family.fdr, "tested_together": tested, "tested_by_none": len(self.runs) - tested}
+        if self.one_test:
+            values |= self.one_test.summary()
         intact = bool(self.runs.loc[~failed, "intact"].all())
         return {"answer": self.answer, **values, "seconds": round(self.seconds, 1), "records_intact": intact}
 
@@ -159,6 +169,48 @@ class Portfolio(Keyed):
         return Records(found.assign(intact=intact)[["record", "intact", "sha256"]], load_params().paths.records)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OneTest:
+    """One recipe, judged once on many symbols."""
+
+    pooled: Pooled  # as each decision took it
+    result: PooledResult  # with the daily series, and who was left out
+    gains: pd.DataFrame  # by symbol that is pooled: its own ``gain``, ``low`` and ``high``, fractions of the champion's RMSE
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Symbol to why it is not pooled."""
+        return self.result.left_out
+
+    @property
+    def answer(self) -> str:
+        """Result in a sentence."""
+        test, over = self.pooled, f"One test over {self.pooled.over} ({len(self.left_out)} left out)"
+        if not math.isfinite(test.p):
+            return f"{over} was not made: {test.why}."
+        interval = f"95 % interval {percent(test.low)} to {percent(test.high)}"
+        required = f"p = {digits(test.p)}, required: p < {test.level:.3g} at attempt {test.attempt}"
+        return f"{over}: mean gain {percent(test.gain)} ({interval}; {required})."
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result in single values."""
+        facts = self.pooled.ledger_facts()
+        facts = {key: facts[key] for key in ("p", "level", "gain", "attempt", "days", "recipe", "digest")}
+        return {"symbols_pooled": len(self.pooled.members), **{f"pooled_{key}": value for key, value in facts.items()}}
+
+    def _repr_html_(self) -> str:
+        result, shown = self.result, shown_as
+        rows = {
+            "recipe": f"{self.pooled.recipe[:_DIGITS]}, against the champions' {self.pooled.champion_recipe[:_DIGITS]}",
+            "result": self.answer,
+            "days": f"{len(result.days):,}; resampled in blocks of {result.block}, {result.resamples:,} times",
+            "gain detected with 80 % power": shown(self.pooled.detectable, "{:.2%}"),
+            "largest part of the pooled difference": f"{result.largest}, {shown(result.share, '{:.0%}')}",
+        }
+        table = pd.DataFrame({"why it is left out": pd.Series(self.left_out, dtype=str)})
+        return rows_html(rows) + (_whole_table(table) if self.left_out else "<p>No symbol is left out.</p>")
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """The records of a batch, all of them and with links."""
@@ -204,7 +256,7 @@ def read_portfolio(batch: str = "") -> Portfolio:
     if batch and batch not in known:
         msg = f"batch {batch!r}: there is none in {records / PORTFOLIO}; fx run NOTEBOOK --symbols … makes one"
         raise ParamsError(msg)
-    lines = _lines(records / PORTFOLIO / f"{batch or _latest(records / PORTFOLIO)}.jsonl")
+    lines = journal_lines(records / PORTFOLIO / f"{batch or _latest(records / PORTFOLIO)}.jsonl")
     about = lines[0]
     last = {line["symbol"]: line for line in lines if "symbol" in line}  # the last phase that each symbol reached
     times = pd.to_datetime([line["time"] for line in lines])
@@ -214,7 +266,17 @@ def read_portfolio(batch: str = "") -> Portfolio:
         about={**about, "seconds": (times.max() - times.min()).total_seconds()},
         runs=pd.DataFrame(runs).set_index("symbol"),
         family=Family.read(next((line["family"] for line in lines if line.get("family")), None)),
+        one_test=_one_test(lines),
     )
+
+
+def _one_test(lines: list[dict[str, Any]]) -> OneTest | None:
+    line = next((line for line in lines if line.get("pooled")), None)
+    pooled = Pooled.read(line["pooled"]) if line else None
+    if line is None or pooled is None:
+        return None
+    gains = pd.DataFrame.from_dict(line["gains"], orient="index", columns=["gain", "low", "high"], dtype=float)
+    return OneTest(pooled=pooled, result=PooledResult.read(line["result"]), gains=gains)
 
 
 def _latest(folder: Path) -> str:
@@ -224,7 +286,7 @@ def _latest(folder: Path) -> str:
     return choice.paths[0].stem
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def journal_lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a journal; the last may have been cut off."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():

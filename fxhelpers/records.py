@@ -217,11 +217,16 @@ def is_unseen(summary: Mapping[str, Any]) -> bool:
 
 def read_summary(notebook: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the summary of an executed notebook; None if it did not get that far."""
+    return read_output(notebook, SUMMARY_MIME)
+
+
+def read_output(notebook: Mapping[str, Any], mime: str) -> dict[str, Any] | None:
+    """Return the last output of a type in an executed notebook; None without one."""
     for cell in reversed(notebook["cells"]):
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            if SUMMARY_MIME in data:
-                return dict(data[SUMMARY_MIME])
+            if mime in data:
+                return dict(data[mime])
     return None
 
 

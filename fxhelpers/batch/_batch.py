@@ -1,4 +1,4 @@
-"""Run a batch: here or on a cluster, stoppable, resumable; or decide about all symbols together."""
+"""Run a batch: here or on a cluster, stoppable, resumable."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ from fxhelpers.system import actor, utc_now
 logger = logging.getLogger(__name__)
 
 _Workers = Callable[[Iterable[Run]], Iterable[RunOutcome]]
-_Show = Callable[[RunOutcome], None]
+Show = Callable[[RunOutcome], None]
 
 
 class Batch:
@@ -70,7 +70,8 @@ class Batch:
         self.journal = params.paths.records / PORTFOLIO / f"{self.id}.jsonl"
         self.stopped = self._begun = False
         self.preloaded = preloaded
-        self._jobs, self._resume, self._cluster = jobs, resume, cluster
+        self.resume = resume
+        self._jobs, self._cluster = jobs, cluster
         self._stop_workers: Callable[[str], object] = stop_batch
         self._inputs = RunInputs(params, self.notebook, self.kind, self.reads)
 
@@ -92,12 +93,13 @@ class Batch:
         declared = notebook_parameters(self._nb)
         given = as_declared(declared, parameters)
         check_parameters(declared, given, self.params)
-        about = {"batch": self.id, "notebook": self.kind, "symbols": symbols, "actor": actor()}
+        about: dict[str, object] = {"batch": self.id, "notebook": self.kind, "symbols": symbols, "actor": actor()}
+        about["params_sha256"] = self._inputs.params_sha256
         where = {"registry": self.params.mlflow.tracking_uri if self.params.mlflow.enabled else None, "cluster": self._cluster}
         self.note(**about, **where, parameters=given, jobs=None if self._cluster else self._jobs, **facts)
         return given
 
-    def run(self, parameters: Mapping[str, Mapping[str, Any]], show: _Show, *, phase: str = "") -> list[RunOutcome]:
+    def run(self, parameters: Mapping[str, Mapping[str, Any]], show: Show, *, phase: str = "") -> list[RunOutcome]:
         """Run the notebook for each symbol; ``show`` each outcome as it comes, and return them in the order of the symbols.
 
         Ctrl-C and SIGTERM end the batch within seconds and raise nothing: running notebooks are interrupted, their records
@@ -140,7 +142,7 @@ class Batch:
         parameters = {"symbol": symbol, **parameters}
         try:
             inputs = self._inputs.digest(symbol, parameters)
-            kept = self._inputs.finished_run(symbol, inputs) if self._resume else None
+            kept = self._inputs.finished_run(symbol, inputs) if self.resume else None
         except RegistryUnavailableError:
             raise
         except (FxError, OSError) as error:
@@ -182,62 +184,3 @@ def keep_portfolio(batch: Batch) -> RunResult:
     batch.note(ended=True)
     notebook, facts = batch.notebook.with_name("portfolio.ipynb"), {"batch": batch.id}
     return run_notebook(notebook, facts, preloaded=batch.preloaded, params_file=batch.params.file, facts=facts)
-
-
-def run_family(
-    batch: Batch, symbols: list[str], parameters: Mapping[str, Any], fdr: float, begin: Callable[[str], _Show]
-) -> list[RunOutcome]:
-    """Compare all symbols, adjust every p for all of them, then decide about each whose comparison did not fail.
-
-    A decision is made only if champion, versions, days and attempts are still those of the comparison. ``begin`` takes the name
-    of each phase, and returns the ``show`` of :meth:`Batch.run`.
-    """
-    from fxhelpers.policy import Family
-
-    problem = _family_problem(batch, parameters)
-    if problem:
-        msg = f"--fdr{problem}"
-        raise ParamsError(msg)
-    family: dict[str, Any] = {"fdr": fdr, "symbols": len(symbols)}
-    Family.read(family)
-    comparing = {**parameters, "apply": False, "family": family}
-    compared = batch.run(dict.fromkeys(symbols, comparing), begin("comparing"), phase="comparing")
-    summaries = {o.symbol: o.summary for o in compared if o.summary is not None and not o.error}
-    failed = [outcome for outcome in compared if outcome.symbol not in summaries]
-    if batch.stopped or not summaries:
-        return failed
-    # a failed comparison counts as one without any gain; without a champion no test decides, so none can err
-    p_values = {symbol: summaries[symbol].get("p_entered") if symbol in summaries else 1.0 for symbol in symbols}
-    family["p"] = {symbol: p for symbol, p in p_values.items() if p is not None}
-    batch.note(family=family)
-    chosen = {
-        symbol: {**parameters, "version": summary["version"], "champion": _pinned_champion(summary), "family": family}
-        for symbol, summary in summaries.items()
-    }
-    return failed + batch.run(chosen, begin("deciding"), phase="deciding")
-
-
-def _family_problem(batch: Batch, parameters: Mapping[str, Any]) -> str:
-    """Return why symbols cannot be decided about together, before any is compared; "" if they can."""
-    rules = batch.params.promotion
-    fixed = sorted({"version", "champion", "challengers", "family", "override"} & set(parameters))
-    tests = [gate for gate in rules.gates if gate.test and gate.severity == "fail" and gate.versus == "champion"]
-    approved = parameters.get("approved_by") and parameters.get("reason")
-    problems = {
-        f" is for promote, which decides; {batch.kind} does not": batch.kind != "promote",
-        f" compares every symbol's challenger with its champion; remove -p {', '.join(fixed)}": fixed,
-        ": model_registry.compare_metrics is false in params.yaml, so nothing would be compared": (
-            not batch.params.model_registry.compare_metrics
-        ),
-        ": no gate in params.yaml tests a challenger against the champion and decides, so there is no p to adjust": not tests,
-        ": promotion.approval in params.yaml requires approved_by and reason: give both with -p, for all symbols": (
-            rules.approval.Production.required and parameters.get("apply") and not approved
-        ),
-    }
-    return next((message for message, applies in problems.items() if applies), "")
-
-
-def _pinned_champion(summary: Mapping[str, Any]) -> int:
-    """Return the champion that a decision must find; 0 if there is none, or if the version itself is it."""
-    against = summary["against"]
-    return int(against) if against is not None and against != summary["version"] else 0

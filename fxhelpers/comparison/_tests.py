@@ -167,7 +167,7 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
     if tested.empty:
         return list(results.values())
     block = block_length(tested)
-    means, alone, adjusted = _p_values(rivals, losses[tested.columns], block, spec, count)
+    means, alone, adjusted = p_values(rivals, losses[tested.columns], block, spec, count)
     error = float(squared.mean())
     margin = error * ((1 + spec.margin) ** 2 - 1)
     power = float(norm.ppf(1 - spec.alpha / count) + norm.ppf(POWER))
@@ -182,9 +182,9 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
             results[name],
             p=p,
             p_alone=p_alone,
-            gain=_gain(float(plain[name].mean()), error),
-            low=_gain(float(low), error),
-            high=_gain(float(high), error),
+            gain=relative_gain(float(plain[name].mean()), error),
+            low=relative_gain(float(low), error),
+            high=relative_gain(float(high), error),
             detectable=0.5 * power * float(means[:, place].std(ddof=1)) / error if error else math.nan,
             block=block,
             resamples=len(means),
@@ -193,7 +193,7 @@ def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame,
     return list(results.values())
 
 
-def _p_values(
+def p_values(
     rivals: pd.Series, losses: pd.DataFrame, block: int, spec: TestSpec, challengers: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw as many resamples as the level needs; return their means, and p of each forecast, alone and adjusted."""
@@ -228,7 +228,7 @@ def _stepwise(rivals: pd.Series, losses: pd.DataFrame, block: int, resamples: in
     return adjusted
 
 
-def _gain(difference: float, error: float) -> float:
+def relative_gain(difference: float, error: float) -> float:
     """Return the fraction by which an RMSE is below ``sqrt(error)``, given the difference of the squares."""
     return 1 - math.sqrt(max(0.0, 1 - difference / error)) if error else math.nan
 
