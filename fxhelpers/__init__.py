@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the table below, for type checkers; a test holds the two equal
     from fxhelpers import errors as errors
     from fxhelpers import plots as plots
+    from fxhelpers.backtest import run_backtest as run_backtest
+    from fxhelpers.bundles import earlier_trainings as earlier_trainings
     from fxhelpers.bundles import write_bundle as write_bundle
     from fxhelpers.bundles import write_evaluation as write_evaluation
     from fxhelpers.display import table as table
@@ -24,20 +26,24 @@ if TYPE_CHECKING:  # the table below, for type checkers; a test holds the two eq
     from fxhelpers.records import summary as summary
     from fxhelpers.serving import Champions as Champions
     from fxhelpers.system import utc_now as utc_now
+    from fxhelpers.training import read_extra as read_extra
     from fxhelpers.training import train_model as train_model
 
 _PUBLIC = {
     "Champions": "serving",
     "ModelRegistry": "model_registry",
     "describe_prices": "prices",
+    "earlier_trainings": "bundles",
     "errors": "",
     "evaluate_bundle": "evaluation",
     "largest_moves": "prices",
     "load_params": "params",
     "load_prices": "prices",
     "plots": "",
+    "read_extra": "training",
     "read_portfolio": "portfolio",
     "read_prices": "prices",
+    "run_backtest": "backtest",
     "summary": "records",
     "table": "display",
     "train_model": "training",

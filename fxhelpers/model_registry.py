@@ -221,6 +221,7 @@ class ModelRegistry:
         reason: str = "",
         approved_by: str = "",
         family: Mapping[str, Any] | None = None,
+        pooled: Mapping[str, Any] | None = None,
     ) -> "Proposal":
         """Compare a version in order to promote it; nothing is compared if ``model_registry.compare_metrics`` is false.
 
@@ -242,6 +243,9 @@ class ModelRegistry:
         family : dict, optional
             Symbols decided together, as in ``fx run promote --fdr``: ``fdr``,
             ``symbols``, and ``p`` of each symbol.
+        pooled : dict, optional
+            One test over many symbols, as ``fx run promote --pooled`` writes it:
+            it replaces the symbol's own test against its champion.
 
         Raises
         ------
@@ -250,7 +254,7 @@ class ModelRegistry:
             that is not in Production.
         """
         from fxhelpers.decisions import propose
-        from fxhelpers.policy import Family
+        from fxhelpers.policy import Family, Pooled
 
         days = {"start": start, "end": end, "training_end": training_end}
         chosen = _selection(version, champion, challengers, accept_restated=accept_restated, **days)
@@ -266,6 +270,7 @@ class ModelRegistry:
             override=override,
             accept_doubts=accept_doubts,
             family=Family.read(family),
+            pooled=Pooled.read(pooled),
         )
 
     def promote(self, proposal: "Proposal") -> "Decision":
@@ -381,7 +386,7 @@ class ModelRegistry:
             return None
         metrics = {key: value for key, value in metrics.items() if value is not None}
         params = {"symbol": bundle.symbol, "architecture": bundle.architecture, "timestamp": bundle.timestamp}
-        tags = {"model_family": "MLP", "task": "regression", "target": "stock_returns", "symbol": bundle.symbol}
+        tags = {"model_family": bundle.model_type, "task": "regression", "target": "stock_returns", "symbol": bundle.symbol}
         return self.client.log_run(f"evaluate_{bundle.symbol}_{bundle.timestamp}", params=params, metrics=metrics, tags=tags)
 
     @property

@@ -39,7 +39,7 @@ class Champions:
     registry : ModelRegistry
         Registry of the champions.
     seconds : float, default 5
-        Time for which a champion is served before the registry is asked again.
+        Time for which a champion is served before the registry is read again.
     patience : float, default 1
         Seconds that a request waits for the registry if a champion is known.
 

@@ -13,7 +13,7 @@ from nbformat.v4 import new_output
 from fxhelpers import ModelRegistry
 from fxhelpers.records import summary
 
-ORDER = ("train", "evaluate", "compare", "promote", "rollback", "retain", "history", "portfolio", "index")
+ORDER = ("train", "evaluate", "compare", "promote", "rollback", "retain", "history", "portfolio", "index", "backtest")
 
 NONE_YET = "No batch yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and then this notebook."
 SUMMARIES: dict[str, dict[str, Any]] = {
@@ -36,6 +36,7 @@ def test_every_notebook_and_what_it_shows(project: Project) -> None:
     (project.folder / "notebooks").unlink()
     (project.folder / "notebooks").mkdir()
     ModelRegistry().register_model(project.bundle())
+    project.write(training={"refit": True, "rolling": {"first_day": 500, "every_days": 250}})  # a backtest needs origins
     for name in ORDER:
         nb = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         if name in SUMMARIES:

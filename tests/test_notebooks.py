@@ -101,12 +101,14 @@ def test_run_all_in_jupyterlab_works_with_all_defaults_and_changes_nothing_in_pr
     folder.unlink()  # a real folder: from a link the settings of the repository would apply
     folder.mkdir()
     champion = registered("original", stage="Production")
-    order = ["index", "train", "evaluate", "compare", "promote", "rollback", "retain", "history", "portfolio"]
+    order = ["index", "train", "evaluate", "compare", "promote", "rollback", "retain", "history", "portfolio", "backtest"]
     assert sorted([*order, "register"]) == [path.stem for path in NOTEBOOKS]  # which decides, and so is refused there
     seen = {}
     for name in order:
         if name == "compare":
             assert ModelRegistry().run_registration_pipeline("AAPL").version == 2
+        if name == "backtest":
+            project.write(training={"refit": True, "rolling": {"first_day": 500, "every_days": 250}})
         nb = run_all(nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4), folder)
         seen[name] = read_summary(nb)
         assert seen[name] is not None, name

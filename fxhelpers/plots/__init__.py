@@ -1,5 +1,6 @@
 """Figures: each function draws what was computed elsewhere, and returns its axes."""
 
+from fxhelpers.plots._backtests import backtest_gains, backtest_losses, backtest_periods
 from fxhelpers.plots._figures import (
     calibration,
     drift,
@@ -10,12 +11,16 @@ from fxhelpers.plots._figures import (
     loss_difference,
     price_windows,
     rolling,
+    rolling_origins,
     strategies,
     windows,
 )
-from fxhelpers.plots._overviews import family, portfolio, production_periods
+from fxhelpers.plots._overviews import family, pooled, portfolio, production_periods
 
 __all__ = [
+    "backtest_gains",
+    "backtest_losses",
+    "backtest_periods",
     "calibration",
     "drift",
     "errors",
@@ -24,10 +29,12 @@ __all__ = [
     "forecast_scatter",
     "gains",
     "loss_difference",
+    "pooled",
     "portfolio",
     "price_windows",
     "production_periods",
     "rolling",
+    "rolling_origins",
     "strategies",
     "windows",
 ]

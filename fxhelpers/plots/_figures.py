@@ -6,6 +6,7 @@ distinguish; a line style, a marker or a hatch says the same.
 """
 
 import re
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -142,6 +143,22 @@ def loss_difference(comparison: Comparison, ax: Axes | None = None) -> Axes:
     return finish(ax)
 
 
+def rolling_origins(target: pd.Series, forecast: pd.Series, origins: Sequence[str], title: str, ax: Axes | None = None) -> Axes:
+    """Draw the cumulative squared error that rolling-origin forecasts saved against forecasting zero, and their origins."""
+    ax = axes(ax, 2.9)
+    saved = (target**2 - (target - forecast) ** 2).cumsum() * _SQUARED
+    ax.plot(saved.index, saved, color=ORANGE, linewidth=1.6, label="against forecasting zero")
+    ax.axhline(0, color="black", linewidth=0.8)
+    at = ax.get_xaxis_transform()
+    fitted = [day(origin) for origin in origins]
+    ax.plot(
+        fitted, [0.02] * len(fitted), "|", color="black", markersize=5, transform=at, label="fitted again, on all days before"
+    )
+    dates(ax)
+    ax.set(ylabel="squared error saved so far (%²)", title=title)
+    return finish(ax)
+
+
 def rolling(comparison: Comparison, window: int = 60) -> list[Axes]:
     """Draw each version's RMSE over the last days as a ratio to that of zero, and its hit rate."""
     window = max(1, min(window, len(comparison.target) // 2))
@@ -269,10 +286,18 @@ def windows(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
     for row, version in enumerate(versions):
         facts = frame.facts[version]
+        origins = [day(origin) for origin in facts["seen"].get("origins", ())]
         for name, window in facts["windows"].items():
-            bar(row, day(window["first_day"]), day(window["last_day"]), name, color=WINDOWS[name])
-        bar(row, day(facts["seen"]["last_day"]), begin, "left out: horizon, embargo", color="white", edgecolor=GREY, hatch="////")
+            last = min([day(window["last_day"]), *origins])
+            bar(row, day(window["first_day"]), last, "before the first origin" if origins else name, color=WINDOWS[name])
+        if not origins:
+            last = day(facts["seen"]["last_day"])
+            bar(row, last, begin, "left out: horizon, embargo", color="white", edgecolor=GREY, hatch="////")
         bar(row, begin, end, "compared here", color=SKY, edgecolor="black")
+        if origins:
+            label = None if "fitted again" in named else "fitted again, on all days before"
+            named.add("fitted again")
+            ax.plot(origins, [row - 0.32] * len(origins), "|", color="black", markersize=4, label=label)
     ax.set_yticks(range(len(versions)), [_role(comparison, column(version)).replace(" (", "\n(") for version in versions])
     dates(ax)
     ax.set_title("Days of each version")

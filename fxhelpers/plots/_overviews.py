@@ -1,12 +1,14 @@
 """Figures of many symbols or decisions."""
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fxhelpers.ledger import AGAINST, NO_SKILL, ProductionPeriod, labels
 from fxhelpers.plots._figures import BLUE, GREEN, GREY, ORANGE, SKY, axes, dates, day, finish, nothing
-from fxhelpers.portfolio import Portfolio
+from fxhelpers.portfolio import OneTest, Portfolio
 
 _COLORS = {"promoted": GREEN, "promote": GREEN, "keep": BLUE, "inconclusive": SKY, "completed": BLUE}
 _MANY = 40
@@ -56,6 +58,43 @@ def family(found: Portfolio, ax: Axes | None = None) -> Axes | None:
     ax.set_yscale("log")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="rank", ylabel="p, adjusted for attempts (log scale)", title="p of each symbol, adjusted for all symbols")
+    return finish(ax)
+
+
+def pooled(found: Portfolio) -> list[Axes]:
+    """Draw a recipe's pooled loss difference, in the band of chance, and each symbol's own gain; nothing without such a test."""
+    test = found.one_test
+    if test is None or test.result.days.empty:
+        return []
+    ax, path = axes(None, 2.9), test.result.path()
+    band = "95 % band of equally good recipes"
+    ax.fill_between(path.index, path["low"], path["high"], color=GREY, alpha=0.2, lw=0, label=band)
+    label = f"mean over {test.pooled.over}"
+    ax.plot(path.index, path["saved"], color=ORANGE, linewidth=1.6, label=label)
+    ax.axhline(0, color="black", linewidth=0.8)
+    dates(ax)
+    ax.set(ylabel="saved so far (standard deviations)", title="Pooled loss difference of the recipe: up is better")
+    return [finish(ax), _own_gains(test)]
+
+
+def _own_gains(test: OneTest) -> Axes:
+    gains, pooled = test.gains.sort_values("gain"), test.pooled
+    ax = axes(None, 2.2 + 0.14 * min(len(gains), _MANY))
+    places = np.arange(len(gains))
+    if math.isfinite(pooled.low):
+        ax.axvspan(pooled.low, pooled.high, color=ORANGE, alpha=0.2, lw=0, label="mean gain, 95 % interval")
+    ax.axvline(pooled.gain, color=ORANGE, linestyle="--", linewidth=1.4, label="mean gain")
+    ax.hlines(places, gains["low"], gains["high"], color=BLUE, linewidth=1.2, label="own gain, 95 % interval")
+    ax.plot(gains["gain"], places, "o", color=BLUE, markersize=5 if len(gains) <= _MANY else 2.5, label="own gain")
+    ax.axvline(0, color="black", linewidth=0.8)
+    if len(gains) <= _MANY:
+        ax.set_yticks(places, list(gains.index))
+    else:
+        ax.set_ylabel(f"{len(gains)} symbols, best first")
+    ax.set_ylim(-0.7, len(gains) - 0.3)
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set(xlabel="RMSE below the champion's; right is better", title="Gain in RMSE of each symbol pooled")
     return finish(ax)
 
 

@@ -73,7 +73,7 @@ def check_parameters(declared: Mapping[str, Any], given: Mapping[str, Any], para
             msg = f"unknown parameter {name!r}{nearest(name, declared)}; this notebook takes {names}. Nothing was run."
             raise RunRefusedError(msg)
     for name in set(declared) & set(given):
-        keyed_by_symbols = {"p": None} if name == "family" else {}  # and a ticker may be called TOKEN
+        keyed_by_symbols = dict.fromkeys({"family": ["p"], "pooled": ["members"]}.get(name, []))  # a ticker may be called TOKEN
         value = {**given[name], **keyed_by_symbols} if isinstance(given[name], dict) else given[name]
         _refuse_secret(name, value, params.folder)
         _check_type(name, given[name], declared[name].inferred_type_name)
