@@ -3,6 +3,8 @@
 ``release-0.1.0.tar.xz`` is a project in which that release trained and
 registered two models of AAPL, promoted one, refused the other and rolled back
 twice; ``history.json`` is what its ``fx history AAPL --json`` printed.
+``schema-2.tar.xz`` is one of a later day, with features of schema 2 and kept
+prices, but without recipes: two models, one promoted and one refused.
 """
 
 import json
@@ -12,12 +14,22 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project, moved
 
-from fxhelpers import ModelRegistry, load_params
+from fxhelpers import ModelRegistry, load_params, read_prices, train_model, write_bundle
+from fxhelpers.params import TrainingParams
 from fxhelpers.policy import policy_digest
 from fxhelpers.records import read_summary
 
 RELEASE = ROOT / "tests" / "release-0.1.0.tar.xz"
 WRITTEN_IN = "file:///srv/desk"
+
+
+@pytest.fixture
+def before_recipes(project: Project) -> Path:
+    """A project that was written before there were recipes, as if in this folder."""
+    with tarfile.open(ROOT / "tests" / "schema-2.tar.xz") as archive:
+        archive.extractall(project.folder, filter="data")
+    moved(project.folder, WRITTEN_IN)
+    return project.folder
 
 
 @pytest.fixture
@@ -73,3 +85,25 @@ def test_its_ledger_goes_on(release: Path) -> None:
     decision = registry.rollback("AAPL", reason="the release after", apply=True)
     assert decision.to_version == 2
     assert [finding.level for finding in registry.verify().findings if finding.level == "problem"] == []
+
+
+def test_versions_without_a_recipe_serve_and_are_contested(before_recipes: Path) -> None:
+    registry = ModelRegistry()
+    before, now = (json.loads((before_recipes / "history.json").read_text()), json.loads(registry.history("AAPL").to_json()))
+    assert now["decisions"] == before["decisions"]
+    assert registry.verify(deep=True).findings == ()
+    policies = {d["outcome"]["facts"]["policy_sha256"] for d in before["decisions"] if "verdict" in d["outcome"]["facts"]}
+    assert policies == {policy_digest(load_params().promotion)}
+    assert registry.load_champion("AAPL").replay() > 0
+    again = registry.propose("AAPL", 2)
+    assert again.verdict.attempt == 2, "the same comparison is the same attempt, and counts as it was made"
+    params = load_params()
+    rules = TrainingParams.model_validate({"model": "ridge", "models": {"ridge": {"estimator": "Ridge", "alpha": 3000.0}}})
+    made = train_model("AAPL", read_prices("AAPL", params.prices), rules)
+    version = registry.register_model(write_bundle(made.model, made.scaler, made.metadata, params.paths)).version
+    proposal = registry.propose("AAPL", version, apply=True)
+    assert proposal.verdict.kind == "contest"
+    assert proposal.verdict.attempt == 3
+    assert proposal.comparison.first_day > "2009", "days that the champion has not seen"
+    assert registry.promote(proposal).result == "refused"
+    assert registry.verify().findings == ()
