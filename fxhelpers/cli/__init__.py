@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from fxhelpers.cli._demo import demo
 from fxhelpers.cli._prices import prices
 from fxhelpers.cli._project import init, server, ui
-from fxhelpers.cli._run import demo, rollback, run
+from fxhelpers.cli._run import rollback, run
 from fxhelpers.cli._show import history, records, status, verify, versions
 from fxhelpers.errors import FxError
 

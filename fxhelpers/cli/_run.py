@@ -1,4 +1,4 @@
-"""``fx run``, ``fx rollback`` and ``fx demo``: one notebook for one symbol, for many as a batch, or the whole lifecycle."""
+"""``fx run`` and ``fx rollback``: one notebook for one symbol, or for many as a batch."""
 
 import os
 import shlex
@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fxhelpers.cli._project import find_notebook
-from fxhelpers.cli._show import LINES, print_frame, shown_path
+from fxhelpers.cli._show import LINES, shown_path
 from fxhelpers.display import shown
-from fxhelpers.errors import FxError
 
 if TYPE_CHECKING:
     from fxhelpers.runs import RunResult
@@ -50,6 +49,7 @@ STOPPED = 130  # exit status of a batch that Ctrl-C or SIGTERM ended
     help="Run on the workers of this Dask scheduler, e.g. tcp://10.0.0.1:8786 (with --symbols).",
 )
 @click.option("--fdr", type=float, help="False discovery rate to control over all promotions (promote with --symbols).")
+@click.option("--pooled", is_flag=True, help="Judge the recipe once, on all symbols (promote with --symbols).")
 @click.option("--no-preload", is_flag=True, help="Start each kernel from scratch, which takes seconds (with --symbols).")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promotion: bool, quiet: bool, **batch: Any) -> None:  # noqa: ANN401 (options of a batch)
@@ -60,6 +60,9 @@ def run(notebook: str, parameters: tuple[tuple[str, str], ...], *, require_promo
     if batch["symbols"] is not None:
         if require_promotion:
             msg = "--require-promotion is for a single symbol; the record of a batch lists which symbols were promoted"
+            raise click.UsageError(msg)
+        if batch["pooled"] and batch["fdr"] is not None:
+            msg = "--pooled judges one recipe once for all symbols, --fdr adjusts a p of each: give one of them"
             raise click.UsageError(msg)
         _run_batch(notebook, parameters, quiet=quiet, **batch)
         return
@@ -99,6 +102,7 @@ def _run_batch(
     *,
     symbols: str,
     fdr: float | None,
+    pooled: bool,
     quiet: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
@@ -109,7 +113,7 @@ def _run_batch(
             start_preloading()  # while this process imports, too
         from rich.console import Console
 
-        from fxhelpers.batch import Batch, display, keep_portfolio, read_symbols, run_family
+        from fxhelpers.batch import Batch, display, keep_portfolio, read_symbols, run_family, run_pooled
         from fxhelpers.params import load_params
         from fxhelpers.runs.parameters import unique_parameters
 
@@ -123,9 +127,11 @@ def _run_batch(
     if "symbol" in parameters:
         msg = "-p symbol: --symbols names the symbols already"
         raise click.UsageError(msg)
-    parameters = batch.begin(chosen, parameters, fdr=fdr, notes=notes)
+    parameters = batch.begin(chosen, parameters, fdr=fdr, notes=notes, **({"one_test": True} if pooled else {}))
     with display(Console(stderr=True), quiet=quiet) as begin:
-        if fdr is None:
+        if pooled:
+            outcomes = run_pooled(batch, chosen, parameters, begin)
+        elif fdr is None:
             outcomes = batch.run(dict.fromkeys(chosen, parameters), begin(batch.kind, len(chosen)))
         else:
             outcomes = run_family(batch, chosen, parameters, fdr, lambda phase: begin(phase, len(chosen)))
@@ -186,84 +192,3 @@ def _print_result(result: "RunResult") -> None:
     where = {"registry": result.registry or "none (mlflow.enabled is false)", "saved as": shown_path(result.record)}
     for key, value in {**label, **summary_rows(summary), **where}.items():
         click.echo(f"{key:>18}  {shown(value)}")
-
-
-_MODELS = {
-    "original": "ForesightX's own settings",
-    "regularised": "strong regularization",
-    "lighter": "lighter regularization",
-}
-_STEPS = {
-    "train": "validation RMSE {rmse_over_zero:.3f} x forecasting zero",
-    "evaluate": "test RMSE {rmse_over_zero:.3f} x forecasting zero",
-    "register": "version {version}, {stage}",
-    "compare": "{verdict}",
-    "promote": "{verdict}, champion: {champion_after}",
-}
-"""Notebooks, and what to print of the summary of each."""
-
-
-@click.command()
-@click.option("--symbol", default="AAPL", show_default=True, help="Ticker that the price source knows.")
-def demo(symbol: str) -> None:
-    """Take three models of real prices through the whole lifecycle."""
-    with quick_imports():
-        import pandas as pd
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        import fxhelpers.runs  # noqa: F401 (the slowest import, which a Ctrl-C may not interrupt)
-        from fxhelpers.records import promotion_label
-
-    paths = [find_notebook(notebook) for notebook in _STEPS]  # all of them, before the first one runs
-    console, rows, results = Console(), [], []
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("starting", total=len(_MODELS) * len(_STEPS))
-        for model, words in _MODELS.items():
-            for path in paths:
-                progress.update(task, description=f"{path.stem} {model} ({words})")
-                result = _run_step(symbol, model, path)
-                summary = {key: "none" if value is None else value for key, value in (result.summary or {}).items()}
-                label = promotion_label(result.summary or {})
-                if not console.is_terminal:
-                    line = _STEPS[path.stem].format(**summary)
-                    click.echo(f"{path.stem:>9} {model}: {line}{f' ({label})' if label else ''}")
-                verdict = ", ".join(filter(None, (summary.get("verdict"), label)))
-                row = [f"{path.stem} {model}", summary.get("version"), verdict, f"{result.seconds:.1f}", result.record.name]
-                rows.append([value or "-" for value in row])
-                results.append((model, result))
-                progress.advance(task)
-        progress.update(task, description="done")
-    print_frame(pd.DataFrame(rows, columns=["step", "version", "verdict", "seconds", "record"]), f"{symbol}: results")
-    _explain(symbol, results)
-
-
-def _run_step(symbol: str, model: str, path: Path) -> "RunResult":
-    from fxhelpers.runs import run_notebook
-
-    more: dict[str, dict[str, object]] = {"train": {"model": model}, "promote": {"apply": True}}
-    result = run_notebook(path, {"symbol": symbol, **more.get(path.stem, {})})
-    if result.error:
-        msg = f"{path.stem} of {model} failed: {result.error}; its record: {shown_path(result.record)}"
-        raise FxError(msg)
-    return result
-
-
-def _explain(symbol: str, results: list[tuple[str, "RunResult"]]) -> None:
-    from fxhelpers.model_registry import ModelRegistry
-
-    for model, result in results:
-        if "reason" in (summary := result.summary or {}) and summary.get("notebook") == "promote":
-            click.echo(f"{click.style(model, bold=True)}: {summary['reason']}")
-    seconds, folder = sum(result.seconds for _, result in results), shown_path(results[-1][1].record.parent)
-    click.echo(f"\n{len(results)} notebooks in {seconds:.0f} s. Their records: {folder}/")
-    registry = ModelRegistry()
-    click.echo(f"fx verify {symbol} --deep: {registry.verify(symbol, deep=True).message}")
-    click.echo(f"Which version served when, and why: fx history {symbol}")
-    click.echo("The notebooks: jupyter lab. MLflow's own pages: fx ui.")
-    champion = registry.get_production_model(registry.model_name(symbol))
-    if champion:
-        click.echo(f"The champion of {symbol} loads with plain MLflow: models:/{champion.name}@champion")
-    else:
-        click.echo(f"No version of {symbol} serves: none passed the policy in params.yaml.")
