@@ -5,21 +5,20 @@ prices by one number, and may round them anew. These are the same prices.
 Anything else is a restatement.
 """
 
-import base64
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from fxhelpers.prices._formats import COLUMNS
+from fxhelpers.prices._packing import as_days, day_bytes, pack, unpack
 from fxhelpers.prices._share import SharePrices
 
 _SINGLE = 2e-7  # relative: prices are kept in single precision
 _REVISED = 0.01  # of the volume, and of the days: vendors revise volumes for some days
 _ANEW = 0.1  # share of prices that do not fit a mere multiplication
 _LARGEST = 64 * 2**20
-_FIELDS = len(COLUMNS) + 1
+_FIELDS, _FLOAT = len(COLUMNS) + 1, "<f4"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,26 +71,17 @@ def extend_prices(then: KeptPrices, now: SharePrices | pd.DataFrame) -> KeptPric
 
 def pack_prices(prices: KeptPrices) -> str:
     """Return prices as text for a bundle: days and, in single precision, five columns and the precision, compressed."""
-    days = prices.frame.index.to_numpy().astype("datetime64[D]").astype("<i4")
-    values = np.column_stack([prices.frame[COLUMNS].to_numpy(), prices.precision.to_numpy()]).astype("<f4")
-    return base64.b64encode(zlib.compress(days.tobytes() + values.T.tobytes(), 9)).decode()
+    values = np.column_stack([prices.frame[COLUMNS].to_numpy(), prices.precision.to_numpy()])
+    return pack(day_bytes(prices.frame.index, values, _FLOAT))
 
 
 def unpack_prices(text: str) -> KeptPrices:
     """Read what :func:`pack_prices` wrote; :class:`ValueError` if it is anything else."""
-    unpack = zlib.decompressobj()
     try:
-        content = unpack.decompress(base64.b64decode(text, validate=True), _LARGEST)
-    except zlib.error as error:
+        index, values = as_days(unpack(text, _LARGEST), _FIELDS, _FLOAT)
+    except ValueError as error:
         msg = f"not kept prices: {error}"
         raise ValueError(msg) from error
-    count, rest = divmod(len(content), 4 * (1 + _FIELDS))
-    if rest or unpack.unconsumed_tail or not unpack.eof:
-        msg = f"not kept prices: {len(content)} bytes"
-        raise ValueError(msg)
-    days = np.frombuffer(content, "<i4", count).astype("datetime64[D]")
-    values = np.frombuffer(content, "<f4", offset=4 * count).reshape(_FIELDS, count).T.astype(float)
-    index = pd.DatetimeIndex(days, name="Date").as_unit("us")
     return KeptPrices(frame=pd.DataFrame(values[:, :-1], index, COLUMNS), precision=pd.Series(values[:, -1], index))
 
 

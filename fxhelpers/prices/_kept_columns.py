@@ -1,52 +1,47 @@
 """Columns of the user's own that a model was trained on, as its bundle keeps them, and what changed in them since."""
 
-import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fxhelpers.prices._extra import DATE, check_columns
+from fxhelpers.prices._extra import check_columns
 from fxhelpers.prices._kept import Restatement
+from fxhelpers.prices._packing import as_days, day_bytes, pack, unpack
 
-_LARGEST = 64 * 2**20
+_LARGEST, _FLOAT = 64 * 2**20, "<f8"
 _AGAIN = 1e-9  # relative change that still is the same column, where its forecasts are taken over
 _SAME = 1e-6  # and where versions are compared
 
 
 def keep_columns(columns: pd.DataFrame, folder: str) -> dict[str, Any]:
     """Return columns for a bundle: their names, days and values to the last bit, compressed, and one SHA-256 over all."""
-    names, days = [str(name) for name in columns], columns.index.to_numpy().astype("datetime64[D]").astype("<i4")
-    content = days.tobytes() + np.ascontiguousarray(columns.to_numpy(dtype="<f8").T).tobytes()
+    names, content = [str(name) for name in columns], day_bytes(columns.index, columns.to_numpy(), _FLOAT)
     return {
         "folder": folder,
         "columns": names,
         "first_day": f"{columns.index[0]:%Y-%m-%d}",
         "last_day": f"{columns.index[-1]:%Y-%m-%d}",
         "sha256": _digest(content, names),
-        "kept": base64.b64encode(zlib.compress(content, 9)).decode(),
+        "kept": pack(content),
     }
 
 
 def unpack_columns(stored: Mapping[str, Any]) -> pd.DataFrame:
     """Read what :func:`keep_columns` returned; :class:`ValueError` if it is anything else, or was edited."""
-    unpack = zlib.decompressobj()
     try:
         names, digest, span = list(stored["columns"]), stored["sha256"], [stored["first_day"], stored["last_day"]]
-        content = unpack.decompress(base64.b64decode(stored["kept"], validate=True), _LARGEST)
-    except (KeyError, TypeError, zlib.error) as error:
+        content = unpack(stored["kept"], _LARGEST)
+        days, values = as_days(content, len(names), _FLOAT)
+    except (KeyError, TypeError, ValueError) as error:
         msg = f"not kept columns: {type(error).__name__}: {error}"
         raise ValueError(msg) from error
-    count, rest = divmod(len(content), 4 + 8 * len(names))
-    if rest or not count or unpack.unconsumed_tail or not unpack.eof or digest != _digest(content, names):
+    if days.empty or digest != _digest(content, names):
         msg = "the columns of extra do not have the SHA-256 recorded with them: they were edited after the training"
         raise ValueError(msg)
-    days = pd.DatetimeIndex(np.frombuffer(content, "<i4", count).astype("datetime64[D]"), name=DATE).as_unit("us")
-    values = np.frombuffer(content, "<f8", offset=4 * count).reshape(len(names), count).T.astype(float)
     columns = check_columns(pd.DataFrame(values, days, names), ())
     if list(columns) != names or columns.isna().any(axis=None) or [f"{day:%Y-%m-%d}" for day in days[[0, -1]]] != span:
         msg = "the columns of extra must be in the order of their names, with a finite number for each day, first_day to last_day"

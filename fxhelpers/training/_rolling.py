@@ -1,10 +1,8 @@
 """Rolling-origin forecasts: what a recipe would have forecast, each fit using only days before; made, kept and made again."""
 
-import base64
 import hashlib
 import json
 import time
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -14,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.errors import PriceDataError, RollingForecastsError
+from fxhelpers.prices import as_days, day_bytes, pack, unpack
 from fxhelpers.recipes import Recipe
 from fxhelpers.training._fitting import MINIMUM_WINDOW, Fit, fit_recipe
 
 Progress = Callable[[int, int], None]
 """Takes the number of fits done, and of all."""
 
-_LARGEST = 2**24
-_DAY_BYTES = 12
+_LARGEST, _FLOAT = 2**24, "<f8"
 _SERIAL_SECONDS = 4.0  # of fits: starting other processes takes about as long
 _GREATEST = 1e100  # whose square is still a number
 _LEAST = 1e-3  # of the returns' standard deviation: forecasts that vary less are constant
@@ -57,20 +55,17 @@ class Rolling:
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_json` returned; :class:`ValueError` if it is anything else, or was edited."""
-        unpack = zlib.decompressobj()
         try:
-            content = unpack.decompress(base64.b64decode(stored["kept"], validate=True), _LARGEST)
+            content = unpack(stored["kept"], _LARGEST)
+            days, values = as_days(content, 1, _FLOAT)
             origins = tuple(Origin(str(day), int(n), float(mean), float(size)) for day, n, mean, size in stored["origins"])
             digest = str(stored["sha256"])
-        except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             msg = f"not rolling-origin forecasts: {type(error).__name__}: {error}"
             raise ValueError(msg) from error
-        count, rest = divmod(len(content), _DAY_BYTES)
-        if rest or unpack.unconsumed_tail or digest != _digest(content, origins):
+        if digest != _digest(content, origins):
             msg = "the rolling-origin forecasts do not have the SHA-256 recorded with them: they were edited after the training"
             raise ValueError(msg)
-        days = pd.DatetimeIndex(np.frombuffer(content, "<i4", count).astype("datetime64[D]"), name="Date").as_unit("us")
-        values = np.frombuffer(content, "<f8", offset=4 * count)
         starts = pd.DatetimeIndex(pd.to_datetime([origin.day for origin in origins], format="%Y-%m-%d"))
         known = np.array([(origin.mean, origin.size) for origin in origins] or [(0.0, 0.0)])
         if not (np.abs(known) < _GREATEST).all() or any(origin.setting < 0 or origin.size < 0 for origin in origins):
@@ -78,18 +73,21 @@ class Rolling:
             raise ValueError(msg)
         ordered = all(index.is_monotonic_increasing and index.is_unique for index in (days, starts))
         if not (
-            count and ordered and (np.abs(values) < _GREATEST).all() and starts.isin(days).all() and starts[:1].equals(days[:1])
+            len(days)
+            and ordered
+            and (np.abs(values) < _GREATEST).all()
+            and starts.isin(days).all()
+            and starts[:1].equals(days[:1])
         ):
             msg = "rolling-origin forecasts must be one finite number for each of increasing days, from the first origin on"
             raise ValueError(msg)
-        return cls(forecasts=pd.Series(values, index=days), origins=origins)
+        return cls(forecasts=pd.Series(values[:, 0], index=days), origins=origins)
 
     def to_json(self) -> dict[str, Any]:
         """Return the origins, the forecasts to the last bit, and one SHA-256 over both, for a bundle."""
-        days = self.forecasts.index.to_numpy().astype("datetime64[D]").astype("<i4")
-        content = days.tobytes() + self.forecasts.to_numpy(dtype="<f8").tobytes()
-        kept = base64.b64encode(zlib.compress(content, 9)).decode()
-        return {"origins": [list(origin) for origin in self.origins], "kept": kept, "sha256": _digest(content, self.origins)}
+        content = day_bytes(self.forecasts.index, self.forecasts.to_numpy()[:, np.newaxis], _FLOAT)
+        origins, digest = [list(origin) for origin in self.origins], _digest(content, self.origins)
+        return {"origins": origins, "kept": pack(content), "sha256": digest}
 
     def until(self, day: pd.Timestamp) -> Self:
         """Return the forecasts of the days before one: those that a training on that day would have."""
