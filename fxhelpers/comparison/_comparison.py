@@ -11,13 +11,11 @@ from scipy.stats import norm
 from fxhelpers import metrics
 from fxhelpers.comparison._frame import MEAN, MOVED, TARGET, ZERO, EvaluationFrame, column
 from fxhelpers.comparison._tests import (
-    INTERVAL,
     TestResult,
     TestSpec,
     bootstrap_test,
-    resampled_paths,
+    saved_so_far,
     squared_errors,
-    untestable,
 )
 from fxhelpers.display import shown_as
 from fxhelpers.measures import MEANINGS, MEASURES
@@ -324,11 +322,7 @@ def _rmse_of_zero(days: pd.DataFrame) -> float:
 
 def loss_saved(target: pd.Series, rival: pd.Series, forecast: pd.Series) -> pd.DataFrame:
     """Return what :meth:`Comparison.loss_difference` does, of any forecast and rival; all are fractions of return by day."""
-    difference = (target - rival) ** 2 - (target - forecast) ** 2
-    low = high = np.full(len(difference), math.nan)
-    if not untestable(difference):
-        low, high = np.quantile(resampled_paths(difference), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
-    return pd.DataFrame({"saved": difference.cumsum(), "low": low, "high": high})
+    return saved_so_far((target - rival) ** 2 - (target - forecast) ** 2)
 
 
 def over_zero(target: pd.Series, forecast: pd.Series, days: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from fxhelpers.comparison._tests import (
     p_values,
     relative_gain,
     resampled_means,
-    resampled_paths,
+    saved_so_far,
     tail,
     untestable,
 )
@@ -60,11 +60,7 @@ class PooledResult:
         ``low`` and ``high`` enclose 95 % of the paths of days without any
         difference; NaN if these cannot be resampled.
         """
-        difference = self.days["difference"]
-        low = high = np.full(len(difference), math.nan)
-        if not untestable(difference):
-            low, high = np.quantile(resampled_paths(difference), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
-        return pd.DataFrame({"saved": difference.cumsum(), "low": low, "high": high})
+        return saved_so_far(self.days["difference"])
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it, for :meth:`read`; None for numbers that are missing."""

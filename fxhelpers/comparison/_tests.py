@@ -144,6 +144,18 @@ def resampled_paths(difference: pd.Series, resamples: int = 2_000) -> np.ndarray
     return np.asarray(drawn.apply(np.cumsum, resamples))
 
 
+def saved_so_far(difference: pd.Series) -> pd.DataFrame:
+    """Return the running sum of a loss difference, ``saved``, by day; rising is better.
+
+    ``low`` and ``high`` enclose 95 % of the paths of days without any
+    difference; NaN if these cannot be resampled.
+    """
+    low = high = np.full(len(difference), math.nan)
+    if not untestable(difference):
+        low, high = np.quantile(resampled_paths(difference), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+    return pd.DataFrame({"saved": difference.cumsum(), "low": low, "high": high})
+
+
 def bootstrap_test(target: pd.Series, rival: pd.Series, forecasts: pd.DataFrame, spec: TestSpec) -> list[TestResult]:
     """Test whether forecasts have a lower mean squared error than a rival.
 
