@@ -16,7 +16,7 @@ from fxhelpers.comparison import PooledResult
 from fxhelpers.display import Keyed, Table, link, rows_html, shown, shown_as
 from fxhelpers.errors import FxError, ParamsError
 from fxhelpers.params import current_record, load_params
-from fxhelpers.policy import Family, Pooled, digits, percent
+from fxhelpers.policy import Family, Pooled, digits, percent, short
 from fxhelpers.records import PORTFOLIO, promotion_label
 from fxhelpers.system import UTC_SLACK, dated, latest_first, sha256
 
@@ -39,7 +39,6 @@ _COLUMNS = (
 """Values of the notebooks' summaries that a row shows."""
 
 _LONG, _MOST_NAMES = 100, 10
-_DIGITS = 8  # of a recipe's digest
 _NONE_YET = "No batch yet: fx run NOTEBOOK --symbols AAPL,MSFT runs one, and then this notebook."
 
 
@@ -201,7 +200,7 @@ class OneTest:
     def _repr_html_(self) -> str:
         result, shown = self.result, shown_as
         rows = {
-            "recipe": f"{self.pooled.recipe[:_DIGITS]}, against the champions' {self.pooled.champion_recipe[:_DIGITS]}",
+            "recipe": f"{short(self.pooled.recipe)}, against the champions' {short(self.pooled.champion_recipe)}",
             "result": self.answer,
             "days": f"{len(result.days):,}; resampled in blocks of {result.block}, {result.resamples:,} times",
             "gain detected with 80 % power": shown(self.pooled.detectable, "{:.2%}"),

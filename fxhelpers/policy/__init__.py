@@ -14,4 +14,4 @@ from fxhelpers.policy._concluding import against_champion
 from fxhelpers.policy._judging import already_champion, contribution, decide, judge, policy_digest, required_tests
 from fxhelpers.policy._pooled import Contribution, Pooled, pooled_gates
 from fxhelpers.policy._pooling import pool_symbols
-from fxhelpers.policy._verdict import Family, Verdict, digits, percent
+from fxhelpers.policy._verdict import Family, Verdict, digits, percent, short

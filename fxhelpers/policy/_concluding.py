@@ -14,12 +14,11 @@ from fxhelpers.metrics import rmse
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy._gates import relative_change, tested
 from fxhelpers.policy._pooled import Pooled
-from fxhelpers.policy._verdict import GateResult, Outcome, Verdict, compared, digits, joined, percent, rival_name
+from fxhelpers.policy._verdict import GateResult, Outcome, Verdict, compared, digits, joined, percent, rival_name, short
 
 _LONG_AGO = 31  # calendar days
 _BY_CHANCE, _SURELY = 0.05, 0.99
 _CONSTANT = "the constant mean training return"
-_DIGITS = 8  # of a recipe's digest, for people
 
 
 def weaknesses(comparison: Comparison, policy: PromotionParams, attempt: int) -> tuple[list[str], bool]:
@@ -110,7 +109,7 @@ def concluded(
 def refreshed(comparison: Comparison, gates: tuple[GateResult, ...]) -> Verdict:
     """Return the verdict on a refit of the champion's recipe: no test decides, and its errors against zero are shown."""
     frame = comparison.frame
-    recipe = f"same recipe {frame.recipe[:_DIGITS]}" if frame.recipe else "same recipe"
+    recipe = f"same recipe {short(frame.recipe)}" if frame.recipe else "same recipe"
     who = f"Version {frame.challenger} is a refresh of the champion, version {frame.refreshes} ({recipe}), and"
     found = comparison.test_result("stationary_bootstrap", "zero_return")
     chance = f" (p = {digits(found.p)})" if found and math.isfinite(found.p) else ""

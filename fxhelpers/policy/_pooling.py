@@ -7,8 +7,8 @@ from fxhelpers.comparison import PooledResult, TestSpec, pooled_test
 from fxhelpers.params import PromotionParams
 from fxhelpers.policy._gates import spent
 from fxhelpers.policy._pooled import Contribution, Member, Pooled, pooled_gates
+from fxhelpers.policy._verdict import short
 
-_DIGITS = 8  # of a recipe, for people
 _NO_CONTEST = {
     "": "its latest version is the champion already: no challenger",
     "first": "no champion: the first one is promoted by fx run promote without --pooled",
@@ -53,9 +53,9 @@ def pool_symbols(
     recipe, rival = max(pairs, key=pairs.__getitem__, default=("", ""))  # of several, the one that comes first
     for symbol, one in able.items():
         if one.recipe != recipe:
-            reasons[symbol] = f"another recipe, {_short(one.recipe)}; most have {_short(recipe)}"
+            reasons[symbol] = f"another recipe, {short(one.recipe)}; most have {short(recipe)}"
         elif one.champion_recipe != rival:
-            reasons[symbol] = f"its champion has another recipe, {_short(one.champion_recipe)}"
+            reasons[symbol] = f"its champion has another recipe, {short(one.champion_recipe)}"
     pooled = {symbol: one for symbol, one in able.items() if symbol not in reasons}
     # at this number no symbol spends more of alpha than its own attempt may
     attempt = max((one.attempt for one in pooled.values()), default=0)
@@ -91,7 +91,3 @@ def _unknown(one: Contribution) -> str:
     if not one.recipe:
         return "its recipe is not known: train it again with this release"
     return "" if one.champion_recipe else "its champion's recipe is not known"
-
-
-def _short(digest: str) -> str:
-    return digest[:_DIGITS]

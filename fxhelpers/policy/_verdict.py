@@ -80,6 +80,11 @@ class Family:
         return {"fdr": self.fdr, "symbols": self.symbols, "tested": len(self.p)}
 
 
+def short(digest: str) -> str:
+    """Return the first digits of a recipe's SHA-256, for people."""
+    return digest[:8]
+
+
 def rival_name(comparison: Comparison, versus: str | None) -> str:
     words = {"zero_return": "forecasting zero", "mean_training_return": "forecasting the mean training return"}
     return f"the champion, {comparison.champion}" if versus == "champion" else words.get(str(versus), "chance")
