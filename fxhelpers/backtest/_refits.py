@@ -1,6 +1,6 @@
 """The fits of a backtest: each model's rolling-origin forecasts, and one refit per retraining day."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +69,11 @@ def make_refits(
     The rolling-origin forecasts are made once: those before a day are what a
     training on that day would have made.
     """
-    versions = {(number, model): place for place, (number, model) in enumerate(_offered(len(retrainings), recipes), 1)}
     made: list[list[Refit]] = [[] for _ in retrainings]
     count = len(recipes) * (len(first_days(next(iter(recipes.values())), len(features))) + len(retrainings))
     done = 0
     with progress_bar(f"{symbol}: fits of {', '.join(recipes)}") as show:
-        for model, recipe in recipes.items():
+        for place, (model, recipe) in enumerate(recipes.items(), 1):
             rolling, origins = roll(recipe, features, target, progress=lambda n, _, done=done: show(done + n, count))  # type: ignore[misc]
             done += origins
             blocks = [Block(known, known, len(features)) for known in retrainings]
@@ -89,7 +88,7 @@ def make_refits(
             for number, (known, (fit, forecasts)) in enumerate(zip(retrainings, fits, strict=True)):
                 made[number].append(
                     Refit(
-                        version=versions[number, model],
+                        version=number * len(recipes) + place,
                         model=model,
                         recipe=recipe.digest,
                         known=known,
@@ -99,7 +98,3 @@ def make_refits(
                     )
                 )
     return made
-
-
-def _offered(retrainings: int, models: Mapping[str, Recipe]) -> Iterator[tuple[int, str]]:
-    return ((number, model) for number in range(retrainings) for model in models)
