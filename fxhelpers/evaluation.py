@@ -13,7 +13,7 @@ from fxhelpers.errors import NotComparableError
 from fxhelpers.features import SCHEMA_VERSION, build_features, next_day_return
 from fxhelpers.metrics import hit_rate, mae, r2, rmse
 from fxhelpers.prices import SharePrices, prices_digest, restatement, unpack_prices
-from fxhelpers.training import join_extra
+from fxhelpers.training import Rolling, join_extra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,7 +72,7 @@ def evaluate_bundle(bundle: Bundle, prices: SharePrices | pd.DataFrame) -> Evalu
     """
     schema = bundle.metadata.get("feature_schema", {}).get("version", SCHEMA_VERSION)
     days = prices.for_schema(schema) if isinstance(prices, SharePrices) else prices
-    test, mean = _rolled(bundle, days) if bundle.rolling is not None else _tested(bundle, days, schema)
+    test, mean = _rolled(bundle.rolling, days) if bundle.rolling is not None else _tested(bundle, days, schema)
     actual, predicted = test["target"], test["forecast"]
     trained = bundle.metadata["prices"]
     return Evaluation(
@@ -84,10 +84,8 @@ def evaluate_bundle(bundle: Bundle, prices: SharePrices | pd.DataFrame) -> Evalu
     )
 
 
-def _rolled(bundle: Bundle, prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+def _rolled(rolling: Rolling, prices: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
     """Return target and forecast of the recipe's rolling-origin days, and the mean return known before each."""
-    rolling = bundle.rolling
-    assert rolling is not None  # noqa: S101 (for the type)
     target = next_day_return(prices).reindex(rolling.forecasts.index)
     if missing := int(target.isna().sum()):
         first, last = (f"{day:%Y-%m-%d}" for day in (target.index[0], target.index[-1]))

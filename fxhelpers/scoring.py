@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from fxhelpers.comparison import ROUNDING, EvaluationFrame, column, population_stability
+from fxhelpers.comparison import QUARTER, ROUNDING, EvaluationFrame, came_again, column, population_stability
 from fxhelpers.errors import NotComparableError, ParamsError, PredictionsChangedError
 from fxhelpers.evaluation import forecast_days
 from fxhelpers.features import HORIZON_DAYS, SCHEMAS, build_features, next_day_return
@@ -24,11 +24,10 @@ from fxhelpers.prices import Restatement, SharePrices, changed_columns, read_pri
 from fxhelpers.recipes import Recipe
 from fxhelpers.registry import LoadedModel, Probe, RegistryClient, load_version
 from fxhelpers.system import read_time
-from fxhelpers.training import RECENT_DAYS, check_rolling, join_extra, recipe_columns, supervised
+from fxhelpers.training import check_rolling, join_extra, recipe_columns, supervised
 
 _COLUMNS = "columns from"
 _AGAIN = 2  # origins that a comparison forecasts again, of each version
-_CODE = 1e-3  # of the forecasts' standard deviation: tolerance where the kept prices, in single precision, are forecast again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +52,7 @@ class Scored(Evidence):
         training = self.windows["training"]
         before, now = self.features.loc[training["first_day"] : training["last_day"]].dropna(), self.features.loc[days]
         if self.rolling is not None:
-            now = now.iloc[-RECENT_DAYS:]
+            now = now.iloc[-QUARTER:]
             before = before.loc[before.index < now.index[0]]
         return population_stability(before, now)
 
@@ -110,7 +109,7 @@ class Scored(Evidence):
         features = join_extra(built, probe.extra, f"the columns that {self.model.who} keeps")[self.model.facts["feature_names"]]
         again = self.model.pipeline.predict(features.loc[stored.index])
         off = np.abs(again - stored.to_numpy())
-        if wrong := int((~(off <= ROUNDING + _CODE * spread)).sum()):
+        if wrong := int((~came_again(again, stored.to_numpy(), spread)).sum()):
             msg = (
                 f"{self.model.who}: {wrong} of {len(stored)} stored forecasts differ by up to {off.max() / spread:.2g} standard "
                 "deviations on the prices of its training, which the bundle keeps: a library that computes its features changed"

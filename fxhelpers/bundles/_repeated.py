@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.bundles._bundle import Bundle
+from fxhelpers.comparison import came_again
 from fxhelpers.errors import RollingForecastsError
 from fxhelpers.params import TrainingParams
 from fxhelpers.prices import unpack_prices
-from fxhelpers.training import check_fit, check_rolling, split_windows, supervised
+from fxhelpers.training import check_fit, check_rolling, span_of, split_windows, supervised
 
 _AGAIN, _SECONDS = 3, 2.0  # origins that a registration forecasts again; more of them as long as that takes less
-_SAME = 1e-6  # absolute, of forecasts and of the returns' standard deviation: another processor may change the last digits
-_CODE = 1e-3  # of the forecasts' standard deviation: as a comparison allows where it forecasts the kept prices again
+_SAME = 1e-6  # of the returns' standard deviation: another processor may change the last digits of their mean
+_SCALED = 1e-3  # of each feature's scale: tolerance of its mean
 
 
 def check_recipe(bundle: Bundle) -> list[str]:
@@ -34,8 +35,7 @@ def check_recipe(bundle: Bundle) -> list[str]:
     who = str(bundle.model_path)
     serves = pd.Series(bundle.pipeline().predict(features), features.index)
     stored = bundle.forecasts
-    off = (serves.reindex(stored.index) - stored).abs()
-    same = off <= _SAME + _CODE * float(serves.std(ddof=0))
+    same = came_again(serves.reindex(stored.index).to_numpy(), stored.to_numpy(), float(serves.std(ddof=0)))
     if stored.empty or not same.all():
         msg = (
             f"{bundle.metadata_path}: {int((~same).sum())} of the {len(stored)} stored forecasts are not those of "
@@ -59,20 +59,16 @@ def _check_training(bundle: Bundle, features: pd.DataFrame, target: pd.Series) -
     known, returns = features.iloc[windows["training"]].to_numpy(), target.iloc[windows["training"]]
     mean, scale = bundle.typical
     true = {
-        "windows": bundle.metadata.get("windows") == {name: _span(days) for name, days in spans.items()},
+        "windows": bundle.metadata.get("windows") == {name: span_of(days) for name, days in spans.items()},
         "feature_names": bundle.feature_names == list(features.columns),
         "target.training_mean": abs(stated - float(returns.mean())) <= _SAME * float(returns.std()),
-        "the scaler's means": bool((np.abs(mean - known.mean(axis=0)) <= _CODE * scale).all()),
+        "the scaler's means": bool((np.abs(mean - known.mean(axis=0)) <= _SCALED * scale).all()),
     }
     wrong = [key for key, right in true.items() if not right]
     if wrong:
         msg = (
             f"{bundle.metadata_path}: {' and '.join(wrong)} are not those of a fit on {recipe['fit']} of its prices, "
-            f"{' to '.join(_span(spans['training'])[key] for key in ('first_day', 'last_day'))}: edited after the training; "
+            f"{' to '.join(span_of(spans['training'])[key] for key in ('first_day', 'last_day'))}: edited after the training; "
             "train again: fx run train"
         )
         raise RollingForecastsError(msg)
-
-
-def _span(days: pd.Index) -> dict[str, Any]:
-    return {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "days": len(days)}

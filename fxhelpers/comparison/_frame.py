@@ -15,9 +15,18 @@ ZERO = "zero return"
 MEAN = "mean training return"
 _VERSUS = {"zero_return": ZERO, "mean_training_return": MEAN}  # columns of the baselines, by their names in a policy
 MOVED = 1e-4  # standard deviations of a version's forecasts: smaller differences are not mentioned
+_KEPT = 1e-3
 ROUNDING = 1e-6  # tolerance for forecasts, as fractions of return: restated prices are rounded anew
 
 Change = Literal["refresh", "first", "contest"]
+
+
+def came_again(again: np.ndarray, stored: np.ndarray, spread: float) -> np.ndarray:
+    """Return which stored forecasts came out again on the same prices; ``spread`` is the standard deviation of all forecasts.
+
+    Prices are kept in single precision, so that a thousandth of the spread is allowed.
+    """
+    return np.asarray(np.abs(again - stored) <= ROUNDING + _KEPT * spread)
 
 
 def column(version: int) -> str:

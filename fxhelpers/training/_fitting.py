@@ -1,6 +1,7 @@
 """One fit by a recipe: hyperparameters chosen on the latest of the days that it may see, then fitted on all of these."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,12 +9,11 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from fxhelpers import estimators
+from fxhelpers.comparison import QUARTER
 from fxhelpers.errors import PriceDataError
 from fxhelpers.recipes import Recipe
 
 MINIMUM_WINDOW = 30
-RECENT_DAYS = 63
-"""Days on which the size of a fit's forecasts is measured, and on which a recipe must not be broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,8 +53,8 @@ def fit_setting(recipe: Recipe, setting: int, features: np.ndarray, target: np.n
     scaler = StandardScaler().fit(features)
     estimator = estimators.build(recipe.facts["estimator"], hyper, random_state=recipe.facts["random_state"])
     estimators.fit(estimator, scaler.transform(features), target)
-    recent = estimator.predict(scaler.transform(features[-RECENT_DAYS:]))
-    moved = float(np.sqrt(np.mean(target[-RECENT_DAYS:] ** 2)))
+    recent = estimator.predict(scaler.transform(features[-QUARTER:]))
+    moved = float(np.sqrt(np.mean(target[-QUARTER:] ** 2)))
     return Fit(
         setting=setting,
         val_rmse=(),
@@ -66,18 +66,24 @@ def fit_setting(recipe: Recipe, setting: int, features: np.ndarray, target: np.n
     )
 
 
-def _validation_errors(recipe: Recipe, features: np.ndarray, target: np.ndarray) -> list[float]:
-    first = int(len(target) * (1 - recipe.facts["choice"]["validation_size"]))
-    held = {"training": first - recipe.gap, "validation": len(target) - first}
+def check_windows(held: Mapping[str, int], count: int, settings: str) -> None:
+    """Raise :class:`PriceDataError` if a window, of so many days by its name, is too short; ``settings`` say how long it is."""
     for name, days in held.items():
         if days < MINIMUM_WINDOW:
             msg = (
-                f"the {name} window would hold {days} of {len(target)} days, at least {MINIMUM_WINDOW} are required: "
-                "use more prices, or change training.validation_size or training.rolling.first_day"
+                f"the {name} window would hold {days} of {count} days, at least {MINIMUM_WINDOW} are required: "
+                f"use more prices, or change {settings}"
             )
             raise PriceDataError(msg)
+
+
+def _validation_errors(recipe: Recipe, features: np.ndarray, target: np.ndarray) -> list[float]:
+    first = int(len(target) * (1 - recipe.facts["choice"]["validation_size"]))
+    known = first - recipe.gap
+    held = {"training": known, "validation": len(target) - first}
+    check_windows(held, len(target), "training.validation_size or training.rolling.first_day")
     errors = []
     for setting in range(len(recipe.settings)):
-        fit = fit_setting(recipe, setting, features[: held["training"]], target[: held["training"]])
+        fit = fit_setting(recipe, setting, features[:known], target[:known])
         errors.append(float(np.sqrt(np.mean((target[first:] - fit.forecast(features[first:])) ** 2))))
     return errors

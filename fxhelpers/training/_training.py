@@ -34,7 +34,7 @@ from fxhelpers.prices import (
 )
 from fxhelpers.recipes import Recipe
 from fxhelpers.training._extra import checked_extra, chosen_model, join_extra
-from fxhelpers.training._fitting import MINIMUM_WINDOW, Fit, fit_recipe, fit_setting
+from fxhelpers.training._fitting import Fit, check_windows, fit_recipe, fit_setting
 from fxhelpers.training._rolling import Rolling, roll
 
 _KEPT_FORECASTS = 128
@@ -111,13 +111,8 @@ def split_windows(days: pd.Index, params: TrainingParams) -> dict[str, slice]:
         "validation": slice(validation_start, test_start - gap),
         "test": slice(test_start, count),
     }
-    for name, window in windows.items():
-        if (held := window.stop - window.start) < MINIMUM_WINDOW:
-            msg = (
-                f"the {name} window would hold {held} of {count} days, at least {MINIMUM_WINDOW} are required: "
-                "use more prices, or change training.validation_size or training.test_size"
-            )
-            raise PriceDataError(msg)
+    held = {name: window.stop - window.start for name, window in windows.items()}
+    check_windows(held, count, "training.validation_size or training.test_size")
     return windows
 
 
@@ -188,8 +183,10 @@ def train_model(
     more, about = _on_days(symbol, recipe, prices, more)
     kept, more, taken = _kept(recipe, prices, more, earlier)
     features, target = supervised(kept.frame, more)
-    train = _train_refit if recipe.refits else _train_split
-    parts = train(symbol, recipe, params, features, target, taken)
+    if recipe.refits:
+        parts = _train_refit(symbol, recipe, features, target, taken)
+    else:
+        parts = _train_split(symbol, recipe, params, features, target)
     metadata = {
         "symbol": symbol,
         **_description(recipe, parts, chosen, params),
@@ -249,9 +246,7 @@ def _kept(
     return keep_prices(prices), extra, None
 
 
-def _train_refit(
-    symbol: str, recipe: Recipe, _params: TrainingParams, features: pd.DataFrame, target: pd.Series, taken: Rolling | None
-) -> _Parts:
+def _train_refit(symbol: str, recipe: Recipe, features: pd.DataFrame, target: pd.Series, taken: Rolling | None) -> _Parts:
     _check_moves(symbol, "the days", target)
     fit = fit_recipe(recipe, features.to_numpy(), target.to_numpy())
     begun = time.perf_counter()
@@ -270,9 +265,7 @@ def _train_refit(
     )
 
 
-def _train_split(
-    symbol: str, recipe: Recipe, params: TrainingParams, features: pd.DataFrame, target: pd.Series, _taken: Rolling | None
-) -> _Parts:
+def _train_split(symbol: str, recipe: Recipe, params: TrainingParams, features: pd.DataFrame, target: pd.Series) -> _Parts:
     windows = {name: (features.iloc[days], target.iloc[days]) for name, days in split_windows(features.index, params).items()}
     for name in ("training", "validation"):
         _check_moves(symbol, f"any {name} day", windows[name][1])
@@ -358,7 +351,7 @@ def _provenance(parts: _Parts, params: TrainingParams) -> dict[str, Any]:
     return {
         "feature_schema": {"version": SCHEMA_VERSION, "dtype": "float64"},
         "target": {"name": TARGET, "horizon_days": HORIZON_DAYS, "units": "fraction", "training_mean": parts.fit.mean},
-        "windows": {name: _span(target.index) for name, (_, target) in parts.windows.items()},
+        "windows": {name: span_of(target.index) for name, (_, target) in parts.windows.items()},
         "embargo_days": params.embargo_days,
         "libraries": {**libraries, "python": platform.python_version()},
     }
@@ -367,9 +360,10 @@ def _provenance(parts: _Parts, params: TrainingParams) -> dict[str, Any]:
 def _origin(prices: SharePrices | pd.DataFrame, source: str) -> dict[str, Any]:
     """Describe the prices."""
     if isinstance(prices, SharePrices):
-        return {**prices.facts(), "sha256": prices.sha256, **_span(prices.frame.index)}
-    return {"source": source, "sha256": prices_digest(prices), **_span(prices.index)}
+        return {**prices.facts(), "sha256": prices.sha256, **span_of(prices.frame.index)}
+    return {"source": source, "sha256": prices_digest(prices), **span_of(prices.index)}
 
 
-def _span(days: pd.Index) -> dict[str, Any]:
+def span_of(days: pd.Index) -> dict[str, Any]:
+    """Return first day, last day and number of days, as metadata hold them."""
     return {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "days": len(days)}
