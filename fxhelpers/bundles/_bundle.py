@@ -148,7 +148,8 @@ def _megabytes(size: int) -> int:
 def _check(content: bytes, origin: str, trusted: Collection[str]) -> None:
     """Check everything that a file would make skops build, before skops reads it."""
     with zipfile.ZipFile(io.BytesIO(content)) as file:
-        nodes = set(_nodes(json.loads(file.read("schema.json"))))
+        whole = list(_nodes(json.loads(file.read("schema.json"))))
+    nodes = {(str(node["__loader__"]), f"{node.get('__module__')}.{node.get('__class__')}") for node in whole}
     unknown = nodes - _NODES - {("ObjectNode", name) for name in trusted}
     if unknown:
         listed = ", ".join(sorted(f"{name} (as {loader})" for loader, name in unknown))
@@ -157,15 +158,36 @@ def _check(content: bytes, origin: str, trusted: Collection[str]) -> None:
             "If you trust the class, list its full name under bundles: trusted_types in params.yaml (functions cannot be trusted)"
         )
         raise UntrustedBundleError(msg)
+    if not _is_one_output(whole):
+        msg = f"{origin}: holds something else than a tree of one output, so that its constructor was not called; train it again"
+        raise UntrustedBundleError(msg)
 
 
-def _nodes(node: object) -> Iterator[tuple[str, str]]:
+def _is_one_output(nodes: list[dict[str, Any]]) -> bool:
+    """Return whether every tree would be made for one output: its constructor reads so many numbers without looking for an end.
+
+    skops takes what has the same id from the first place of it, so all places count.
+    """
+    places: dict[object, list[dict[str, Any]]] = {}
+    for node in nodes:
+        places.setdefault(node.get("__id__"), []).append(node)
+
+    def everywhere(node: dict[str, Any]) -> list[dict[str, Any]]:
+        return places[node["__id__"]] if node.get("__id__") else [node]
+
+    arguments = [node["__reduce__"]["args"] for node in nodes if node["__loader__"] == "TreeNode"]
+    outputs = [same["content"][2] for one in arguments for same in everywhere(one)]
+    numbers = [same for one in outputs for same in everywhere(one)]
+    return all((one["__loader__"], one["content"]) == ("JsonNode", "1") for one in numbers)
+
+
+def _nodes(node: object) -> Iterator[dict[str, Any]]:
     waiting = [node]
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict):
             if "__loader__" in node:
-                yield str(node["__loader__"]), f"{node.get('__module__')}.{node.get('__class__')}"
+                yield node
             waiting += node.values()
         elif isinstance(node, list):
             waiting += node
