@@ -39,10 +39,9 @@ from sklearn.svm import SVR
 from sklearn.tree._tree import Tree
 
 from fxhelpers import ModelRegistry, load_params, write_bundle
-from fxhelpers.bundles import TRUSTED_TYPES, check_size, load_bundle, load_estimator, select_by_name
-from fxhelpers.bundles._bundle import PARTS, dump_estimator
+from fxhelpers.bundles import load_bundle, select_by_name
 from fxhelpers.errors import BundleError, ParamsError, UntrustedBundleError
-from fxhelpers.estimators import build, fit, regressor_in
+from fxhelpers.estimators import PARTS, TRUSTED_TYPES, build, check_size, dump_estimator, fit, load_estimator, regressor_in
 from fxhelpers.foresightx import _checkout as foreign
 from fxhelpers.foresightx import _child as child
 from fxhelpers.foresightx import convert

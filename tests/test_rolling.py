@@ -18,7 +18,7 @@ from fxhelpers.errors import BundleError, ParamsError, PriceDataError, RollingFo
 from fxhelpers.params import PricesParams, TrainingParams
 from fxhelpers.prices import keep_prices, unpack_prices
 from fxhelpers.recipes import Recipe
-from fxhelpers.training import Rolling, TrainedModel, check_fit, check_rolling, fit_recipe, roll, supervised
+from fxhelpers.training import Rolling, TrainedModel, _rolling, check_fit, check_rolling, fit_recipe, roll, supervised
 
 PRICES = load_prices("AAPL", PricesParams())
 RULES = TrainingParams.model_validate(
@@ -81,7 +81,7 @@ def test_a_refit_takes_the_forecasts_of_its_recipe_over() -> None:
     split = PRICES.assign(**{name: PRICES[name] / 4 for name in ("Open", "High", "Low", "Close")}, Volume=PRICES["Volume"] * 4)
     for prices in (PRICES, split):
         refit = train_model("AAPL", prices, RULES, earlier=[earlier.metadata])
-        assert "11 origins of rolling forecasts: 9 taken over, 2 fitted" in refit.cost
+        assert "11 origins of rolling forecasts: 10 taken over, 1 fitted" in refit.cost
         old = rolled(earlier).forecasts
         pd.testing.assert_series_equal(rolled(refit).forecasts.loc[old.index], old, check_exact=True, check_freq=False)
         np.testing.assert_allclose(rolled(refit).forecasts, rolled(WHOLE).forecasts, atol=1e-6)
@@ -89,6 +89,23 @@ def test_a_refit_takes_the_forecasts_of_its_recipe_over() -> None:
     again = train_model("AAPL", PRICES, RULES, earlier=[WHOLE.metadata])
     assert "11 taken over, 0 fitted" in again.cost
     np.testing.assert_array_equal(again.model.predict(np.ones((1, 45))), WHOLE.model.predict(np.ones((1, 45))))
+
+
+@pytest.mark.parametrize("most", [2**20, 0])
+def test_a_weekly_refit_forecasts_the_new_days_by_the_last_fit(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_rolling, "_KEPT_BYTES", most)
+    earlier = train_model("AAPL", PRICES.iloc[:-5], RULES).metadata
+    assert ("last" in earlier["rolling"]) == bool(most)
+    refit = train_model("AAPL", PRICES, RULES, earlier=[earlier])
+    assert ("11 taken over, 0 fitted" if most else "10 taken over, 1 fitted") in refit.cost
+    np.testing.assert_allclose(rolled(refit).forecasts, rolled(WHOLE).forecasts, atol=1e-12)
+
+
+def test_an_edited_last_fit_is_refused() -> None:
+    stored = dict(WHOLE.metadata["rolling"])
+    stored["last"] = stored["last"][::-1]
+    with pytest.raises(ValueError, match="edited after the training"):
+        Rolling.read(stored)
 
 
 @pytest.mark.parametrize("what", ["restated", "other recipe", "begins later", "ends earlier"])

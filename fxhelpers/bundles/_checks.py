@@ -11,9 +11,9 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from sklearn.compose import TransformedTargetRegressor
 
-from fxhelpers.bundles._bundle import FORMAT_VERSION, PARTS, Bundle
+from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle
 from fxhelpers.errors import BundleError
-from fxhelpers.estimators import arguments, canonical, describe, layers, model_type, regressor_in
+from fxhelpers.estimators import PARTS, arguments, canonical, describe, layers, model_type, regressor_in
 from fxhelpers.foresightx import predictions_file, read_features
 from fxhelpers.params import ESTIMATORS, HYPERPARAMETERS, explain
 from fxhelpers.prices import unpack_columns, unpack_prices

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle, check_size, dump_estimator, load_estimator
+from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle
 from fxhelpers.bundles._checks import (
     check_description,
     check_digests,
@@ -25,6 +25,7 @@ from fxhelpers.bundles._checks import (
     last_seen,
 )
 from fxhelpers.errors import BundleError, BundleNotFoundError, ParamsError
+from fxhelpers.estimators import check_size, dump_estimator, load_estimator
 from fxhelpers.foresightx import (
     MODEL_NAME,
     OURS,

@@ -18,9 +18,10 @@ from mlflow.models import Model, infer_signature
 from mlflow.utils import requirements_utils
 from sklearn.pipeline import Pipeline
 
-from fxhelpers.bundles import TRUSTED_TYPES, Bundle, check_size, load_estimator, select_by_name
+from fxhelpers.bundles import Bundle, select_by_name
 from fxhelpers.display import Keyed
 from fxhelpers.errors import FeaturesError, NotComparableError, PredictionsChangedError
+from fxhelpers.estimators import TRUSTED_TYPES, check_size, load_estimator
 from fxhelpers.foresightx import read_table
 from fxhelpers.ledger import Identity
 from fxhelpers.params import BundlesParams

@@ -1,10 +1,11 @@
 """Rolling-origin forecasts: what a recipe would have forecast, each fit using only days before; made, kept and made again."""
 
+import base64
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 import joblib
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.errors import PriceDataError, RollingForecastsError
+from fxhelpers.estimators import dump_estimator, load_estimator
 from fxhelpers.prices import as_days, day_bytes, pack, unpack
 from fxhelpers.recipes import Recipe
 from fxhelpers.training._fitting import MINIMUM_WINDOW, Fit, fit_recipe
@@ -24,6 +26,7 @@ _SERIAL_SECONDS = 4.0  # of fits: starting other processes takes about as long
 _GREATEST = 1e100  # whose square is still a number
 _LEAST = 1e-3  # of the returns' standard deviation: forecasts that vary less are constant
 _SAME = 1e-3  # of the forecasts' standard deviation
+_KEPT_BYTES = 2**20  # of the last fit; one that is larger, as of a forest, is made again
 _LAST_BITS, _TIMES = 1e-9, 3.0  # a relative change as by another processor's arithmetic, and the multiple of its effect to allow
 
 
@@ -45,12 +48,30 @@ class Block(NamedTuple):
     setting: int | None = None  # a choice among the recipe's candidates that was made before; None: chosen on the known days
 
 
+class SavedFit(NamedTuple):
+    """The fit of the last origin, as ``.skops`` files: it forecasts the days that follow."""
+
+    scaler: bytes
+    estimator: bytes
+
+    @classmethod
+    def of(cls, fit: Fit) -> Self:
+        """Save a fit."""
+        return cls(dump_estimator(fit.scaler), dump_estimator(fit.estimator))
+
+    def forecast(self, features: np.ndarray) -> np.ndarray:
+        """Forecast the days of raw features, as fractions of return; :class:`BundleError` if it is not one of our models."""
+        scaler, estimator = (load_estimator(part, "the last rolling-origin fit of the earlier training") for part in self)
+        return np.asarray(estimator.predict(scaler.transform(features)), dtype=float)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rolling:
     """Rolling-origin forecasts of a recipe."""
 
     forecasts: pd.Series  # by day, as fractions of return
     origins: tuple[Origin, ...]  # in order of time; the first one's day is that of the first forecast
+    last: SavedFit | None = field(default=None, repr=False)  # the last origin's fit, unless it is large
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:
@@ -59,11 +80,12 @@ class Rolling:
             content = unpack(stored["kept"], _LARGEST)
             days, values = as_days(content, 1, _FLOAT)
             origins = tuple(Origin(str(day), int(n), float(mean), float(size)) for day, n, mean, size in stored["origins"])
+            last = SavedFit(*map(base64.b64decode, stored["last"])) if "last" in stored else None
             digest = str(stored["sha256"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             msg = f"not rolling-origin forecasts: {type(error).__name__}: {error}"
             raise ValueError(msg) from error
-        if digest != _digest(content, origins):
+        if digest != _digest(content, origins, last):
             msg = "the rolling-origin forecasts do not have the SHA-256 recorded with them: they were edited after the training"
             raise ValueError(msg)
         starts = pd.DatetimeIndex(pd.to_datetime([origin.day for origin in origins], format="%Y-%m-%d"))
@@ -81,13 +103,14 @@ class Rolling:
         ):
             msg = "rolling-origin forecasts must be one finite number for each of increasing days, from the first origin on"
             raise ValueError(msg)
-        return cls(forecasts=pd.Series(values[:, 0], index=days), origins=origins)
+        return cls(forecasts=pd.Series(values[:, 0], index=days), origins=origins, last=last)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the origins, the forecasts to the last bit, and one SHA-256 over both, for a bundle."""
+        """Return the origins, the forecasts to the last bit, the last fit, and one SHA-256 over all, for a bundle."""
         content = day_bytes(self.forecasts.index, self.forecasts.to_numpy()[:, np.newaxis], _FLOAT)
-        origins, digest = [list(origin) for origin in self.origins], _digest(content, self.origins)
-        return {"origins": origins, "kept": pack(content), "sha256": digest}
+        last = {"last": [base64.b64encode(part).decode() for part in self.last]} if self.last else {}
+        origins, digest = [list(origin) for origin in self.origins], _digest(content, self.origins, self.last)
+        return {"origins": origins, "kept": pack(content), **last, "sha256": digest}
 
     def until(self, day: pd.Timestamp) -> Self:
         """Return the forecasts of the days before one: those that a training on that day would have."""
@@ -101,8 +124,9 @@ class Rolling:
         return pd.Series([origin.mean for origin in self.origins], starts).reindex(self.forecasts.index, method="ffill")
 
 
-def _digest(content: bytes, origins: Iterable[Origin]) -> str:
-    return hashlib.sha256(content + json.dumps([list(origin) for origin in origins]).encode()).hexdigest()
+def _digest(content: bytes, origins: Iterable[Origin], last: SavedFit | None) -> str:
+    fit = b"" if last is None else b"".join(hashlib.sha256(part).digest() for part in last)
+    return hashlib.sha256(content + json.dumps([list(origin) for origin in origins]).encode() + fit).hexdigest()
 
 
 def first_days(recipe: Recipe, count: int) -> list[int]:
@@ -130,30 +154,37 @@ def roll(
     """Forecast every day from the first origin on, and return also the number of origins that were fitted.
 
     ``taken`` are earlier forecasts of the same recipe on the same prices: they
-    stay, and the last of their fits is made once more, with the candidate that
-    it had chosen, if days of its own are missing.
+    stay. Days that its last fit has yet to forecast are forecast by the saved
+    one; one too large to be saved is made once more, with the candidate that
+    it had chosen.
     """
     starts = first_days(recipe, len(features))
     if taken is not None and not taken.forecasts.index.equals(features.index[starts[0] : starts[0] + len(taken.forecasts)]):
         taken = None  # other days than these would be
-    known = {} if taken is None else dict(enumerate(taken.origins))
-    have = starts[0] + (0 if taken is None else len(taken.forecasts))
-    ends = [*starts[1:], len(features)]
-    todo = [number for number, end in enumerate(ends) if end > have]
-    settings = {n: origin.setting for n, origin in known.items()}
-    blocks = [Block(starts[n] - recipe.gap, starts[n], ends[n], settings.get(n)) for n in todo]
-    fits = fit_blocks(recipe, features.to_numpy(), target.to_numpy(), blocks, progress)
-    days = features.index
-    origins = dict(known)
-    values = np.full(len(features) - starts[0], np.nan)
+    values, days = features.to_numpy(), features.index
+    forecasts = np.full(len(features) - starts[0], np.nan)
+    origins: dict[int, Origin] = {}
+    have, last = starts[0], None
     if taken is not None:
-        values[: len(taken.forecasts)] = taken.forecasts
+        forecasts[: len(taken.forecasts)] = taken.forecasts
+        origins, have, last = dict(enumerate(taken.origins)), starts[0] + len(taken.forecasts), taken.last
+    ends = [*starts[1:], len(features)]
+    if last is not None and (end := ends[len(origins) - 1]) > have:
+        forecasts[have - starts[0] : end - starts[0]] = last.forecast(values[have:end])
+        have = end
+    todo = [number for number, end in enumerate(ends) if end > have]
+    settings = {n: origin.setting for n, origin in origins.items()}
+    blocks = [Block(starts[n] - recipe.gap, starts[n], ends[n], settings.get(n)) for n in todo]
+    fits = fit_blocks(recipe, values, target.to_numpy(), blocks, progress)
     for number, (_, start, end, _), (fit, forecast) in zip(todo, blocks, fits, strict=True):
         origins.setdefault(number, Origin(f"{days[start]:%Y-%m-%d}", fit.setting, fit.mean, fit.size))
         new = max(start, have)
-        values[new - starts[0] : end - starts[0]] = forecast[new - start :]
-    made = Rolling(forecasts=pd.Series(values, days[starts[0] :]), origins=tuple(origins[n] for n in range(len(starts))))
-    return made, len(todo)
+        forecasts[new - starts[0] : end - starts[0]] = forecast[new - start :]
+    if fits:
+        saved = SavedFit.of(fits[-1][0])
+        last = saved if sum(map(len, saved)) <= _KEPT_BYTES else None
+    by_day = pd.Series(forecasts, days[starts[0] :])
+    return Rolling(forecasts=by_day, origins=tuple(origins[n] for n in range(len(starts))), last=last), len(todo)
 
 
 def _block(recipe: Recipe, features: np.ndarray, target: np.ndarray, block: Block) -> tuple[Fit, np.ndarray]:

@@ -44,7 +44,7 @@ def plain(project: str, extent: int) -> Callable[[], Callable[[], object]]:
     import mlflow
     from mlflow.models import infer_signature
 
-    from fxhelpers.bundles import TRUSTED_TYPES
+    from fxhelpers.estimators import TRUSTED_TYPES
 
     params = load_params(Path(project) / "params.yaml")
     new_bundle = bundle_maker(params)

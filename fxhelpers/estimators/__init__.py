@@ -1,0 +1,15 @@
+"""Regressors of scikit-learn: by name, built, fitted and described, and their ``.skops`` files."""
+
+from fxhelpers.estimators._regressors import (
+    arguments,
+    build,
+    canonical,
+    defaults,
+    describe,
+    fit,
+    layers,
+    model_type,
+    regressor_in,
+    relevant,
+)
+from fxhelpers.estimators._skops import PARTS, TRUSTED_TYPES, check_size, dump_estimator, load_estimator
