@@ -4,6 +4,7 @@ import json
 import logging
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -19,10 +20,11 @@ from fxhelpers.batch._run import Run, RunInputs, RunOutcome, recorded_outcome, r
 from fxhelpers.errors import FxError, ParamsError, RegistryUnavailableError, RunRefusedError
 from fxhelpers.kernels import start_preloading
 from fxhelpers.kernels.stopping import catch_signals, stop_batch
+from fxhelpers.notify import event_of, send
 from fxhelpers.params import Params
-from fxhelpers.records import PORTFOLIO
+from fxhelpers.records import PORTFOLIO, record_name
 from fxhelpers.runs import RunResult, run_notebook
-from fxhelpers.runs.parameters import as_declared, check_parameters, notebook_parameters
+from fxhelpers.runs.parameters import as_declared, check_parameters, notebook_parameters, only_looks
 from fxhelpers.runs.source import MARK, refuse_injected
 from fxhelpers.system import actor, utc_now
 
@@ -68,7 +70,8 @@ class Batch:
         self.kind, self.reads = str(mark.notebook), [str(kind) for kind in mark.get("reads", [])]
         self.id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{self.kind}-{secrets.token_hex(2)}"
         self.journal = params.paths.records / PORTFOLIO / f"{self.id}.jsonl"
-        self.stopped = self._begun = False
+        self.stopped = self._begun = self.looks = False
+        self.outcomes: dict[str, RunOutcome] = {}  # the last of each symbol, of runs of this process
         self.preloaded = preloaded
         self.resume = resume
         self._jobs, self._cluster = jobs, cluster
@@ -93,6 +96,7 @@ class Batch:
         declared = notebook_parameters(self._nb)
         given = as_declared(declared, parameters)
         check_parameters(declared, given, self.params)
+        self.looks = only_looks(self._nb, given)
         about: dict[str, object] = {"batch": self.id, "notebook": self.kind, "symbols": symbols, "actor": actor()}
         about["params_sha256"] = self._inputs.params_sha256
         where = {"registry": self.params.mlflow.tracking_uri if self.params.mlflow.enabled else None, "cluster": self._cluster}
@@ -108,7 +112,7 @@ class Batch:
         outcomes: dict[str, RunOutcome] = {}
 
         def take(outcome: RunOutcome) -> None:
-            outcomes[outcome.symbol] = outcome
+            outcomes[outcome.symbol] = self.outcomes[outcome.symbol] = outcome
             self.note(phase=phase, **asdict(outcome))
             with suppress(OSError):  # the terminal may be gone
                 show(outcome)
@@ -184,3 +188,21 @@ def keep_portfolio(batch: Batch) -> RunResult:
     batch.note(ended=True)
     notebook, facts = batch.notebook.with_name("portfolio.ipynb"), {"batch": batch.id}
     return run_notebook(notebook, facts, preloaded=batch.preloaded, params_file=batch.params.file, facts=facts)
+
+
+def send_message(batch: Batch, portfolio: RunResult | None) -> list[str]:
+    """Send the one message about a batch, if it changes anything and has events, and return warnings as :func:`send` does."""
+    if batch.looks:
+        return []
+    outcomes = batch.outcomes.values()
+    events = [event_of(o.symbol, status=o.status, summary=o.summary, error=o.error, record=o.record) for o in outcomes]
+    others = Counter(outcome.came_to for outcome, event in zip(outcomes, events, strict=True) if not event)
+    if portfolio is not None:
+        events.append(event_of("portfolio", status=portfolio.status, summary=None, error=portfolio.error))
+    return send(
+        filter(None, events),
+        batch.params,
+        about=f"{batch.kind} of {len(outcomes)} symbols",
+        others=others,
+        record=record_name(portfolio.record) if portfolio else None,
+    )

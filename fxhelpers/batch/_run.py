@@ -218,6 +218,12 @@ class RunOutcome:
     seconds: float = 0.0
 
     @property
+    def came_to(self) -> str:
+        """The result or verdict of a completed run, or else its status."""
+        values = self.summary or {}
+        return str((not self.error and (values.get("result") or values.get("verdict"))) or self.status)
+
+    @property
     def message(self) -> str:
         summary = self.summary or {}
         facts = [f"version {summary['version']}"] if summary.get("version") else []

@@ -16,6 +16,7 @@ from fxhelpers.cli._show import LINES, shown_path
 from fxhelpers.display import shown
 
 if TYPE_CHECKING:
+    from fxhelpers.batch import Batch
     from fxhelpers.runs import RunResult
 
 
@@ -113,7 +114,7 @@ def _run_batch(
             start_preloading()  # while this process imports, too
         from rich.console import Console
 
-        from fxhelpers.batch import Batch, display, keep_portfolio, read_symbols, run_family, run_pooled
+        from fxhelpers.batch import Batch, display, read_symbols, run_family, run_pooled
         from fxhelpers.params import load_params
         from fxhelpers.runs.parameters import unique_parameters
 
@@ -141,15 +142,28 @@ def _run_batch(
     click.echo(f"{len(outcomes) - len(failed)} of {len(outcomes)} runs of {batch.kind} completed")
     for outcome in failed[:LINES]:
         click.echo(f"{outcome.symbol:>18}  {outcome.message}")
-    if batch.stopped:
+    portfolio = _end_batch(batch)
+    if portfolio is None:
         again = shlex.join(["fx", *sys.argv[1:], *([] if options["resume"] else ["--resume"])])
         msg = f"stopped; runs that had started are recorded. To continue: {again} ({shown_path(batch.journal)})"
         click.echo(f"Error: {msg}", err=True)
         raise SystemExit(STOPPED)
-    portfolio = keep_portfolio(batch)
     _print_result(portfolio)
     if failed or portfolio.error:
         raise click.ClickException(portfolio.error or f"{len(failed)} of {len(outcomes)} runs failed; see their records")
+
+
+def _end_batch(batch: "Batch") -> "RunResult | None":
+    """Sum up a batch that was not stopped, and send a message about it in any case."""
+    from fxhelpers.batch import keep_portfolio, send_message
+
+    portfolio = None
+    try:
+        portfolio = None if batch.stopped else keep_portfolio(batch)
+    finally:
+        for warning in send_message(batch, portfolio):
+            click.echo(f"Warning: {warning}", err=True)
+    return portfolio
 
 
 @contextmanager

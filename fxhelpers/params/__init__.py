@@ -4,6 +4,7 @@ Nothing else in the package reads YAML or environment variables.
 """
 
 from fxhelpers.params._input import (
+    HIDDEN,
     MODEL_PREFIX,
     check_model_name,
     check_symbol,
@@ -31,9 +32,9 @@ from fxhelpers.params._models import (
     estimator_name,
     extra_folder,
 )
+from fxhelpers.params._notify import KINDS, Address, Kind, NotifyParams, has_apprise
 from fxhelpers.params._prices import PriceChecksParams, PricesParams
 from fxhelpers.params._reading import (
-    HIDDEN,
     NO_TELEMETRY,
     Params,
     explain,

@@ -20,6 +20,7 @@ import yaml
 
 from fxhelpers.errors import ParamsError
 
+HIDDEN = "[hidden]"
 MODEL_PREFIX = "MLP_Stock_Predictor_"  # of the name of a symbol's registered model
 _SYMBOL = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.^=_-]{0,31}(?<!_\d{8}_\d{6})")  # which would be the time in a file name
 _SECRET = re.compile(
@@ -249,8 +250,16 @@ def read_yaml(text: str, loader: type[_Loader] = _Loader) -> object:
     except ParamsError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 30th of February
-        msg = f"cannot be read as YAML: {' '.join(str(error).split())}"
-        raise ParamsError(msg) from error
+        msg = f"cannot be read as YAML: {_yaml_problem(error)}"
+        raise ParamsError(msg) from None  # PyYAML quotes the line, which may hold a password
+
+
+def _yaml_problem(error: Exception) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    mark = error.problem_mark or error.context_mark
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{', '.join(filter(None, (error.context, error.problem)))}{where}"
 
 
 def yaml_value(text: str) -> object:

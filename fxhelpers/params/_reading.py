@@ -17,9 +17,11 @@ from pydantic import AfterValidator, BaseModel, PrivateAttr, SecretStr, Validati
 
 from fxhelpers.errors import ParamsError
 from fxhelpers.params._input import (
+    HIDDEN,
     check_address,
     check_injected,
     check_symbol,
+    current_record,
     looks_secret,
     read_yaml,
     safe_uri,
@@ -27,6 +29,7 @@ from fxhelpers.params._input import (
     unknown_key,
 )
 from fxhelpers.params._models import ModelParams, Section, read_model
+from fxhelpers.params._notify import Address, NotifyParams, read_addresses
 from fxhelpers.params._prices import PricesParams
 from fxhelpers.params._sections import (
     BundlesParams,
@@ -42,7 +45,6 @@ FILE_NAME = "params.yaml"
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 """Environment of every process that we start: MLflow reads it on import, and reports usage otherwise."""
 
-HIDDEN = "[hidden]"
 _LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
 _MIN_HIDDEN = 6  # characters of a secret: a shorter one may occur in any text
 _MIN_SECRET = 8  # the same, in the environment
@@ -71,12 +73,20 @@ class Params(Section):
     """When a challenger may replace the champion"""
     mlflow: MlflowParams = MlflowParams()
     """Address of the registry"""
+    notify: NotifyParams = NotifyParams()
+    """Messages about how runs ended"""
     paths: PathsParams = PathsParams()
     """point these at a ForesightX checkout to use its files"""
 
     _file: Path = PrivateAttr(default=Path(FILE_NAME))
     _dagshub_token: SecretStr | None = PrivateAttr(default=None)
     _registry_uri: SecretStr = PrivateAttr(default=SecretStr(""))
+    _addresses: tuple[Address, ...] = PrivateAttr(default=())
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Who receives messages: ``notify.to``, with the addresses that variables hold."""
+        return self._addresses
 
     @property
     def file(self) -> Path:
@@ -111,7 +121,7 @@ class Params(Section):
         return {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
 
     def without_secrets(self, text: str) -> str:
-        """Return a text with the registry's login removed, and its password or token hidden, in every spelling."""
+        """Return a text with the registry's login removed, and its password or token and those of addresses hidden."""
         text = _LOGIN.sub("", text)
         for secret in self.secrets:
             text = text.replace(secret, HIDDEN)
@@ -119,12 +129,13 @@ class Params(Section):
 
     @property
     def secrets(self) -> list[str]:
-        """The registry's password or token, plain and as sent over the network; the longest first."""
+        """The registry's password or token, plain and as sent over the network, and those of addresses; the longest first."""
         login = {**os.environ, **self.credentials}
         user, token = login.get("MLFLOW_TRACKING_USERNAME", ""), login.get("MLFLOW_TRACKING_TOKEN", "")
         plain = {*secrets_in(self._registry_uri.get_secret_value()), login.get("MLFLOW_TRACKING_PASSWORD", ""), token}
         sent = {b64encode(f"{user}:{password}".encode()).decode() for password in plain if password}
-        return sorted({secret for secret in plain | sent if len(secret) >= _MIN_HIDDEN}, key=len, reverse=True)
+        of_addresses = {secret for address in self._addresses for secret in address.secrets}
+        return sorted({secret for secret in plain | sent | of_addresses if len(secret) >= _MIN_HIDDEN}, key=len, reverse=True)
 
     @property
     def registry_uri(self) -> str:
@@ -319,8 +330,14 @@ def _resolve(params: Params, file: Path) -> Params:
             "mlflow": params.mlflow.model_copy(update={"tracking_uri": safe_uri(uri)}),
         }
     )
-    token = os.environ.get("DAGSHUB_TOKEN") or dotenv_values(base / ".env").get("DAGSHUB_TOKEN")
+    variables = {**dotenv_values(base / ".env"), **{name: value for name, value in os.environ.items() if value}}
+    token = variables.get("DAGSHUB_TOKEN")
     _check_environment(resolved, token)
+    try:
+        resolved._addresses = read_addresses(params.notify, variables, check=current_record() is None)  # noqa: SLF001
+    except ParamsError as error:
+        msg = f"{file}: {error}"
+        raise ParamsError(msg) from None  # it may hold a secret
     resolved._file = file  # noqa: SLF001 (private to this module)
     resolved._registry_uri = SecretStr(uri)  # noqa: SLF001
     resolved._dagshub_token = SecretStr(token) if token else None  # noqa: SLF001
@@ -376,7 +393,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
             lines.append(f"{where}: {unknown_key(str(found['loc'][-1]), _keys_at(model, found['loc'][:-1]))}")
         else:
             message = found["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(found["input"], dict) else f", found {found['input']!r:.80}"
+            secret = found["loc"][:1] == ("notify",) and "events" not in found["loc"]  # an address may hold one
+            shown = "" if isinstance(found["input"], dict) or secret else f", found {found['input']!r:.80}"
             if found["type"] == "string_type" and not isinstance(found["input"], dict | list):
                 shown += "; to enter text, such as a ticker, put it in quotes"
             lines.append(f"{where}: {message}{shown}" if where else message)

@@ -65,6 +65,12 @@ def unique_parameters(pairs: Iterable[tuple[str, Any]], folder: Path) -> dict[st
     return given
 
 
+def only_looks(nb: Any, given: Mapping[str, Any]) -> bool:  # noqa: ANN401
+    """Return whether a notebook changes nothing with these parameters: it never does, or ``apply`` is not true."""
+    applies = notebook_parameters(nb).get("apply")
+    return bool(nb.metadata.fxhelpers.get("looks") or (applies and not given.get("apply", applies.default == "True")))
+
+
 def check_parameters(declared: Mapping[str, Any], given: Mapping[str, Any], params: Params) -> None:
     """Refuse a parameter that the notebook does not have, has another type, or looks like a secret."""
     for name in given:
@@ -75,7 +81,7 @@ def check_parameters(declared: Mapping[str, Any], given: Mapping[str, Any], para
     for name in set(declared) & set(given):
         keyed_by_symbols = dict.fromkeys({"family": ["p"], "pooled": ["members"]}.get(name, []))  # a ticker may be called TOKEN
         value = {**given[name], **keyed_by_symbols} if isinstance(given[name], dict) else given[name]
-        _refuse_secret(name, value, params.folder)
+        _refuse_secret(name, value, params.folder, params.secrets)
         _check_type(name, given[name], declared[name].inferred_type_name)
 
 
@@ -112,7 +118,7 @@ def _refuse_ambiguous(declared: Mapping[str, Any], given: Mapping[str, Any], par
     for name in written.keys() & declared.keys() & given.keys() - dict(COMMAND_LINE.pairs).keys():
         expected = _parsed(name, written[name], declared[name].inferred_type_name)
         if json.dumps(expected, default=str) != json.dumps(given[name], default=str):
-            _refuse_secret(name, written[name], params.folder)
+            _refuse_secret(name, written[name], params.folder, params.secrets)
             msg = (
                 f"parameter {name} is ambiguous: {written[name]!r:.60} is {given[name]!r:.60} to papermill, which reads YAML 1.1 "
                 "(so ON, NO, 010 and 12:30 change); write the value you mean, and text in quotes. Nothing was run."
@@ -120,12 +126,13 @@ def _refuse_ambiguous(declared: Mapping[str, Any], given: Mapping[str, Any], par
             raise RunRefusedError(msg)
 
 
-def _refuse_secret(name: str, value: object, folder: Path) -> None:
+def _refuse_secret(name: str, value: object, folder: Path, secrets: Iterable[str] = ()) -> None:
     """Refuse a value that looks like a secret, without repeating it: records keep parameters forever."""
     text = json.dumps(value, default=str)
     keys = re.findall(r'"([^"]*)":', text)
     reasons = ["its name is that of one"] if looks_secret(name) else []
     reasons += [f"it holds the value of {key}" for key, secret in known_secrets(folder).items() if secret in text]
+    reasons += ["it holds a secret of an address in params.yaml"] if any(secret in text for secret in secrets) else []
     reasons += [f"it has a key {key!r}" for key in keys if looks_secret(key)]
     reasons += ["it has the form of a token, a key or a URI with a password"] if _SECRETS.search(text) else []
     if reasons:

@@ -25,11 +25,12 @@ from traitlets.config import Config
 from fxhelpers.errors import FxError, RunRefusedError
 from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.kernels.stopping import StoppableRun
+from fxhelpers.notify import Event, event_of, send
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
-from fxhelpers.records import decisions_in, folder_to_write, mark_running
+from fxhelpers.records import decisions_in, folder_to_write, mark_running, read_summary, record_name
 from fxhelpers.reports import add_record, end_records
 from fxhelpers.reports.report import make_report
-from fxhelpers.runs.parameters import check_run
+from fxhelpers.runs.parameters import check_run, only_looks
 from fxhelpers.runs.source import COMMAND_LINE, MARK, NO_OUTPUT, Source, provenance, source_of
 from fxhelpers.system import provide_home, socket_folder, utc_now, write_atomic
 
@@ -151,6 +152,22 @@ class RecordManager(StoppableRun, NotebookExecutionManager):  # type: ignore[mis
                 msg = f"{self.record.name} is kept, but not sealed: {error} (fx verify --repair seals it)"
                 raise NotRunError(msg) from error
 
+    def notify(self, error: Exception | None) -> None:
+        """Send a message about an event that the run ended with; a batch sends one about all its runs.
+
+        ``error`` is one of closing or sealing the record, which its header cannot have.
+        """
+        if self.batch or only_looks(self.nb, self.nb.metadata.papermill["parameters"]):
+            return
+        facts, record = self.facts, record_name(self.record)
+        symbol = facts["symbol"] or self.nb.metadata[MARK]["notebook"]
+        ended = event_of(symbol, status=facts["status"], summary=read_summary(self.nb), error=facts.get("error"), record=record)
+        events = [ended] if ended else []
+        if facts["status"] == "completed" and error:
+            events.append(Event(kind="failed", symbol=symbol, sentence=f"{type(error).__name__}: {error}", record=record))
+        for warning in send(events, self.params):
+            logger.warning(warning)
+
     @contextmanager
     def marked(self) -> Iterator[None]:
         """Mark the record as running until it is closed; one that cannot be closed is left to the next run."""
@@ -220,6 +237,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         if managers is not None:
             managers.append(manager)
         end_records(params.paths.records)
+        failure: Exception | None = None
         try:
             with (
                 manager.stoppable(by_signals=handles_signals),
@@ -236,7 +254,11 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
                     raise
                 finally:
                     manager.finish()
+        except Exception as error:
+            failure = error
+            raise
         finally:
+            manager.notify(failure)
             if managers is None:
                 _print_path(record)
         return manager.nb

@@ -1,0 +1,3 @@
+"""Messages about what runs ended with, to the addresses in ``notify`` of ``params.yaml``."""
+
+from fxhelpers.notify._messages import SECONDS, Event, event_of, send
