@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the table below, for type checkers; a test holds the two eq
     from fxhelpers.bundles import write_evaluation as write_evaluation
     from fxhelpers.display import table as table
     from fxhelpers.evaluation import evaluate_bundle as evaluate_bundle
+    from fxhelpers.inputs import features_for as features_for
     from fxhelpers.model_registry import ModelRegistry as ModelRegistry
     from fxhelpers.params import load_params as load_params
     from fxhelpers.portfolio import read_portfolio as read_portfolio
@@ -36,6 +37,7 @@ _PUBLIC = {
     "earlier_trainings": "bundles",
     "errors": "",
     "evaluate_bundle": "evaluation",
+    "features_for": "inputs",
     "largest_moves": "prices",
     "load_params": "params",
     "load_prices": "prices",

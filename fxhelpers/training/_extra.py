@@ -16,8 +16,10 @@ from fxhelpers.recipes import Recipe
 _FRAME = ("target", "forecast")  # columns that an evaluation adds
 
 
-def read_extra(symbol: str, params: Params, model: str = "", overrides: Mapping[str, Any] | None = None) -> pd.DataFrame | None:
-    """Read the columns of the user's own that a model's ``features.extra`` names.
+def read_extra(
+    symbol: str, params: Params, model: str | Recipe = "", overrides: Mapping[str, Any] | None = None
+) -> pd.DataFrame | None:
+    """Read the columns of the user's own that a model's ``features.extra``, or a version's recipe, names.
 
     The file is ``SYMBOL.csv`` in that folder. It has a column Date, and others
     of numbers. The value of a day must be known at that day's close.
@@ -28,25 +30,35 @@ def read_extra(symbol: str, params: Params, model: str = "", overrides: Mapping[
         Ticker.
     params : Params
         All of ``params.yaml``, as ``load_params()``.
-    model : str, optional
-        A key of ``training.models``; by default ``training.model``.
+    model : str or Recipe, optional
+        A key of ``training.models``; by default ``training.model``. Or the
+        ``recipe`` of a version, whose columns may be those of a model that
+        ``params.yaml`` no longer has.
     overrides : dict, optional
-        Settings that replace those of ``params.yaml``, as for ``train_model``.
+        Settings that replace those of ``params.yaml``, as for ``train_model``;
+        not for a recipe, which has its settings.
 
     Returns
     -------
     DataFrame of shape (n_days, n_columns), or None
         Columns in the order of their names, NaN for an empty cell; index:
-        Date, increasing. None if the model has no ``features.extra``.
+        Date, increasing; of a recipe, only those that it takes. None if there
+        are none of the user's own.
 
     Raises
     ------
     FeaturesError
         There is no such file, or it has something that is not a day, a number
-        or a name of its own; the message names the line.
+        or a name of its own; the message names the line. Or it lacks a column
+        of the recipe.
     ParamsError
-        No such model, or an unknown hyperparameter.
+        No such model, an unknown hyperparameter, or ``overrides`` of a recipe.
     """
+    if isinstance(model, Recipe):
+        if overrides:
+            msg = f"overrides: the recipe {model.short} has its settings; leave {', '.join(overrides)} out"
+            raise ParamsError(msg)
+        return recipe_columns(model, symbol, params.folder)
     folder = chosen_model(params.training, model or params.training.model, overrides or {}).features.extra
     return _read(params.folder / folder, symbol) if folder else None
 
