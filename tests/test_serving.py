@@ -22,8 +22,9 @@ import uvicorn
 from conftest import NAME, ROOT, Project
 from proxies import black_hole
 from servers import free_port
+from test_extra import INDEX, bundle_of, own
 
-from fxhelpers import Champions, ModelRegistry, load_prices
+from fxhelpers import Champions, ModelRegistry, features_for, load_prices, read_prices
 from fxhelpers.errors import FeaturesError, FxError, NoChampionError
 from fxhelpers.training import supervised
 
@@ -157,6 +158,50 @@ def test_the_documented_service_serves_on_while_the_registry_is_away(
         time.sleep(0.5)
     assert again["registry_away"] is None
     assert again["asked"] > first["asked"]
+
+
+def test_the_documented_service_forecasts_from_the_symbol_alone(
+    service: tuple[str, Champions], registered: Callable[..., int], features: pd.DataFrame
+) -> None:
+    uri, champions = service
+    champions.seconds, uri = 0, uri.replace("/predict", "/forecast")
+    nobody = requests.get(f"{uri}/AAPL", timeout=30)
+    assert (nobody.status_code, "no version of AAPL is in Production" in nobody.text) == (404, True)
+    prices = read_prices("AAPL", ModelRegistry().params.prices)
+    for model in ("original", "regularised"):
+        version = registered(model, stage="Production")
+        champion = ModelRegistry().load_champion("AAPL")
+        assert champion is not None
+        told = requests.get(f"{uri}/AAPL", timeout=30).json()
+        assert datetime.now(UTC) - datetime.fromisoformat(told.pop("asked")) < timedelta(seconds=30)
+        assert told == {
+            "symbol": "AAPL",
+            "version": version,
+            "as_of": "2013-03-01",
+            "next_day_return": champion.forecast(features_for(prices, champion).iloc[-1].to_dict()),
+            "registry_away": None,
+        }
+    assert told["as_of"] > f"{features.index[-1]:%Y-%m-%d}"  # the newest day, whose target nobody knows
+    wrong = requests.get(f"{uri}/..%5Cx", timeout=30)
+    assert (wrong.status_code, "is not a ticker" in wrong.text) == (400, True)
+
+
+def test_the_documented_service_takes_new_prices_and_columns_of_the_users_own_as_they_come(
+    service: tuple[str, Champions], project: Project
+) -> None:
+    uri, champions = service
+    uri = uri.replace("/predict", "/forecast")
+    path = own(project, INDEX)
+    assert project.registry().register_model(bundle_of(project), stage="Production").stage == "Production"
+    champions.seconds = 0
+    first = requests.get(f"{uri}/AAPL", timeout=30).json()
+    own(project, INDEX.assign(ibm=INDEX["ibm"].mask(INDEX.index == INDEX.index[-1], 0.03)))
+    second = requests.get(f"{uri}/AAPL", timeout=30).json()
+    assert (first["as_of"], second["as_of"]) == ("2013-03-01", "2013-03-01")
+    assert first["next_day_return"] != second["next_day_return"]
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    late = requests.get(f"{uri}/AAPL", timeout=30)
+    assert (late.status_code, "it ends on 2013-02-28, prices end on 2013-03-01" in late.text) == (422, True)
 
 
 def test_a_champion_is_asked_for_once_in_some_seconds(
