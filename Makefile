@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help ours demo test test-servers lint pytest stress lives bench docs examples lab ui server lock clean
+.PHONY: help ours demo test test-servers lint pytest stress lives watching bench docs examples lab ui server lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test-servers  what takes minutes: servers, clusters, the pages' commands; then against an older MLflow server (2.7.1, in $(OLDER))"
 	@echo "make stress hundreds of races, kills, histories and simulated forecasters (ROUNDS=100 of each kind; more than two hours)"
 	@echo "make lives  five years under the promotion policy, simulated: the table in docs/policy.md (SCALE=1; some ten minutes)"
+	@echo "make watching  what the watch over the champion sees in five years, simulated: the tables in docs/watch.md (SCALE=1; some five minutes)"
 	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about 20 minutes)"
 	@echo "make examples  outputs/examples/ anew: an executed promotion, its report and a picture of it (needs Chromium)"
 	@echo "make docs   docs/settings.md and docs/formats.md anew, from the models of params.yaml and the table of formats"
@@ -77,11 +78,14 @@ test-servers: $(READY) $(OLDER)/.ready
 ROUNDS ?= 100
 stress: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_histories.py tests/test_lives.py tests/test_lock.py \
-	  tests/test_policy.py tests/test_pooled.py tests/test_servers.py --rounds $(ROUNDS)
+	  tests/test_policy.py tests/test_pooled.py tests/test_servers.py tests/test_watching.py --rounds $(ROUNDS)
 
 SCALE ?= 1
 lives: $(READY)
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m lives --scale $(SCALE)
+
+watching: $(READY)
+	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m watched --scale $(SCALE)
 
 ONLY ?=
 QUICK ?=

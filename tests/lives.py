@@ -93,7 +93,7 @@ class Market:
         signal, more = rng.standard_normal((2, days))
         extra = SPREAD * math.sqrt(max(0.0, scenario.better - scenario.r2))
         best = relation * signal + extra * more
-        returns = best + _garch(rng, days)
+        returns = best + garch(rng, days)
         recipes = [_recipe(scenario, rng, returns, relation=relation, signal=signal)]
         offered: dict[int, list[int]] = {}
         if scenario.better:
@@ -109,9 +109,9 @@ class Market:
         return cls(days=index, returns=returns, best=best, recipes=recipes, offered=offered)
 
 
-def _garch(rng: np.random.Generator, days: int) -> np.ndarray:
-    """Return GARCH(1,1) errors with Student's t innovations of five degrees of freedom."""
-    shocks = rng.standard_t(5, days + 250) * math.sqrt(3 / 5)
+def garch(rng: np.random.Generator, days: int, shocks: np.ndarray | None = None) -> np.ndarray:
+    """Return GARCH(1,1) errors, by default with Student's t innovations of five degrees of freedom, else of 250 days more."""
+    shocks = rng.standard_t(5, days + 250) * math.sqrt(3 / 5) if shocks is None else shocks
     values, variance = np.empty(len(shocks)), 1.0
     for day, shock in enumerate(shocks):
         values[day] = math.sqrt(variance) * shock

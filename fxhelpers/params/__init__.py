@@ -52,4 +52,5 @@ from fxhelpers.params._sections import (
     PromotionParams,
     RollingParams,
     TrainingParams,
+    WatchParams,
 )

@@ -39,6 +39,7 @@ from fxhelpers.params._sections import (
     PromotionParams,
     TrainingParams,
     TriedGates,
+    WatchParams,
 )
 
 FILE_NAME = "params.yaml"
@@ -71,6 +72,8 @@ class Params(Section):
     """Storage and stages of versions"""
     promotion: PromotionParams = PromotionParams()
     """When a challenger may replace the champion"""
+    watch: WatchParams = WatchParams()
+    """Evidence against what serves, and what an alarm does"""
     mlflow: MlflowParams = MlflowParams()
     """Address of the registry"""
     notify: NotifyParams = NotifyParams()

@@ -344,3 +344,14 @@ class PromotionParams(Section):
                 "{id: not_worse, test: stationary_bootstrap, versus: champion, margin: 0.01, alpha: 0.05}"
             )
         return ""
+
+
+class WatchParams(Section):
+    """When the evidence against what serves is an alarm, and what follows."""
+
+    alpha: float = Field(default=0.05, gt=0, le=0.2)
+    """most probability that a version that is no worse than forecasting zero gets an alarm within `years`"""
+    years: float = Field(default=5.0, gt=0, le=100)
+    """horizon of `alpha`, in years of 252 live days"""
+    on_alarm: Literal["warn", "vacate", "rollback"] = "warn"
+    """warn: the version serves on; vacate: nobody serves; rollback: the previous champion serves again, if it is in no alarm"""

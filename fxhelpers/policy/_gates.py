@@ -16,6 +16,7 @@ from fxhelpers.measures import MEASURES
 from fxhelpers.params import GateParams, PromotionParams
 from fxhelpers.policy._pooled import Pooled
 from fxhelpers.policy._verdict import Family, GateResult, Result, claimed, compared, digits, percent, rival_name
+from fxhelpers.watching import allowed_sizes
 
 WHATEVER_THE_ERRORS = frozenset({"forecasts", "replay", "doubts", "days", "stale", "seen"})
 """Gates that do not depend on the forecasts' errors: a symbol that fails one may be left out of a test over many."""
@@ -85,7 +86,7 @@ def _plausible(comparison: Comparison) -> GateResult:
     if not sizes or not math.isfinite(size):
         why = "the sizes of its recipe's forecasts are not known"
         return replace(_not_evaluated("size", rule, "half to twice those of earlier fits", why), decides=False)
-    low, high = min(sizes) / 2, 2 * max(sizes)
+    low, high = allowed_sizes(sizes)
     bound = f"{low:.3g} to {high:.3g}"
     message = f"its forecasts have {size:.3g} times the size of the returns; earlier fits of its recipe allow {bound}"
     passed = low <= size <= high
