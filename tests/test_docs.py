@@ -61,8 +61,8 @@ def parameters_of(notebook: str) -> set[str]:
     return {line.partition(":")[0] for line in "".join(cell["source"]).splitlines()}
 
 
-@pytest.mark.parametrize("command", commands("fx"))
-def test_every_fx_command_is_one_that_fx_knows(command: list[str], project: Project) -> None:
+def check_fx(command: list[str]) -> None:
+    """Let the command line parse a command, and look for its notebook and its parameters."""
     with click.Context(cli) as context:
         name, known, arguments = cli.resolve_command(context, command[1:])
         assert known is not None
@@ -71,6 +71,11 @@ def test_every_fx_command_is_one_that_fx_knows(command: list[str], project: Proj
             given = {parameter for parameter, _ in made.params.get("parameters") or ()}
             assert not given or given <= {*parameters_of(made.params["notebook"]), "NAME"}
             assert bare or name != "run" or (ROOT / "notebooks" / f"{made.params['notebook']}.ipynb").is_file()
+
+
+@pytest.mark.parametrize("command", commands("fx"))
+def test_every_fx_command_is_one_that_fx_knows(command: list[str], project: Project) -> None:
+    check_fx(command)
 
 
 @pytest.mark.parametrize("command", commands("papermill"))

@@ -231,3 +231,36 @@ def test_in_jupyter_scheduler_by_itself_one_can_look_and_not_decide(
         assert told["status"] == "FAILED"
         assert "Type in a terminal: fx run register -p symbol AAPL" in told["status_message"]
     assert ModelRegistry().get_model_versions(NAME) == []
+
+
+@pytest.mark.usefixtures("thorough")
+def test_jupyter_scheduler_takes_the_jobs_of_the_page_and_runs_one(
+    project: Project, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tools))
+    project.bundle()
+    jobs = sorted((ROOT / "docs" / "schedule" / "jupyter-scheduler").glob("*.json"))
+    (project.folder / "home").mkdir()
+    enabled = "--ServerApp.jpserver_extensions={'jupyter_scheduler': True}"
+    with jupyterlab(project.folder / "home", project.folder, enabled) as uri:
+        session = requests.Session()
+        session.get(f"{uri}/lab", timeout=60)
+        session.headers["X-XSRFToken"] = session.cookies.get("_xsrf") or ""
+        definitions: dict[str, Any] = {}
+        for file in jobs:
+            made = session.post(f"{uri}/scheduler/job_definitions", data=file.read_bytes(), timeout=60)
+            assert made.status_code == 200, (file, made.text)
+            definitions[file.stem] = made.json()["job_definition_id"]
+        kept = session.get(f"{uri}/scheduler/job_definitions", timeout=60).json()["job_definitions"]
+        assert {one["input_filename"] for one in kept} == {f"{file.stem}.ipynb" for file in jobs}
+        assert all(one["active"] and one["timezone"] == "America/New_York" for one in kept)
+        started = session.post(f"{uri}/scheduler/job_definitions/{definitions['register']}/jobs", json={}, timeout=60)
+        assert started.status_code == 200, started.text
+        for _ in range(1200):
+            told = session.get(f"{uri}/scheduler/jobs/{started.json()['job_id']}", timeout=60).json()
+            if told["status"] in {"COMPLETED", "FAILED"}:
+                break
+            time.sleep(0.1)
+    assert (told["status"], told["status_message"]) == ("COMPLETED", None)
+    (decision,) = ModelRegistry().history("AAPL").ledger.decisions
+    assert decision.seal is not None
