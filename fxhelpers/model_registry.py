@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fxhelpers.audit.history import History, Overview
     from fxhelpers.audit.verify import Verification
     from fxhelpers.decisions import Proposal, Registration, Retention
+    from fxhelpers.forecasts import Forecasts, Watch
     from fxhelpers.ledger import Decision
     from fxhelpers.registry import Connection, LoadedModel, ModelVersion, RegistryClient
     from fxhelpers.scoring import Selection
@@ -335,6 +336,50 @@ class ModelRegistry:
         from fxhelpers.decisions import retain
 
         return retain(self.client, self.model_name(symbol), symbol, apply=apply, prune=prune, reason=reason)
+
+    def forecast(
+        self, symbols: Sequence[str] = (), *, as_of: str = "", accept_doubts: bool = False, apply: bool = False
+    ) -> "Forecasts":
+        """Forecast the next session by each champion, and put it on record.
+
+        Parameters
+        ----------
+        symbols : sequence of str
+            Tickers; by default all that have a champion.
+        as_of : str
+            Last session whose prices are used, YYYY-MM-DD; by default the
+            newest one that has ended. Sessions missed since a symbol's last
+            forecast are then caught up, at most ten; they are late.
+        accept_doubts : bool
+            Forecast on doubtful prices.
+        apply : bool
+            Put the forecasts on record in the registry, and write
+            ``outputs/forecasts/SESSION.csv``; else they are only shown.
+
+        Returns
+        -------
+        Forecasts
+            A symbol without a number has the reason: no champion, prices that
+            end too early, doubtful prices.
+        """
+        from fxhelpers.forecasts import forecast
+
+        return forecast(self.client, symbols, as_of=as_of, accept_doubts=accept_doubts, apply=apply)
+
+    def watch(self, symbols: Sequence[str] = (), *, apply: bool = False) -> "Watch":
+        """Look whether what serves is still better than forecasting zero, by its live forecasts.
+
+        Parameters
+        ----------
+        symbols : sequence of str
+            Tickers; by default all that have a champion.
+        apply : bool
+            Put an alarm on record in the ledger, and do what
+            ``watch.on_alarm`` says; else it is only shown.
+        """
+        from fxhelpers.forecasts import watch_symbols
+
+        return watch_symbols(self.client, symbols, apply=apply)
 
     def history(self, symbol: str) -> "History":
         """Return the decisions and production periods of a symbol's model."""

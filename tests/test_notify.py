@@ -21,12 +21,16 @@ from fxhelpers.notify import Event, _messages, send
 from fxhelpers.runs import run_notebook
 
 FX = [str(Path(sys.executable).with_name("fx")), "run"]
-SECRET, PASSWORD = "hook-of-the-desk-7d2f", "pa55-w0rd!x"  # noqa: S105 (made up)
+SECRET, PASSWORD = "hook-of-the-desk-7d2f", "pa55-w0rd!x"
 PROBE = (
-    "import os\nfrom fxhelpers import load_params, summary\n"
-    "print(os.environ['FX_NOTIFY_URL'], load_params(), [address.url for address in load_params().addresses])",
-    "if result == 'raise': raise ValueError(os.environ['FX_NOTIFY_URL'])\n"
-    "summary('probe', symbol=symbol, result=result, decided=f'What came of {symbol} {os.environ[\"FX_NOTIFY_URL\"]}.')",
+    (
+        "import os\nfrom fxhelpers import load_params, summary\n"
+        "print(os.environ['FX_NOTIFY_URL'], load_params(), [address.url for address in load_params().addresses])"
+    ),
+    (
+        "if result == 'raise': raise ValueError(os.environ['FX_NOTIFY_URL'])\n"
+        "summary('probe', symbol=symbol, result=result, decided=f'What came of {symbol} {os.environ[\"FX_NOTIFY_URL\"]}.')"
+    ),
 )
 
 

@@ -3,7 +3,8 @@
 import html
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from fxhelpers.ledger import Decision, Identity, Ledger, ProductionPeriod, label
 from fxhelpers.params import MODEL_PREFIX, current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledger_store import read_ledger, read_ledgers
-from fxhelpers.registry.storage import registered_models, unknown_model
+from fxhelpers.registry.storage import registered_models, unknown_model, watch_words
 from fxhelpers.reports import PAGE
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ class Overview:
     records: Path
     uri: str
     latest: int  # number of decisions to show
+    watched: Mapping[str, str] = field(default_factory=dict)  # what the last watch found, by registered model
 
     @property
     def serving(self) -> dict[str, int | None]:
@@ -189,22 +191,24 @@ class Overview:
             "since (UTC)": known["since"].map(_clock),
             "rests on": known["rests_on"],
             "decided by": known["decided_by"],
+            "watch": known["watch"],
             "record": [model.record_link(model.decided_by) if model.current else "" for model in models],
             "warning": [model.command if model.warnings else "" for model in models],
         }
         table = pd.DataFrame(columns)
-        return Table(table if self.warnings else table.drop(columns="warning"), ("record",))
+        table = table if self.warnings else table.drop(columns="warning")
+        return Table(table if self.watched else table.drop(columns="watch"), ("record",))
 
     def status_frame(self) -> pd.DataFrame:
         """Return one row per registered model, in plain values: version in Production (None: none), since when, why, warning."""
-        columns = ["symbol", "version", "since", "rests_on", "decided_by", "warning", "model"]
+        columns = ["symbol", "version", "since", "rests_on", "decided_by", "watch", "warning", "model"]
         rows = []
         for name, model in self.models.items():
             period, decision = model.current, model.decided_by
             since, rests_on = (f"{period.since[:19]}Z", period.standing) if period else ("", "")
             by = decision.actor if decision else "no decision" if period else ""
             warning = f"ledger and registry do not match: {model.command}" if model.warnings else ""
-            rows.append([model.label, self.serving[name], since, rests_on, by, warning, name])
+            rows.append([model.label, self.serving[name], since, rests_on, by, self.watched.get(name, ""), warning, name])
         return pd.DataFrame(rows, columns=columns, dtype=object)
 
     @property
@@ -275,7 +279,7 @@ def read_overview(registry: RegistryClient, latest: int) -> Overview:
         name: History(ledger=ledgers.get(name, Ledger(name=name)), champion=champions.get(name), records=records, uri=uri)
         for name in sorted({*ledgers, *champions})
     }
-    return Overview(models=models, records=records, uri=uri, latest=latest)
+    return Overview(models=models, records=records, uri=uri, latest=latest, watched=watch_words(registry))
 
 
 def versions_frame(registry: RegistryClient, name: str) -> pd.DataFrame:

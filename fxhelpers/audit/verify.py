@@ -36,7 +36,7 @@ from fxhelpers.ledger import Decision, IntentFacts, Ledger, OutcomeFacts, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.records import origin_of, record_folders
 from fxhelpers.registry import ModelVersion, RegistryClient, in_production
-from fxhelpers.registry.ledger_store import fetch, read_ledger, read_ledgers, reopen
+from fxhelpers.registry.ledger_store import FORECASTS, fetch, read_ledger, read_ledgers, reopen
 from fxhelpers.registry.lock import sweep
 from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import end_records, note_models, standing
@@ -117,12 +117,15 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
         if name and not (ledger.decisions or versions or found):
             raise unknown_model(registry, name)
         decisions += len(ledger.decisions)
+        if model == FORECASTS:
+            continue
         champion = in_production(versions)
         problems = [f"{finding.message}. What to do: {finding.remedy}" for finding in found if finding.level == "problem"]
         verified = {"time": utc_now(), "deep": deep, "problems": problems}
         standings.append({**standing(ledger, champion.identity if champion else None), "verified": verified})
     note_models(records, standings, all_there_are=name is None)
     findings.sort(key=lambda finding: finding.level == "note")
+    models = [model for model in models if model != FORECASTS]
     return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings), uri=registry.uri)
 
 
@@ -134,7 +137,8 @@ def _models(registry: RegistryClient, name: str | None) -> list[str]:
     symbols = {model.removeprefix(MODEL_PREFIX) for model in known}
     folders = record_folders(registry.params.paths.records)
     others = (folder for folder in folders if folder.name not in symbols and not folder.name.startswith("_"))
-    return sorted(known.union(*map(_decided_in, others)))
+    forecasts = [FORECASTS] if read_ledger(registry, FORECASTS).decisions else []
+    return sorted(known.union(*map(_decided_in, others))) + forecasts
 
 
 def _decided_in(folder: Path) -> set[str]:

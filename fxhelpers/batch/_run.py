@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 _SHOWN = 5
 
 
-def read_symbols(text: str, reads: list[str], params: Params, notes: list[str] | None = None) -> list[str]:
-    """Return the symbols of ``--symbols``, each once, in its order.
+def read_symbols(
+    text: str, reads: list[str], params: Params, notes: list[str] | None = None, *, option: str = "--symbols"
+) -> list[str]:
+    """Return the symbols of an option, each once, in its order.
 
     The text is ``AAPL,MSFT``; or ``@file``, with symbols between commas, blanks or lines, and comments after #; or ``all``: the
     symbols with the first thing that the notebook reads, prices, a bundle, or versions in the registry. ``notes`` gets a line
@@ -41,13 +43,13 @@ def read_symbols(text: str, reads: list[str], params: Params, notes: list[str] |
     notes = [] if notes is None else notes
     if text == "all":
         return _all_symbols(reads, params, notes)
-    where = "--symbols"
+    where = option
     if text.startswith("@"):
         where = text.removeprefix("@")
         try:
             lines = Path(where).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            msg = f"--symbols {text}: {where} cannot be read: {error}"
+            msg = f"{option} {text}: {where} cannot be read: {error}"
             raise ParamsError(msg) from error
         text = "\n".join(line.partition("#")[0] for line in lines)
     counts = Counter(text.replace(",", " ").split())

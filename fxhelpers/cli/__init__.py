@@ -8,7 +8,7 @@ import click
 from fxhelpers.cli._demo import demo
 from fxhelpers.cli._prices import prices
 from fxhelpers.cli._project import init, server, ui
-from fxhelpers.cli._run import rollback, run
+from fxhelpers.cli._run import forecast, rollback, run, watch
 from fxhelpers.cli._show import history, records, status, verify, versions
 from fxhelpers.errors import FxError
 
@@ -55,7 +55,7 @@ def cli() -> None:
     """
 
 
-for _command in (demo, history, init, prices, records, rollback, run, server, status, ui, verify, versions):
+for _command in (demo, forecast, history, init, prices, records, rollback, run, server, status, ui, verify, versions, watch):
     cli.add_command(_command)
 
 

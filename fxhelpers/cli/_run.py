@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fxhelpers.runs import RunResult
 
 
+ALARM = 5  # exit status of ``fx watch`` if there is an alarm
+
 REFUSED = 3  # exit status of ``fx run --require-promotion`` if the version is not promoted
 
 STOPPED = 130  # exit status of a batch that Ctrl-C or SIGTERM ended
@@ -95,6 +97,47 @@ def rollback(symbol: str, reason: str, version: int | None, to: str | None, appr
         raise click.UsageError(msg)
     words = {"to": to or "", "reason": reason, "approved_by": approved_by}
     _run("rollback", {"symbol": symbol, "version": version or 0, "apply": True, **words}.items(), quiet=quiet)
+
+
+def _symbols(given: tuple[str, ...]) -> list[str]:
+    """Return the symbols on a command line: names, lists with commas, or one @FILE; none means all that have a champion."""
+    if not given:
+        return []
+    from fxhelpers.batch import read_symbols
+    from fxhelpers.params import load_params
+
+    return read_symbols(",".join(given), [], load_params(), option="SYMBOLS")
+
+
+@click.command()
+@click.argument("symbols", nargs=-1)
+@click.option(
+    "--as-of", default="", metavar="DAY", help="Last session whose prices are used.  [default: the newest that has ended]"
+)
+@click.option("--accept-doubts", is_flag=True, help="Forecast on doubtful prices, too.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def forecast(symbols: tuple[str, ...], as_of: str, *, accept_doubts: bool, quiet: bool) -> None:
+    """Forecast the next session, and put it on record.
+
+    SYMBOLS are tickers, or @FILE with a list of them.  [default: all that have a champion]
+    """
+    parameters = {"symbols": _symbols(symbols), "as_of": as_of, "accept_doubts": accept_doubts, "apply": True}
+    summary = _run("forecast", parameters.items(), quiet=quiet)
+    if not summary.get("live", 0) + summary.get("late", 0):
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("symbols", nargs=-1)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def watch(symbols: tuple[str, ...], *, quiet: bool) -> None:
+    """Look whether what serves is still better than forecasting zero.
+
+    By its live forecasts; SYMBOLS are tickers, or @FILE.  [default: all that have a champion] Exits with 5 on an alarm.
+    """
+    summary = _run("watch", {"symbols": _symbols(symbols), "apply": True}.items(), quiet=quiet)
+    if summary.get("alarm"):
+        raise SystemExit(ALARM)
 
 
 def _run_batch(

@@ -124,7 +124,8 @@ def status(form: str | None) -> None:
         click.echo(f"No model is registered at {uri} yet. Start with fx demo, or with fx run train -p symbol AAPL.")
     else:
         frame["version"] = ["none" if version is None else version for version in frame["version"]]
-        frame = frame.drop(columns=["model", *([] if frame["warning"].any() else ["warning"])])
+        empty = [name for name in ("watch", "warning") if not frame[name].any()]
+        frame = frame.drop(columns=["model", *empty])
         print_frame(_for_people(frame, "since"), f"{len(frame)} symbol{'s' * (len(frame) > 1)}", most=len(frame))
         _print_registry(registry.params)
 

@@ -1,5 +1,6 @@
 """Decisions: registration, promotion, stages by hand, rollback and retention, each on the one path to Production."""
 
+from fxhelpers.decisions._alarm import OnAlarm, raise_alarm
 from fxhelpers.decisions._evidence import (
     COMPARISON,
     COMPARISON_MIME,
@@ -14,6 +15,7 @@ from fxhelpers.decisions._evidence import (
     note_record,
     seal_record,
     seal_run,
+    store_evidence,
 )
 from fxhelpers.decisions._mirror import became, renamed, retired, serving
 from fxhelpers.decisions._path import (
@@ -25,6 +27,7 @@ from fxhelpers.decisions._path import (
     recording_failure,
     recover_interrupted,
     refuse_unrecorded,
+    run_command,
     was_interrupted,
 )
 from fxhelpers.decisions._promotion import compare_versions, promote, propose, roll_back

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fxhelpers.prices import ADJUSTED
 from fxhelpers.recipes import Recipe
 from fxhelpers.records import decisions_in, record_facts, record_name, report_path
 from fxhelpers.registry import ModelVersion, RegistryClient
-from fxhelpers.registry.ledger_store import attach, fetch, writing
+from fxhelpers.registry.ledger_store import FORECASTS, attach, fetch, writing
 from fxhelpers.reports import add_decision
 from fxhelpers.system import sha256
 
@@ -43,6 +43,11 @@ RECORD_TAG, RECORD_DIGEST_TAG = "fx.record", "fx.record_sha256"
 def keep_evidence(registry: RegistryClient, decision: Decision, frame: EvaluationFrame, judged: dict[str, Any]) -> dict[str, str]:
     """Store the daily forecasts and the comparison with the decision's run; return the SHA-256 of each file."""
     files = {FRAME: frame.to_csv().encode(), COMPARISON: json.dumps(judged, indent=1, allow_nan=False).encode()}
+    return store_evidence(registry, decision, files)
+
+
+def store_evidence(registry: RegistryClient, decision: Decision, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Store what a decision rests on with its run; return the SHA-256 of each file."""
     with tempfile.TemporaryDirectory(prefix="fx-evidence-") as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
@@ -121,7 +126,7 @@ def seal_record(
     for name, run_id in decisions:
         seal = facts.model_copy(update={} if copy_record(registry, name, run_id, record) else {"not_copied": True})
         sealed = _seal(registry, name, run_id, seal, why=error or "The run ended without an outcome.")
-        if sealed:
+        if sealed and name != FORECASTS:
             note_record(registry, sealed)
             add_decision(record.parent.parent, sealed)
 

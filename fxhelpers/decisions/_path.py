@@ -83,7 +83,7 @@ def begin(registry: RegistryClient, name: str, facts: IntentFacts) -> Decision:
     with writing_mirrored(registry, name) as ledger:
         facts = facts.model_copy(update={**who, **reasons, **ledger.clock.check(name)})
         champion, pointed_to, _ = _recover_interrupted(registry, name, ledger)
-        if facts.kind != "registration" and ledger.head is None and not registry.versions(name):
+        if facts.kind not in {"registration", "forecast"} and ledger.head is None and not registry.versions(name):
             raise unknown_model(registry, name)  # a ledger, once begun, is there for good
         serves, alias = identity_of(champion), identity_of(pointed_to)
         if serves != alias:

@@ -170,12 +170,13 @@ def _judged(
         headline = f"{already}Not compared: model_registry.compare_metrics is false in params.yaml"
         verdict = Verdict(outcome="keep" if is_champion else "promote", headline=headline)
         return Proposal(challenger=challenger, comparison=None, verdict=verdict, **about)
+    alarm = None if is_champion or chosen.champion is not None else _alarm(ledger, rules)
     frame = evaluation_frame(
         registry,
         name,
         symbol,
         challengers=given or [challenger.version],
-        champion=champion.version if champion and not is_champion else None,
+        champion=champion.version if champion and not is_champion and alarm is None else None,
         selection=chosen,
         judged=challenger.version if chosen.version is not None or not given else None,
         seed=decision.id if decision else (ledger.head.digest if ledger.head else ""),
@@ -193,12 +194,22 @@ def _judged(
         key=counted,
     )
     verdict = policy.already_champion(verdict, comparison) if is_champion else verdict
+    if champion and alarm:
+        who = version_name(champion.version)
+        text = f"{who} is in alarm since {alarm.time[:10]}, so it is not compared with: this is judged as a first champion"
+        verdict = replace(verdict, also=(text, *verdict.also))
     _check_family(name, symbol, verdict, family)
     _check_pooled(name, comparison, verdict, pooled)
     judged = challenger if frame.challenger == challenger.version else registry.version(name, frame.challenger)
     counted = verdict.attempt_frame or counted
     about |= {"attempt_frame": counted, "pooled": pooled}
     return Proposal(challenger=judged, comparison=comparison, verdict=verdict, **about)
+
+
+def _alarm(ledger: Ledger, rules: PromotionParams) -> Decision | None:
+    """Return the alarm that the champion is in, if its successor may serve as a first champion does."""
+    tenure = ledger.tenure
+    return tenure.alarm if tenure and rules.on_no_champion == "baselines_only" else None
 
 
 def _since(ledger: Ledger, recipe: str) -> str:

@@ -4,7 +4,7 @@ Pure: texts in, facts out. The registry stores the entries.
 """
 
 from fxhelpers.ledger._attempts import NEW_DAYS, Attempt, attempt_number, next_number, repeated
-from fxhelpers.ledger._chain import Fault, Ledger, NamedVersions, ProductionPeriod
+from fxhelpers.ledger._chain import Fault, Ledger, NamedVersions, ProductionPeriod, Tenure
 from fxhelpers.ledger._decision import AGAINST, NO_SKILL, NOT_COMPARED, Decision, back_to, version_name
 from fxhelpers.ledger._entry import Entry, Link, StoredRun, entry_name, first_name, link_name
 from fxhelpers.ledger._facts import (

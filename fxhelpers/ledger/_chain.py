@@ -138,6 +138,25 @@ class Ledger:
         return next((v for v in (r.identity() for r in reversed(self.production_periods())) if v and not same(v, now)), None)
 
     @property
+    def tenure(self) -> "Tenure | None":
+        """Since when the champion's recipe has been in Production, through all its refreshes; None without a champion."""
+        periods = self.production_periods()
+        if not periods or periods[-1].version is None:
+            return None
+        refreshes = {d.id for d in self.outcomes if d.outcome_facts.change == "refresh"}
+        begins = next((n for n in range(len(periods) - 1, 0, -1) if periods[n].decision not in refreshes), 0)
+        served = tuple(version for period in periods[begins:] if (version := period.identity()))
+        before = [version for period in periods[:begins] if (version := period.identity()) and version not in served]
+        alarms = [d for d in self.outcomes if d.kind == "alarm" and d.result == "alarm" and d.time >= periods[begins].since]
+        return Tenure(
+            since=periods[begins].since,
+            after=max((str(alarm.outcome_facts.alarm.get("last_session", "")) for alarm in alarms), default=""),
+            versions=served,
+            predecessor=before[-1] if before else None,
+            alarm=alarms[-1] if alarms else None,
+        )
+
+    @property
     def champions(self) -> set[Identity]:
         return {version for version in (period.identity() for period in self.production_periods()) if version}
 
@@ -263,6 +282,17 @@ class Ledger:
             if datetime.fromisoformat(period.since) < end
             and (period.until is None or datetime.fromisoformat(period.until) > start)
         ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenure:
+    """The time for which a recipe has been in Production without a break, from its promotion on, whatever its refreshes."""
+
+    since: str  # ISO 8601, UTC
+    after: str  # last session that the last alarm in it counted, YYYY-MM-DD: evidence begins anew after it; "" without one
+    versions: tuple[Identity, ...]  # that served in it, the champion last
+    predecessor: Identity | None  # the last other version before it
+    alarm: Decision | None  # the last one in it
 
 
 def _attempt(decision: Decision, place: int) -> Attempt | None:

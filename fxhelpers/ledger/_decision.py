@@ -50,7 +50,7 @@ class Decision(Keyed):
 
     @property
     def kind(self) -> str:
-        """registration, promotion, rollback, stage change, archiving or repair."""
+        """registration, promotion, rollback, stage change, archiving, repair, forecast or alarm."""
         return self.intent.facts.kind
 
     @property
@@ -76,7 +76,7 @@ class Decision(Keyed):
 
     @property
     def rests_on(self) -> str | None:
-        """``compared``, ``not compared``, ``override`` or ``manual``; None if it moves no champion."""
+        """``compared``, ``not compared``, ``override``, ``manual`` or ``live record``; None if it moves no champion."""
         return self.outcome_facts.rests_on
 
     @property

@@ -127,7 +127,9 @@ class IntentFacts(Facts):
 
     entry = "intent"
 
-    kind: str = Field("unknown", description="registration, promotion, rollback, stage change, archiving or repair")
+    kind: str = Field(
+        "unknown", description="registration, promotion, rollback, stage change, archiving, repair, forecast or alarm"
+    )
     actor: str = Field("", description="who acts, as user@host")
     process: dict[str, Any] = Field({}, description="the process that acts: machine since its start, pid, start of the process")
     record: str | None = Field(None, description="its record below the folder of records; null: taken outside a recorded run")
@@ -153,6 +155,7 @@ class IntentFacts(Facts):
     training_end: str | None = Field(None, description="promotion: last training day of a foreign version, if it was given")
     archive: list[int] = Field([], description="archiving: versions to archive")
     prune: list[int] = Field([], description="archiving: versions whose files are to be deleted")
+    sessions: list[str] = Field([], description="forecast: the sessions, YYYY-MM-DD, oldest first")
 
 
 class OutcomeFacts(Facts):
@@ -167,7 +170,9 @@ class OutcomeFacts(Facts):
     to: int | None = Field(None, description="champion afterwards; null: none")
     moved: str | None = Field(None, description="when the champion was moved, ISO 8601, UTC; absent if it was not")
     bundles: dict[str, str | None] = Field({}, description="SHA-256 of the bundle of each version named, by its number")
-    rests_on: str | None = Field(None, description="compared, not compared, override or manual; absent if no champion moves")
+    rests_on: str | None = Field(
+        None, description="compared, not compared, override, manual or live record; absent if no champion moves"
+    )
     nobody: bool | None = Field(None, description="rollback: true if no version serves")
     created: bool | None = Field(None, description="registration: false if the bundle was a version already")
     stage: str | None = Field(None, description="registration, stage change: stage of the version afterwards")
@@ -193,7 +198,14 @@ class OutcomeFacts(Facts):
         {}, description="promotion by one test over many symbols: p, gain, symbols pooled and compared, attempt, days, digest"
     )
     policy_sha256: str | None = Field(None, description="promotion: SHA-256 of the policy")
-    evidence: dict[str, str] = Field({}, description="promotion: SHA-256 of each file in the run's folder evidence, by name")
+    rows: int | None = Field(None, description="forecast: number of forecasts recorded, of all symbols and sessions")
+    alarm: dict[str, Any] = Field(
+        {},
+        description="alarm: both detectors and their thresholds, live days, last session, head of the forecasts, what was done",
+    )
+    evidence: dict[str, str] = Field(
+        {}, description="promotion, forecast, alarm: SHA-256 of each file in the run's folder evidence, by name"
+    )
     archived: list[int] = Field([], description="archiving: versions archived")
     pruned: list[int] = Field([], description="archiving: versions whose files are deleted")
     bytes: int | None = Field(None, description="archiving: bytes that the deleted files had")

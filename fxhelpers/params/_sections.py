@@ -150,6 +150,8 @@ class PathsParams(Section):
     """features files of a ForesightX checkout"""
     records: Folder = Path("outputs/records")
     """executed notebooks and their reports"""
+    forecasts: Folder = Path("outputs/forecasts")
+    """forecasts of each session, one file a session"""
 
 
 class ApprovalParams(Section):

@@ -15,6 +15,7 @@ from fxhelpers.plots._figures import (
     strategies,
     windows,
 )
+from fxhelpers.plots._live import live_evidence, live_losses
 from fxhelpers.plots._overviews import family, pooled, portfolio, production_periods
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "family",
     "forecast_scatter",
     "gains",
+    "live_evidence",
+    "live_losses",
     "loss_difference",
     "pooled",
     "portfolio",

@@ -15,7 +15,7 @@ from fxhelpers.prices._kept import (
 from fxhelpers.prices._kept_columns import changed_columns, extend_columns, keep_columns, unpack_columns
 from fxhelpers.prices._moves import largest_moves
 from fxhelpers.prices._packing import as_days, day_bytes, pack, unpack
-from fxhelpers.prices._sessions import sessions_since
+from fxhelpers.prices._sessions import last_session, next_session, previous_session, session_open, sessions_of, sessions_since
 from fxhelpers.prices._share import (
     ADJUSTED,
     MINIMUM_DAYS,

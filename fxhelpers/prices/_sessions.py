@@ -36,22 +36,51 @@ def today(calendar: str | None, now: pd.Timestamp) -> tuple[pd.Timestamp, bool]:
     """
     if calendar is None:
         return now.tz_convert("UTC").tz_localize(None).normalize(), True
-    exchange = _calendar(calendar, "")
+    exchange = _around(calendar, now)
     day = now.tz_convert(exchange.tz).tz_localize(None).normalize()
     return day, bool(exchange.is_session(day)) and now < exchange.session_close(day)
+
+
+def last_session(calendar: str | None, now: pd.Timestamp) -> pd.Timestamp:
+    """Return the newest session that has ended; without an exchange, yesterday by UTC."""
+    day, unfinished = today(calendar, now)
+    return previous_session(calendar, day if unfinished else day + pd.Timedelta(days=1))
+
+
+def next_session(calendar: str | None, day: pd.Timestamp) -> pd.Timestamp:
+    """Return the session after a day; without an exchange, the next day."""
+    after = day + pd.Timedelta(days=1)
+    return after if calendar is None else _around(calendar, day).date_to_session(after, "next")
+
+
+def previous_session(calendar: str | None, day: pd.Timestamp) -> pd.Timestamp:
+    """Return the session before a day; without an exchange, the day before."""
+    before = day - pd.Timedelta(days=1)
+    return before if calendar is None else _around(calendar, day).date_to_session(before, "previous")
+
+
+def session_open(calendar: str | None, session: pd.Timestamp) -> pd.Timestamp:
+    """Return when a session opens, UTC; without an exchange, at midnight UTC."""
+    opens = session.tz_localize("UTC") if calendar is None else _around(calendar, session).session_open(session)
+    return pd.Timestamp(opens)
 
 
 def sessions_since(calendar: str | None, day: pd.Timestamp) -> int | None:
     """Return how many sessions of an exchange have ended after a day; None without an exchange."""
     if calendar is None:
         return None
-    now, unfinished = today(calendar, pd.Timestamp.now("UTC"))
-    sessions = _calendar(calendar, f"{day.year}-01-01").sessions
-    return int(((sessions > day) & (sessions <= now)).sum()) - unfinished
+    last = last_session(calendar, pd.Timestamp.now("UTC"))
+    sessions = _calendar(calendar, f"{day.year}-01-01", f"{max(day, last).year}-12-31").sessions
+    return int(((sessions > day) & (sessions <= last)).sum())
+
+
+def _around(calendar: str, day: pd.Timestamp) -> Any:  # noqa: ANN401
+    """Return an exchange's calendar from the year before a day to the year after it."""
+    return _calendar(calendar, f"{day.year - 1}-01-01", f"{day.year + 1}-12-31")
 
 
 @lru_cache(maxsize=16)
-def _calendar(name: str, start: str) -> Any:  # noqa: ANN401 (exchange_calendars has no types)
+def _calendar(name: str, start: str, end: str = "") -> Any:  # noqa: ANN401 (exchange_calendars has no types)
     import exchange_calendars
 
     known = exchange_calendars.get_calendar_names(include_aliases=True)
@@ -67,8 +96,10 @@ def _calendar(name: str, start: str) -> Any:  # noqa: ANN401 (exchange_calendars
     try:
         with warnings.catch_warnings():  # it uses what pandas 4 will change
             warnings.simplefilter("ignore")
-            return exchange_calendars.get_calendar(name, **({"start": start} if start else {}))
+            return exchange_calendars.get_calendar(name, start=start or None, end=end or None)
     except (ValueError, NotImplementedError) as error:
+        if end:  # later than the holidays that are known
+            return _calendar(name, start)
         msg = (
             f"prices.calendar: exchange_calendars cannot give the sessions of {name} from {start or 'recent years'} on: "
             f"{str(error)[:160] or type(error).__name__}; set null, or a later prices.start"

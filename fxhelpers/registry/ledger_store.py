@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 _MOVING = "fx.moving"  # tag in which earlier releases announced a move, before they set the alias, which decided
 _TRIES = 3
+FORECASTS = "fx-forecasts"
+"""Name of the one ledger of all forecasts; its entries are about no registered model."""
 
 _F = TypeVar("_F", bound=Facts)
 
@@ -215,9 +217,9 @@ def read_ledger(registry: RegistryClient, name: str) -> Ledger:
 
 
 def read_ledgers(registry: RegistryClient) -> dict[str, Ledger]:
-    """Return all ledgers, by registered model."""
+    """Return the ledgers of all registered models, by name; that of the forecasts is none of them."""
     runs: dict[str, list[Run]] = {}
-    for run in _chains.search_runs(registry, None):
+    for run in _chains.search_runs(registry, None, f"tags.`{_chains.MODEL}` != {quoted(FORECASTS)}"):
         if _chains.MODEL in run.data.tags:
             runs.setdefault(run.data.tags[_chains.MODEL], []).append(run)
     return {name: _read(registry, name, found) for name, found in sorted(runs.items())}

@@ -291,6 +291,22 @@ def registered_models(registry: RegistryClient, prefix: str = MODEL_PREFIX) -> d
     }
 
 
+WATCH_TAG = "fx.watch"
+"""Tag of a registered model: what the last watch found of it, and on which day. It is no evidence."""
+
+
+def watch_words(registry: RegistryClient) -> dict[str, str]:
+    """Return what the last watch found of each registered model, such as ``healthy, 2026-11-27``; without those never watched."""
+    with registry.session("list the registered models") as client:
+        return {str(model.name): text for model in _listed(client, MODEL_PREFIX) if (text := model.tags.get(WATCH_TAG))}
+
+
+def note_watch(registry: RegistryClient, name: str, text: str) -> None:
+    """Tag a registered model with what a watch found."""
+    with registry.session("tag", name) as client:
+        client.set_registered_model_tag(name, WATCH_TAG, text)
+
+
 def _listed(client: MlflowClient, prefix: str) -> list[RegisteredModel]:
     """Return all registered models whose names have a prefix, even if some are created, renamed or deleted meanwhile.
 

@@ -96,6 +96,20 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_
     _locked(folder, lambda: _write(folder, note))
 
 
+def note_live(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
+    """Add the next forecast or the last watch of some models to the gallery, by ``model``; the rest of what it knows stays."""
+    models = list(models)
+    if not models or not can_write(folder / _LOCK):
+        return
+
+    def note(held: _Lines) -> None:
+        for facts in models:
+            key = _key("model", facts["model"])
+            held[key] = _line({**json.loads(held.get(key, "{}")), **facts})
+
+    _locked(folder, lambda: _write(folder, note))
+
+
 def standing(ledger: Ledger, champion: Identity | None) -> dict[str, Any]:
     """Return a model's line for :func:`note_models`: the version in Production by the registry, and those before it."""
     production_periods, records = ledger.production_periods(), {decision.id: decision.record for decision in ledger.decisions}

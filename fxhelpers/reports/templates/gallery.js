@@ -77,6 +77,40 @@ function verified(model) {
   return found.time < (model.decided || "") ? "before its last decision" : "yes";
 }
 
+const percent = (number) => `${number < 0 ? "−" : "+"}${Math.abs(100 * number).toFixed(3)} %`;
+
+function next(model) {
+  const [session, number, status] = model.next || [];
+  if (!session) return "-";
+  return number === null ? `none for ${session}` : `${percent(number)} for ${session}${status === "late" ? ", late" : ""}`;
+}
+
+function watched(model) {
+  const [word, day] = model.watch || [];
+  if (!word) return "-";
+  return make("span", { className: word === "alarm" ? "alarm" : "", title: model.watch[2] }, `${word}, ${day}`);
+}
+
+function showLive() {
+  const named = (chosen, text) => chosen.slice(0, 20).map((model) => make("li", {}, make("strong", {}, model.symbol || model.model), `: ${text(model)}`));
+  const alarms = models.filter((model) => model.watch && ["alarm", "in doubt"].includes(model.watch[0]));
+  alarms.sort((a, b) => (a.watch[0] < b.watch[0] ? -1 : a.watch[0] > b.watch[0] ? 1 : a.symbol < b.symbol ? -1 : 1));
+  const sessions = models.filter((model) => model.next).map((model) => model.next[0]).sort();
+  const latest = models.filter((model) => model.next && model.next[0] === sessions.at(-1));
+  const box = byId("live");
+  box.hidden = !(alarms.length || latest.length);
+  if (alarms.length) {
+    box.classList.add("bad");
+    box.append(make("strong", {}, "Alarms and doubts"), make("ul", {}, ...named(alarms, (model) => `${model.watch[0]}, ${model.watch[1]}. ${model.watch[2]}`)));
+  }
+  if (latest.length) {
+    const numbers = latest.filter((model) => model.next[1] !== null).length;
+    const about = `Forecasts of ${sessions.at(-1)}: ${numbers} of ${latest.length} symbols have a number.`;
+    box.append(make("strong", {}, about), make("ul", {}, ...named(latest, (model) => (model.next[1] === null ? model.next[2] : next(model)))));
+    if (latest.length > 20) box.append(`${latest.length - 20} more below.`);
+  }
+}
+
 function showModels(symbol) {
   const chosen = models.filter((model) => !symbol || (model.symbol || "").toUpperCase().startsWith(symbol));
   byId("production").tBodies[0].replaceChildren(
@@ -86,6 +120,8 @@ function showModels(symbol) {
         cell("Version", model.champion ? String(model.champion) : "none", ...standing(model)),
         cell("Since", time(model.since)),
         cell("By", model.record ? link(page(model.record), "its record") : model.champion ? "no record" : "-"),
+        cell("Next forecast", next(model)),
+        cell("Watch", watched(model)),
         cell("Verified", verified(model)),
         cell("", timeline(model)))));
   more("models", chosen.length, "symbols");
@@ -180,6 +216,7 @@ function take(text) {
     if (form.elements[name]) form.elements[name].value = value;
   }
   showVerified();
+  showLive();
   show();
 }
 

@@ -1,0 +1,287 @@
+"""Watching what serves: live forecasts against what came, an alarm on record if they are worse than none, a word for each."""
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fxhelpers.decisions import raise_alarm, serving
+from fxhelpers.display import Keyed, Table
+from fxhelpers.errors import FxError, RegistryUnavailableError, StaleComparisonError
+from fxhelpers.forecasts._evening import chosen_symbols
+from fxhelpers.forecasts._live import LiveRecord, earlier_losses, live_record
+from fxhelpers.forecasts._log import Log, read_log
+from fxhelpers.ledger import Decision, Identity, Ledger, Tenure
+from fxhelpers.params import WatchParams, model_name
+from fxhelpers.prices import read_prices
+from fxhelpers.registry import RegistryClient, load_version
+from fxhelpers.registry.ledger_store import read_ledger
+from fxhelpers.registry.storage import note_watch, registered_models
+from fxhelpers.reports.gallery import note_live
+from fxhelpers.system import utc_now
+from fxhelpers.watching import Watched, e_bh, excess_losses, size_warning, watch
+
+logger = logging.getLogger(__name__)
+
+WORDS = ("alarm", "in doubt", "not watched", "too early to tell", "healthy")
+"""What can be found of a symbol, the worst first."""
+
+WATCH_FILE, EARLIER_FILE = "watch.csv", "earlier.csv"  # evidence of an alarm: its live days, and the rolling-origin days
+_BARS = "▁▂▃▄▅▆▇█"
+_SPARK = 20  # characters of a sparkline
+_DRAWN, _SHOWN_DAYS = 4, 25  # symbols with figures; days in a table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WatchedSymbol(Keyed):
+    """What was found of one symbol."""
+
+    symbol: str
+    word: str  # one of WORDS
+    reason: str  # why, in a sentence
+    champion: Identity | None = None
+    live: LiveRecord | None = field(default=None, repr=False)
+    versus_zero: Watched | None = field(default=None, repr=False)  # does it lose against forecasting zero?
+    versus_predecessor: Watched | None = field(
+        default=None, repr=False
+    )  # against the champion before? None: no live days of both
+    warnings: tuple[str, ...] = ()  # they decide nothing
+    decision: Decision | None = field(default=None, repr=False)  # the alarm, once it is on record
+    earlier: pd.DataFrame | None = field(default=None, repr=False)  # actual and forecast of the recipe's rolling-origin days
+    fallback: Identity | None = None  # the champion before, if it is in no alarm itself
+
+    @property
+    def tomorrow(self) -> float:
+        """The last live forecast whose return is not known yet, as a fraction; NaN without one."""
+        pending = self.live.pending if self.live else None
+        return float(pending["forecast"].iloc[-1]) if pending is not None and len(pending) else np.nan
+
+    @property
+    def share(self) -> float:
+        """Evidence of the last live day as a share of its threshold; 0 without one."""
+        return float(self.versus_zero.share.iloc[-1]) if self.versus_zero and len(self.versus_zero.days) else 0.0
+
+    @property
+    def gain(self) -> float:
+        """Squared errors saved against forecasting zero, as a fraction of its own; NaN without a live day."""
+        if self.live is None or self.live.days.empty or self.versus_zero is None:
+            return np.nan
+        return float(-self.versus_zero.days["excess"].sum() / (self.live.days["actual"] ** 2).sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Watch(Keyed):
+    """What was found of many symbols, the worst first."""
+
+    symbols: tuple[WatchedSymbol, ...]
+    among_all: tuple[str, ...]  # symbols whose evidence is large enough among so many, at the false discovery rate ``alpha``
+    alpha: float
+    shown_only: bool  # alarms were only shown
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401
+        return next((one for one in self.symbols if one.symbol == name), None) or Keyed.__getitem__(self, name)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per symbol, for people, the worst first."""
+        rows = {
+            one.symbol: {
+                "": one.word,
+                "live days": len(one.live.days) if one.live else 0,
+                "evidence against it": sparkline(one.versus_zero) if one.versus_zero else "",
+                "share of an alarm": f"{one.versus_zero.share.iloc[-1]:.0%}"
+                if one.versus_zero and len(one.versus_zero.days)
+                else "",
+                "saved against zero": f"{one.gain:+.2%}" if np.isfinite(one.gain) else "",
+                "next forecast": f"{one.tomorrow:+.3%}" if np.isfinite(one.tomorrow) else "",
+                "why": one.reason,
+            }
+            for one in self.symbols
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="symbol")
+
+    def _repr_html_(self) -> str:
+        return Table(self.to_frame())._repr_html_()
+
+    @property
+    def worst(self) -> tuple[WatchedSymbol, ...]:
+        """The symbols whose figures are drawn: those in alarm or in doubt, or else the first one; at most four."""
+        found = tuple(one for one in self.symbols if one.word in {"alarm", "in doubt"})
+        return (found or self.symbols[:1])[:_DRAWN]
+
+    def warnings_frame(self) -> pd.DataFrame:
+        """Return what was noticed, a line each, and decides nothing."""
+        lines = [(one.symbol, warning) for one in self.symbols for warning in one.warnings]
+        return pd.DataFrame(lines, columns=["symbol", "noticed"])
+
+    def days_frame(self) -> pd.DataFrame:
+        """Return the last live days of the worst symbol, for people: in per cent, with the evidence."""
+        one = next(iter(self.symbols), None)
+        if one is None or one.live is None or one.versus_zero is None:
+            return pd.DataFrame(columns=["forecast", "actual"])
+        days = one.live.days.join(one.versus_zero.days).tail(_SHOWN_DAYS)
+        shown = {
+            "forecast": [f"{value:+.3%}" for value in days["forecast"]],
+            "actual": [f"{value:+.3%}" for value in days["actual"]],
+            "version": days["version"].astype(str).to_list(),
+            "e-process": [f"{value:.3g}" for value in days["e_process"]],
+            "e-detector": [f"{value:.3g}" for value in days["e_detector"]],
+        }
+        index = [f"{day:%Y-%m-%d}" for day in days.index]
+        return pd.DataFrame(shown, index=index).rename_axis(columns=f"{one.symbol}, the last {len(days)} live days")
+
+    @property
+    def alarms(self) -> list[str]:
+        """Symbols with an alarm."""
+        return [one.symbol for one in self.symbols if one.word == "alarm"]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Result, answer and counts, for the summary of the notebook."""
+        counts = {word: sum(one.word == word for one in self.symbols) for word in WORDS}
+        named = [f"{count} {word}" for word, count in counts.items() if count]
+        text = f"{', '.join(named) or 'No symbol'}."
+        worst = next(iter(self.symbols), None)
+        if worst is not None and (worst.word in {"alarm", "in doubt"} or len(self.symbols) == 1):
+            text += f" {worst.symbol}: {worst.decision.outcome_facts.reason if worst.decision else worst.reason}"
+        if len(self.symbols) > 1 and self.among_all:
+            text += f" Among all, at a false discovery rate of {self.alpha:.0%}: {', '.join(self.among_all)}."
+        result = "alarm" if self.alarms else next(iter(named), "nothing watched").partition(" ")[2] or "nothing watched"
+        return {"result": result, "answer": text, **{word.replace(" ", "_"): count for word, count in counts.items()}}
+
+
+def sparkline(found: Watched, width: int = _SPARK) -> str:
+    """Return the evidence of the last days as text, on a log scale: the highest bar is an alarm."""
+    share = found.share.to_numpy()
+    if not len(share):
+        return ""
+    parts = [part.max() for part in np.array_split(share, min(width, len(share)))]
+    lowest = np.log(1e-4)
+    heights = [(np.log(max(part, 1e-4)) - lowest) / -lowest for part in parts]
+    return "".join(_BARS[min(int(height * (len(_BARS) - 1)), len(_BARS) - 1)] for height in heights)
+
+
+def watch_symbols(registry: RegistryClient, symbols: Collection[str] = (), *, apply: bool = False) -> Watch:
+    """Watch symbols, or all champions; with ``apply``, put each alarm on record, and do what ``watch.on_alarm`` says."""
+    log = read_log(registry)
+    found = [_watched(registry, symbol, log) for symbol in chosen_symbols(registry, symbols, log)]
+    if apply:
+        found = [_alarmed(registry, one, log) if one.word == "alarm" else one for one in found]
+        _note(registry, found)
+    found.sort(key=lambda one: (WORDS.index(one.word), -one.share, one.symbol))
+    alpha = registry.params.watch.alpha
+    e_values = {one.symbol: one.versus_zero.e_value for one in found if one.versus_zero}
+    return Watch(symbols=tuple(found), among_all=tuple(e_bh(e_values, alpha)), alpha=alpha, shown_only=not apply)
+
+
+def _note(registry: RegistryClient, found: Sequence[WatchedSymbol]) -> None:
+    """Show what was found in the registry's list of models and in the gallery; neither is evidence."""
+    day = utc_now()[:10]
+    there = registered_models(registry)
+    for one in found:
+        if (name := model_name(one.symbol)) in there:
+            note_watch(registry, name, f"{one.word}, {day}")
+    lines = ({"model": model_name(one.symbol), "symbol": one.symbol, "watch": [one.word, day, one.reason]} for one in found)
+    note_live(registry.params.paths.records, lines)
+
+
+def _watched(registry: RegistryClient, symbol: str, log: Log) -> WatchedSymbol:
+    """Watch one symbol; an error is the reason why it is not watched, unless the registry is away."""
+    try:
+        name = model_name(symbol)
+        ledger, champion = read_ledger(registry, name), serving(registry, name)
+        if champion is None or (tenure := ledger.tenure) is None:
+            return WatchedSymbol(symbol=symbol, word="not watched", reason="No version is in Production.")
+        prices = read_prices(symbol, registry.params.prices)
+        model = load_version(registry, name, champion.version)
+        live = live_record(log, symbol, tenure, prices)
+        earlier = earlier_losses(model, prices)
+    except RegistryUnavailableError:
+        raise
+    except FxError as error:
+        return WatchedSymbol(symbol=symbol, word="not watched", reason=" ".join(str(error).split())[:300])
+    rules = registry.params.watch
+    budget: dict[str, Any] = {"alpha": rules.alpha, "years": rules.years}
+    before = excess_losses(earlier["actual"], earlier["forecast"]).to_numpy()
+    against_zero = watch(excess_losses(live.days["actual"], live.days["forecast"]), before, **budget)
+    both = live.days.dropna()
+    shadow = None
+    if len(both):
+        losses = excess_losses(both["actual"], both["forecast"], both["predecessor"])
+        shadow = watch(losses, np.empty(0), versus="the champion before", **budget)
+    warnings = [live.restated, live.missed]
+    every = pd.concat([live.days["forecast"], live.pending["forecast"]])
+    warnings.append(size_warning(every.reset_index(drop=True), earlier["forecast"]))
+    if shadow is not None and shadow.word in {"alarm", "in doubt"}:
+        warnings.append(shadow.reason)
+    word, reason = _word(against_zero, tenure)
+    return WatchedSymbol(
+        symbol=symbol,
+        word=word,
+        reason=reason,
+        champion=champion.identity,
+        live=live,
+        versus_zero=against_zero,
+        versus_predecessor=shadow,
+        warnings=tuple(filter(None, warnings)),
+        earlier=earlier,
+        fallback=_fallback(ledger, live, rules),
+    )
+
+
+def _word(found: Watched, tenure: Tenure) -> tuple[str, str]:
+    """Return the word of a champion, and why: while it serves on after an alarm, it is in doubt at least."""
+    if tenure.alarm is None or found.word == "alarm":
+        return found.word, found.reason
+    text = f"Its alarm of {tenure.alarm.time[:10]} is on record, and it serves on; the evidence began anew then. {found.reason}"
+    return "in doubt", text
+
+
+def _alarmed(registry: RegistryClient, one: WatchedSymbol, log: Log) -> WatchedSymbol:
+    """Put an alarm on record; another process that was faster is a warning, and the next watch finds what it did."""
+    if one.champion is None or one.live is None or one.versus_zero is None or one.earlier is None:
+        return one
+    rules, days = registry.params.watch, one.versus_zero.days
+    last = days.iloc[-1]
+    facts = {
+        "e_process": float(last["e_process"]),
+        "e_detector": float(last["e_detector"]),
+        "thresholds": list(one.versus_zero.thresholds),
+        "alpha": rules.alpha,
+        "years": rules.years,
+        "live_days": len(days),
+        "first_session": f"{days.index[0]:%Y-%m-%d}",
+        "last_session": f"{days.index[-1]:%Y-%m-%d}",
+        "forecasts": log.head,
+    }
+    evidence = {
+        WATCH_FILE: one.live.days.join(days).to_csv(lineterminator="\n").encode(),
+        EARLIER_FILE: one.earlier.rename_axis(index="day").to_csv(lineterminator="\n").encode(),
+    }
+    try:
+        done = raise_alarm(
+            registry,
+            one.symbol,
+            one.champion,
+            on_alarm=rules.on_alarm,
+            predecessor=one.fallback,
+            reason=one.reason,
+            facts=facts,
+            evidence=evidence,
+        )
+    except StaleComparisonError as error:
+        logger.warning("%s", error)
+        return one
+    return replace(one, decision=done)
+
+
+def _fallback(ledger: Ledger, live: LiveRecord, rules: WatchParams) -> Identity | None:
+    """Return the predecessor, unless it is in alarm itself: on its own forecasts of these days, or when it served."""
+    before = live.tenure.predecessor
+    if before is None or any(d.kind == "alarm" and d.identity(before.number).may_be(before) for d in ledger.outcomes):
+        return None
+    days = live.days.dropna()
+    found = watch(excess_losses(days["actual"], days["predecessor"]), np.empty(0), alpha=rules.alpha, years=rules.years)
+    return None if found.word == "alarm" else before
