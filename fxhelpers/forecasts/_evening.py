@@ -13,7 +13,7 @@ import pandas as pd
 from fxhelpers.display import Keyed, progress_bar
 from fxhelpers.errors import ParamsError
 from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Log, Row, read_log, record_rows
-from fxhelpers.forecasts._making import Wanted, make_rows
+from fxhelpers.forecasts._making import TOO_OLD, Wanted, make_rows
 from fxhelpers.ledger import Decision, Identity
 from fxhelpers.params import MODEL_PREFIX, check_symbol, parse_day
 from fxhelpers.prices import last_session, next_session, previous_session, session_open
@@ -101,6 +101,8 @@ class Forecasts(Keyed):
         if self.caught_up:
             text += f" Caught up, late: {', '.join(self.caught_up)}."
         result = "only shown" if self.shown_only else "recorded" if self.recorded else "unchanged"
+        if not self.shown_only and self.rows["why"].str.contains(TOO_OLD, regex=False).any():
+            result = "stale"
         file = {"file": str(self.path)} if self.path else {}
         return {"result": result, "answer": text, **counts, **file}
 

@@ -23,6 +23,8 @@ from fxhelpers.training import recipe_columns
 _PARALLEL = 40  # symbols: for fewer, other processes do not pay
 _CHUNK = 10  # symbols of one task
 _LONGEST_WHY = 300
+TOO_OLD = "prices end on"
+"""In the reason why there is no number: prices have to be updated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,9 +139,7 @@ def _forecast(registry: RegistryClient, row: Row, model: LoadedModel, prices: Sh
 def _check(model: LoadedModel, frame: pd.DataFrame, prices: SharePrices, day: pd.Timestamp, *, accept_doubts: bool) -> None:
     if len(frame) < LOOK_BACK_DAYS or frame.index[-1] != day:
         last = f"{frame.index[-1]:%Y-%m-%d}" if len(frame) else "nowhere"
-        msg = (
-            f"{prices.origin}: prices end on {last}, with {len(frame)} days, and those of {day:%Y-%m-%d} are needed: update them"
-        )
+        msg = f"{prices.origin}: {TOO_OLD} {last}, with {len(frame)} days, and those of {day:%Y-%m-%d} are needed: update them"
         raise PriceDataError(msg)
     windows = model.facts.get("windows", {})
     known = [windows[name]["last_day"] for name in ("training", "validation") if "last_day" in windows.get(name, {})]
