@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fxhelpers.audit.history import History, Overview
     from fxhelpers.audit.verify import Verification
     from fxhelpers.decisions import Proposal, Registration, Retention
-    from fxhelpers.forecasts import Forecasts, Watch
+    from fxhelpers.forecasts import Forecasts, LiveStandings, Watch
     from fxhelpers.ledger import Decision
     from fxhelpers.registry import Connection, LoadedModel, ModelVersion, RegistryClient
     from fxhelpers.scoring import Selection
@@ -380,6 +380,17 @@ class ModelRegistry:
         from fxhelpers.forecasts import watch_symbols
 
         return watch_symbols(self.client, symbols, apply=apply)
+
+    def live_record(self, symbol: str) -> "LiveStandings":
+        """Return what the live forecasts of a symbol's champion and of its predecessor came to; read only.
+
+        Live days, squared error saved against forecasting zero, evidence in a
+        word, and sessions missed. Without any forecast on record, ``why`` says
+        so, and only the ledger was read.
+        """
+        from fxhelpers.forecasts import live_standings
+
+        return live_standings(self.client, symbol)
 
     def history(self, symbol: str) -> "History":
         """Return the decisions and production periods of a symbol's model."""

@@ -31,16 +31,16 @@ def test_the_form(path: Path) -> None:
     nbformat.validate(nb)
     mark = dict(nb.metadata["fxhelpers"])
     assert mark.pop("notebook") == path.stem
-    folders = {"portfolio": "_portfolio", "index": "_index"}
+    folders = {name: f"_{name}" for name in ("portfolio", "index", "watch")} | {"forecast": "_forecasts"}
     assert mark.pop("folder", None) == folders.get(path.stem)
     assert mark.pop("looks", False) == (path.stem in {"history", "compare", "index"})
-    assert set(mark) == (set() if path.stem == "portfolio" else {"reads"})
+    assert set(mark) == (set() if path.stem in {"portfolio", "forecast", "watch"} else {"reads"})
     assert set(mark.get("reads", [])) <= {"prices", "bundle", "evaluation", "versions"}
     first, parameters, imports = nb.cells[:3]
     assert first.source.startswith("# ")
     assert "**Reads**" in first.source
     assert "**Changes**" in first.source
-    assert f"fx run {path.stem}" in first.source
+    assert f"fx {'' if path.stem in {'forecast', 'watch'} else 'run '}{path.stem}" in first.source
     assert sum(cell.source.count("\n# ") + cell.source.startswith("# ") for cell in nb.cells if cell.cell_type == "markdown") == 1
     assert parameters.metadata["tags"] == ["parameters"]
     assert imports.source.startswith("from fxhelpers import ")

@@ -15,7 +15,7 @@ from fxhelpers.plots._figures import (
     strategies,
     windows,
 )
-from fxhelpers.plots._live import live_evidence, live_losses
+from fxhelpers.plots._live import live, live_evidence, live_losses
 from fxhelpers.plots._overviews import family, pooled, portfolio, production_periods
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "family",
     "forecast_scatter",
     "gains",
+    "live",
     "live_evidence",
     "live_losses",
     "loss_difference",

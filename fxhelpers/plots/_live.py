@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from fxhelpers.forecasts import WatchedSymbol
+from fxhelpers.forecasts import Watch, WatchedSymbol
 from fxhelpers.plots._figures import BLUE, DOUBT, GREEN, GREY, ORANGE, axes, dates, day, finish, nothing
 from fxhelpers.watching import excess_losses
 
@@ -15,6 +15,11 @@ _GAP_MARKS = {
     "without a forecast": ("|", GREY),
     "without a return": ("s", BLUE),
 }
+
+
+def live(watched: Watch) -> list[Axes]:
+    """Draw evidence and saved errors of the worst symbols."""
+    return [draw(one) for one in watched.worst for draw in (live_evidence, live_losses)]
 
 
 def live_evidence(found: WatchedSymbol, ax: Axes | None = None) -> Axes:
