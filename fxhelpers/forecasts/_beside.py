@@ -18,7 +18,7 @@ from fxhelpers.prices import SharePrices, read_prices
 from fxhelpers.registry import RegistryClient, load_version
 from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.system import utc_now
-from fxhelpers.watching import excess_losses, watch
+from fxhelpers.watching import Word, excess_losses, watch
 
 _MOST = 2  # tenures: of the champion, and of the one before
 
@@ -29,12 +29,12 @@ class LiveStanding(Keyed):
 
     role: str  # champion, predecessor, or predecessor on the champion's days
     version: Identity  # the last one of the tenure
-    days: int  # live days: forecast before the session opened, and the return is known
-    first: str  # first live day, YYYY-MM-DD; "" without one
-    last: str  # last live day, YYYY-MM-DD; "" without one
-    saved: float  # squared error saved against forecasting zero, as a fraction of its own; NaN without a live day
-    word: str  # evidence that it is worse than forecasting zero: alarm, in doubt, too early to tell or healthy
     missed: int  # sessions that do not count: late, without a forecast, a number or a return
+    days: int = 0  # live days: forecast before the session opened, and the return is known
+    first: str = ""  # first live day, YYYY-MM-DD; "" without one
+    last: str = ""  # last live day, YYYY-MM-DD; "" without one
+    saved: float = math.nan  # squared error saved against forecasting zero, as a fraction of its own; NaN without a live day
+    word: Word = "too early to tell"  # evidence that it is worse than forecasting zero
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +93,17 @@ def live_standings(registry: RegistryClient, symbol: str) -> LiveStandings:
     found: list[LiveStanding] = []
     measured = partial(_standing, registry.params.watch, cache(partial(_earlier, registry, prices)))
     for number, (tenure, until) in enumerate(tenures):
-        live = live_record(log, symbol, tenure, prices)
+        live = live_record(log, symbol, replace(tenure, after=""), prices)  # all of it: an alarm in it stays one
         end = until[:10] or utc_now()[:10]  # what came later is not of this tenure
         missed = sum(day <= end for days in live.gaps.values() for day in days)
         days, serves = live.days.loc[:end], number == 0 and ledger.tenure is not None
         if serves or len(days):
-            found.append(measured("champion" if serves else "predecessor", tenure.versions[-1], days, missed))
+            one = LiveStanding(role="champion" if serves else "predecessor", version=tenure.versions[-1], missed=missed)
+            found.append(measured(one, days))
         both = days.dropna()
         if serves and tenure.predecessor is not None and len(both):
-            shadow = both.assign(forecast=both["predecessor"])
-            found.append(measured("predecessor, on the champion's days", tenure.predecessor, shadow, missed))
+            one = LiveStanding(role="predecessor, on the champion's days", version=tenure.predecessor, missed=missed)
+            found.append(measured(one, both.assign(forecast=both["predecessor"])))
     return LiveStandings(symbol=symbol, standings=tuple(found), why="" if found else _none(symbol))
 
 
@@ -127,26 +128,20 @@ def _tenures(ledger: Ledger) -> list[tuple[Tenure, str]]:
 
 
 def _standing(
-    rules: WatchParams,
-    earlier: Callable[[Identity], np.ndarray],
-    role: str,
-    version: Identity,
-    days: pd.DataFrame,
-    missed: int,
+    rules: WatchParams, earlier: Callable[[Identity], np.ndarray], one: LiveStanding, days: pd.DataFrame
 ) -> LiveStanding:
+    """Fill in what came of these days."""
     excess = excess_losses(days["actual"], days["forecast"])
-    found = watch(excess, earlier(version) if len(days) else np.empty(0), alpha=rules.alpha, years=rules.years)
+    found = watch(excess, earlier(one.version) if len(days) else np.empty(0), alpha=rules.alpha, years=rules.years)
     zero = float((days["actual"] ** 2).sum())
     names = [f"{day:%Y-%m-%d}" for day in days.index]
-    return LiveStanding(
-        role=role,
-        version=version,
+    return replace(
+        one,
         days=len(days),
         first=names[0] if names else "",
         last=names[-1] if names else "",
         saved=-float(excess.sum()) / zero if zero else math.nan,
         word=found.word,
-        missed=missed,
     )
 
 

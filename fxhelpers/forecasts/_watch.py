@@ -1,5 +1,6 @@
 """Watching what serves: live forecasts against what came, an alarm on record if they are worse than none, a word for each."""
 
+import html
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.decisions import raise_alarm, serving
-from fxhelpers.display import Keyed, Table
+from fxhelpers.display import Keyed, Table, badge
 from fxhelpers.errors import FxError, RegistryUnavailableError, StaleComparisonError
 from fxhelpers.forecasts._evening import chosen_symbols
 from fxhelpers.forecasts._live import LiveRecord, earlier_losses, live_record
@@ -32,6 +33,8 @@ WORDS = ("alarm", "in doubt", "not watched", "too early to tell", "healthy")
 WATCH_FILE, EARLIER_FILE = "watch.csv", "earlier.csv"  # evidence of an alarm: its live days, and the rolling-origin days
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARK = 20  # characters of a sparkline
+_LOWEST, _LARGE = 0.01, 10  # share of an alarm that the lowest bar shows, and above which it is not written out
+_COLORS = {"alarm": "#9b1c1c", "in doubt": "#7a4f00"}
 _DRAWN, _SHOWN_DAYS = 4, 25  # symbols with figures; days in a table
 
 
@@ -55,9 +58,29 @@ class WatchedSymbol(Keyed):
 
     @property
     def tomorrow(self) -> float:
-        """The last live forecast whose return is not known yet, as a fraction; NaN without one."""
-        pending = self.live.pending if self.live else None
-        return float(pending["forecast"].iloc[-1]) if pending is not None and len(pending) else np.nan
+        """The live forecast of the next session, as a fraction; NaN without one."""
+        pending = self.live.pending["forecast"] if self.live else pd.Series(dtype=float)
+        return float(pending.iloc[-1]) if len(pending) and pending.index[-1] >= utc_now()[:10] else np.nan
+
+    @property
+    def next_words(self) -> str:
+        """The live forecast of the next session, in a sentence; "" without one."""
+        if self.live is None or np.isnan(self.tomorrow):
+            return ""
+        return f"Its forecast of {self.live.pending.index[-1]} is {self.tomorrow:+.3%}."
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, in a sentence; "" if nothing is."""
+        back = f"fx rollback {self.symbol} --reason TEXT"
+        if self.word == "in doubt":
+            return f"What to do: look again after each session; a better recipe, or {back}, ends the doubt."
+        if self.word != "alarm":
+            return ""
+        if self.decision is None:
+            return f"What to do: fx watch {self.symbol} puts the alarm on record, and does what watch.on_alarm says."
+        serves = self.decision.to_version == (self.champion.number if self.champion else None)
+        return f"What to do: train and promote another recipe{f', or {back}' if serves else ''}."
 
     @property
     def share(self) -> float:
@@ -88,12 +111,10 @@ class Watch(Keyed):
         """Return one row per symbol, for people, the worst first."""
         rows = {
             one.symbol: {
-                "": one.word,
+                "found": one.word,
                 "live days": len(one.live.days) if one.live else 0,
                 "evidence against it": sparkline(one.versus_zero) if one.versus_zero else "",
-                "share of an alarm": f"{one.versus_zero.share.iloc[-1]:.0%}"
-                if one.versus_zero and len(one.versus_zero.days)
-                else "",
+                "share of an alarm": f"{one.share:.0%}" if one.share < _LARGE else f"> {_LARGE:.0%}",
                 "saved against zero": f"{one.gain:+.2%}" if np.isfinite(one.gain) else "",
                 "next forecast": f"{one.tomorrow:+.3%}" if np.isfinite(one.tomorrow) else "",
                 "why": one.reason,
@@ -103,12 +124,18 @@ class Watch(Keyed):
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="symbol")
 
     def _repr_html_(self) -> str:
-        return Table(self.to_frame())._repr_html_()
+        table = self.to_frame().drop(columns="why")
+        table["found"] = [badge(word, _COLORS[word]) if word in _COLORS else html.escape(word) for word in table["found"]]
+        table = table.loc[:, lambda shown: (shown != "").any()].replace("", "-")
+        reasons = [(one.symbol, f"{one.reason} {one.advice}") for one in self.symbols if one.word in {*_COLORS, "not watched"}]
+        why = Table(pd.DataFrame(reasons, columns=["symbol", "why, and what to do"]).set_index("symbol"))
+        more = f"<br>{why._repr_html_()}" if reasons and len(self.symbols) > 1 else ""  # of one symbol, the answer says it
+        return Table(table, ("found",))._repr_html_() + more
 
     @property
     def worst(self) -> tuple[WatchedSymbol, ...]:
         """The symbols whose figures are drawn: those in alarm or in doubt, or else the first one; at most four."""
-        found = tuple(one for one in self.symbols if one.word in {"alarm", "in doubt"})
+        found = tuple(one for one in self.symbols if one.word in _COLORS and one.live is not None and len(one.live.days))
         return (found or self.symbols[:1])[:_DRAWN]
 
     def warnings_frame(self) -> pd.DataFrame:
@@ -142,24 +169,27 @@ class Watch(Keyed):
         """Result, answer and counts, for the summary of the notebook."""
         counts = {word: sum(one.word == word for one in self.symbols) for word in WORDS}
         named = [f"{count} {word}" for word, count in counts.items() if count]
-        text = f"{', '.join(named) or 'No symbol'}."
         worst = next(iter(self.symbols), None)
-        if worst is not None and (worst.word in {"alarm", "in doubt"} or len(self.symbols) == 1):
-            text += f" {worst.symbol}: {worst.decision.outcome_facts.reason if worst.decision else worst.reason}"
-        if len(self.symbols) > 1 and self.among_all:
-            text += f" Among all, at a false discovery rate of {self.alpha:.0%}: {', '.join(self.among_all)}."
+        alone = worst is not None and len(self.symbols) == 1
+        text = f"{worst.symbol}: {worst.word}." if worst and alone else f"{', '.join(named) or 'No symbol is watched'}."
+        if worst is not None and (alone or worst.word in {"alarm", "in doubt"}):
+            reason = worst.decision.outcome_facts.reason if worst.decision else worst.reason
+            text += f"{'' if alone else f' {worst.symbol}:'} {reason} {worst.advice}".rstrip()
+            text += f" {worst.next_words}" if alone and worst.next_words else ""
+        if not alone and self.among_all:
+            text += f" Beyond chance among all {len(self.symbols)}, at a false discovery rate of {self.alpha:.0%}: "
+            text += f"{', '.join(self.among_all)}."
         result = "alarm" if self.alarms else next(iter(named), "nothing watched").partition(" ")[2] or "nothing watched"
         return {"result": result, "answer": text, **{word.replace(" ", "_"): count for word, count in counts.items()}}
 
 
 def sparkline(found: Watched, width: int = _SPARK) -> str:
-    """Return the evidence of the last days as text, on a log scale: the highest bar is an alarm."""
+    """Return the evidence of the last days as text, on a log scale from 1 % of an alarm to an alarm."""
     share = found.share.to_numpy()
     if not len(share):
         return ""
     parts = [part.max() for part in np.array_split(share, min(width, len(share)))]
-    lowest = np.log(1e-4)
-    heights = [(np.log(max(part, 1e-4)) - lowest) / -lowest for part in parts]
+    heights = [1 - np.log(max(part, _LOWEST)) / np.log(_LOWEST) for part in parts]
     return "".join(_BARS[min(int(height * (len(_BARS) - 1)), len(_BARS) - 1)] for height in heights)
 
 

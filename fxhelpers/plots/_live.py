@@ -28,8 +28,8 @@ def live_evidence(found: WatchedSymbol, ax: Axes | None = None) -> Axes:
     title = f"{found.symbol}: evidence against what serves ({found.word})"
     watched = found.versus_zero
     if watched is None or watched.days.empty:
-        nothing(ax, f"No live day yet. {found.reason}")
-        ax.set(title=title)
+        nothing(ax, found.reason)
+        ax.set(title=title, xticks=[], yticks=[])
         return finish(ax)
     days, bounds = watched.days, watched.thresholds
     for name, bound, color, style in (("e_process", bounds.e_process, BLUE, "-"), ("e_detector", bounds.e_detector, GREEN, "--")):
@@ -54,7 +54,7 @@ def live_losses(found: WatchedSymbol, ax: Axes | None = None) -> Axes:
     title = f"{found.symbol}: error saved against forecasting zero: up is better"
     if found.live is None or found.live.days.empty:
         nothing(ax, "No live day yet.")
-        ax.set(title=title)
+        ax.set(title=title, xticks=[], yticks=[])
         return finish(ax)
     days = found.live.days
     whole = float((days["actual"] ** 2).sum()) or 1.0

@@ -97,7 +97,10 @@ def note_models(folder: Path, models: Iterable[Mapping[str, Any]], *, all_there_
 
 
 def note_live(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
-    """Add the next forecast or the last watch of some models to the gallery, by ``model``; the rest of what it knows stays."""
+    """Add the next forecast or the last watch of some models to the gallery, by ``model``; the rest of what it knows stays.
+
+    A forecast of an earlier session than the one there is left out.
+    """
     models = list(models)
     if not models or not can_write(folder / _LOCK):
         return
@@ -105,7 +108,9 @@ def note_live(folder: Path, models: Iterable[Mapping[str, Any]]) -> None:
     def note(held: _Lines) -> None:
         for facts in models:
             key = _key("model", facts["model"])
-            held[key] = _line({**json.loads(held.get(key, "{}")), **facts})
+            before = json.loads(held.get(key, "{}"))
+            if not ("next" in facts and before.get("next", [""])[0] > facts["next"][0]):
+                held[key] = _line({**before, **facts})
 
     _locked(folder, lambda: _write(folder, note))
 

@@ -97,6 +97,7 @@ function showLive() {
   alarms.sort((a, b) => (a.watch[0] < b.watch[0] ? -1 : a.watch[0] > b.watch[0] ? 1 : a.symbol < b.symbol ? -1 : 1));
   const sessions = models.filter((model) => model.next).map((model) => model.next[0]).sort();
   const latest = models.filter((model) => model.next && model.next[0] === sessions.at(-1));
+  latest.sort((a, b) => (a.next[1] === null) === (b.next[1] === null) ? (a.symbol < b.symbol ? -1 : 1) : a.next[1] === null ? -1 : 1);
   const box = byId("live");
   box.hidden = !(alarms.length || latest.length);
   if (alarms.length) {
@@ -106,7 +107,10 @@ function showLive() {
   if (latest.length) {
     const numbers = latest.filter((model) => model.next[1] !== null).length;
     const about = `Forecasts of ${sessions.at(-1)}: ${numbers} of ${latest.length} symbols have a number.`;
-    box.append(make("strong", {}, about), make("ul", {}, ...named(latest, (model) => (model.next[1] === null ? model.next[2] : next(model)))));
+    const words = ([, number, status]) => (number === null ? status : `${percent(number)}${status === "late" ? ", late" : ""}`);
+    const missing = latest.filter((model) => model.next[1] === null).slice(0, 20);
+    const numbered = latest.slice(missing.length, 20);
+    box.append(make("strong", {}, about), make("ul", {}, ...named(missing, (model) => words(model.next))), make("ul", { className: "many" }, ...named(numbered, (model) => words(model.next))));
     if (latest.length > 20) box.append(`${latest.length - 20} more below.`);
   }
 }
@@ -117,7 +121,7 @@ function showModels(symbol) {
     ...chosen.slice(0, shown.models).map((model) =>
       make("tr", {},
         cell("", make("strong", {}, model.symbol || model.model)),
-        cell("Version", model.champion ? String(model.champion) : "none", ...standing(model)),
+        cell("Version", model.champion ? String(model.champion) : model.asof ? "none" : "not known here", ...standing(model)),
         cell("Since", time(model.since)),
         cell("By", model.record ? link(page(model.record), "its record") : model.champion ? "no record" : "-"),
         cell("Next forecast", next(model)),
@@ -183,9 +187,9 @@ function showVerified() {
     }
     box.classList.add(problems.length ? "bad" : missing ? "some" : "good");
   }
-  const asked = [...new Set(models.map((model) => time(model.asof)))].sort();
+  const asked = [...new Set(models.map((model) => time(model.asof)))].filter(Boolean).sort();
   const between = asked.length > 1 ? `between ${asked[0]} and ${asked.at(-1)}` : `at ${asked[0]}`;
-  byId("asof").textContent = models.length ? `State of the registry ${between} UTC; fx records updates it.` : "";
+  byId("asof").textContent = asked.length ? `State of the registry ${between} UTC; fx records updates it.` : "";
   if (starts.length) byId("span").textContent = `Timeline, ${time(new Date(first).toISOString())} to ${time(new Date(last).toISOString())}`;
 }
 
