@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import exchange_calendars
 import numpy as np
 import pandas as pd
 import time_machine
@@ -11,6 +10,7 @@ import time_machine
 from fxhelpers import ModelRegistry, read_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle
 from fxhelpers.params import load_params
+from fxhelpers.prices._sessions import _calendar
 
 BEFORE = 700
 """Sessions before the first evening."""
@@ -44,7 +44,7 @@ class Desk:
     def __init__(self, folder: Path, shares: dict[str, pd.DataFrame], clock: time_machine.Traveller) -> None:
         self.folder, self.shares, self.clock = folder, shares, clock
         self.sessions = next(iter(shares.values())).index
-        self.calendar = exchange_calendars.get_calendar("XNYS", start="2011-01-01", end="2017-12-31")
+        self.calendar = _calendar("XNYS", "2011-01-01", "2017-12-31")
 
     @property
     def registry(self) -> ModelRegistry:
@@ -75,8 +75,8 @@ class Desk:
 
 def sessions(count: int) -> pd.DatetimeIndex:
     """Return so many sessions of the New York Stock Exchange."""
-    calendar = exchange_calendars.get_calendar("XNYS", start="2011-01-01", end="2017-12-31")
-    return calendar.sessions[:count]
+    days: pd.DatetimeIndex = _calendar("XNYS", "2011-01-01", "2017-12-31").sessions[:count]
+    return days
 
 
 SETTINGS = {

@@ -39,17 +39,17 @@ class LiveRecord:
 def live_record(log: Log, symbol: str, tenure: Tenure, prices: SharePrices) -> LiveRecord:
     """Join the live forecasts of a tenure with the returns of one download of prices."""
     log = log.of(symbol)
-    rows = log.counted(CHAMPION)
-    rows = rows[(rows["made_at"] > tenure.since) & (rows["session"] > tenure.after)].set_index("session")
+    every = log.counted(CHAMPION)
+    rows = every[(every["made_at"] > tenure.since) & (every["session"] > tenure.after)].set_index("session")
     served = np.array([_served(row, tenure) for row in rows.itertuples()], dtype=bool)
     live = rows[rows["live"] & rows["forecast"].notna() & served]
     close = prices.frame["Close"]
     names = pd.Index([f"{day:%Y-%m-%d}" for day in close.index])
-    returns = pd.DataFrame({"as_of": [None, *names[:-1]], "actual": close.pct_change().to_numpy()}, index=names)
+    returns = pd.DataFrame({"as_of_now": [None, *names[:-1]], "actual": close.pct_change().to_numpy()}, index=names)
     traded = _traded(prices.frame)
     last = names[-1] if len(names) else ""
     pending = live[live.index > last]
-    known = live[live.index <= last].join(returns, rsuffix="_now", how="left")
+    known = live[live.index <= last].join(returns)
     counts = (known["as_of"] == known["as_of_now"]) & known.index.isin(names[traded])
     days = known[counts].assign(predecessor=_shadow(log, tenure).reindex(known.index[counts]))
     days.index = pd.DatetimeIndex(days.index, name="session")
@@ -58,7 +58,7 @@ def live_record(log: Log, symbol: str, tenure: Tenure, prices: SharePrices) -> L
         "without a return": tuple(known.index[~counts]),
         "late": tuple(rows.index[rows["forecast"].notna() & ~rows["live"]]),
         "without a number": tuple(rows.index[rows["forecast"].isna()]),
-        "without a forecast": tuple(expected.difference(rows.index)),
+        "without a forecast": tuple(expected.difference(pd.Index(every["session"]))),
     }
     return LiveRecord(
         symbol=symbol,
@@ -93,7 +93,7 @@ def _shadow(log: Log, tenure: Tenure) -> pd.Series:
         return pd.Series(dtype=float)
     rows = log.counted(PREDECESSOR)
     rows = rows[(rows["made_at"] > tenure.since) & (rows["session"] > tenure.after) & rows["live"]]
-    rows = rows[[tenure.predecessor.may_be(_identity(row)) for row in rows.itertuples()]]
+    rows = rows[np.array([tenure.predecessor.may_be(_identity(row)) for row in rows.itertuples()], dtype=bool)]
     return rows.set_index("session")["forecast"]
 
 
