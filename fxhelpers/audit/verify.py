@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fxhelpers.audit._alarms import alarm_findings
 from fxhelpers.audit._records import Finding, evidence_findings, problem, record_findings
 from fxhelpers.audit._versions import file_findings, second_copies, version_findings
 from fxhelpers.decisions import (
@@ -32,6 +34,7 @@ from fxhelpers.decisions import (
 )
 from fxhelpers.display import Keyed
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError
+from fxhelpers.forecasts import read_log
 from fxhelpers.ledger import Decision, IntentFacts, Ledger, OutcomeFacts, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.records import origin_of, record_folders
@@ -55,6 +58,7 @@ class Verification(Keyed):
 
     models: tuple[str, ...]
     decisions: int  # number of decisions checked
+    forecast_batches: int  # number of batches of forecasts checked
     deep: bool  # whether stored forecasts, copies of records and model files were checked too
     findings: tuple[Finding, ...]  # problems first
     uri: str
@@ -71,8 +75,10 @@ class Verification(Keyed):
         notes = len(self.findings) - problems
         counts = [_count(problems, "problem")] if problems else ["OK"]
         counts += [_count(notes, "note")] if notes else []
-        checked = f"{_count(len(self.models), 'model')}, {_count(self.decisions, 'decision')} checked"
-        return f"{', '.join(counts)}: {checked}{' (deep)' if self.deep else ''}"
+        checked = f"{_count(len(self.models), 'model')}, {_count(self.decisions, 'decision')}"
+        if self.forecast_batches:
+            checked += f" and {_count(self.forecast_batches, 'forecast batch', 'es')}"
+        return f"{', '.join(counts)}: {checked} checked{' (deep)' if self.deep else ''}"
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per finding."""
@@ -81,11 +87,12 @@ class Verification(Keyed):
     def to_json(self) -> str:
         """Return counts and findings as JSON."""
         about = {"registry": self.uri, "models": self.models, "decisions": self.decisions, "deep": self.deep}
+        about |= {"forecast_batches": self.forecast_batches}
         return json.dumps({**about, "findings": [dict(finding) for finding in self.findings]}, indent=2)
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def _count(number: int, word: str, many: str = "s") -> str:
+    return f"{number} {word}{'' if number == 1 else many}"
 
 
 def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = False) -> Verification:
@@ -96,7 +103,8 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
     """
     records = registry.params.paths.records
     end_records(records)
-    models, decisions = _models(registry, name), 0
+    models, decisions, batches = _models(registry, name), 0, 0
+    log = cache(partial(read_log, registry))
     findings: list[Finding] = []
     standings: list[dict[str, Any]] = []
     for model in models:
@@ -106,7 +114,8 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
             ledger, versions, quick = _check_twice(registry, model)
             found += quick
             if deep:
-                found.extend(chain(evidence_findings(registry, ledger), file_findings(registry, ledger, versions)))
+                found.extend(evidence_findings(registry, ledger))
+                found.extend(chain(file_findings(registry, ledger, versions), alarm_findings(registry, ledger, log)))
         except RegistryUnavailableError:
             raise
         except RegistryError as error:  # about this model; the others are checked
@@ -116,9 +125,10 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
             continue
         if name and not (ledger.decisions or versions or found):
             raise unknown_model(registry, name)
-        decisions += len(ledger.decisions)
         if model == FORECASTS:
+            batches = len(ledger.decisions)
             continue
+        decisions += len(ledger.decisions)
         champion = in_production(versions)
         problems = [f"{finding.message}. What to do: {finding.remedy}" for finding in found if finding.level == "problem"]
         verified = {"time": utc_now(), "deep": deep, "problems": problems}
@@ -126,7 +136,14 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
     note_models(records, standings, all_there_are=name is None)
     findings.sort(key=lambda finding: finding.level == "note")
     models = [model for model in models if model != FORECASTS]
-    return Verification(models=tuple(models), decisions=decisions, deep=deep, findings=tuple(findings), uri=registry.uri)
+    return Verification(
+        models=tuple(models),
+        decisions=decisions,
+        forecast_batches=batches,
+        deep=deep,
+        findings=tuple(findings),
+        uri=registry.uri,
+    )
 
 
 def _models(registry: RegistryClient, name: str | None) -> list[str]:
