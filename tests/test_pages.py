@@ -62,6 +62,9 @@ def test_reports_at_three_widths(project: Project, registered: Callable[..., int
     registered("regularised", stage="Production")
     registered("lighter")
     records = [failed, run("compare"), run("promote", apply=True), run("history")]
+    project.write(prices={"calendar": "XNYS"})
+    for name, values in {"forecast": {"as_of": "2013-02-28", "apply": True}, "watch": {}}.items():
+        records.append(run_notebook(ROOT / "notebooks" / f"{name}.ipynb", values, preloaded=True).record)
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         for record in records:

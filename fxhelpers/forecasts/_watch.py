@@ -33,7 +33,7 @@ WORDS = ("alarm", "in doubt", "not watched", "too early to tell", "healthy")
 WATCH_FILE, EARLIER_FILE = "watch.csv", "earlier.csv"  # evidence of an alarm: its live days, and the rolling-origin days
 _BARS = "▁▂▃▄▅▆▇█"
 _SPARK = 20  # characters of a sparkline
-_LOWEST, _LARGE = 0.01, 10  # share of an alarm that the lowest bar shows, and above which it is not written out
+_LOWEST, _MOST = 0.01, 99.99  # share of an alarm that the lowest bar shows, and the greatest that is written
 _COLORS = {"alarm": "#9b1c1c", "in doubt": "#7a4f00"}
 _DRAWN, _SHOWN_DAYS = 4, 25  # symbols with figures; days in a table
 
@@ -72,15 +72,16 @@ class WatchedSymbol(Keyed):
     @property
     def advice(self) -> str:
         """What to do about it, in a sentence; "" if nothing is."""
-        back = f"fx rollback {self.symbol} --reason TEXT"
+        former = self.live.tenure.predecessor if self.live else None
+        back = f", or fx rollback {self.symbol} --reason TEXT" if former else ""
         if self.word == "in doubt":
-            return f"What to do: look again after each session; a better recipe, or {back}, ends the doubt."
+            return f"What to do: look again after each session; train and promote a better recipe{back} to end the doubt."
         if self.word != "alarm":
             return ""
         if self.decision is None:
             return f"What to do: fx watch {self.symbol} puts the alarm on record, and does what watch.on_alarm says."
-        serves = self.decision.to_version == (self.champion.number if self.champion else None)
-        return f"What to do: train and promote another recipe{f', or {back}' if serves else ''}."
+        serves = self.champion is not None and self.decision.to_version == self.champion.number
+        return f"What to do: train and promote another recipe{back if serves else ''}."
 
     @property
     def share(self) -> float:
@@ -114,7 +115,7 @@ class Watch(Keyed):
                 "found": one.word,
                 "live days": len(one.live.days) if one.live else 0,
                 "evidence against it": sparkline(one.versus_zero) if one.versus_zero else "",
-                "share of an alarm": f"{one.share:.0%}" if one.share < _LARGE else f"> {_LARGE:.0%}",
+                "share of an alarm": f"{min(one.share, _MOST):,.0%}",
                 "saved against zero": f"{one.gain:+.2%}" if np.isfinite(one.gain) else "",
                 "next forecast": f"{one.tomorrow:+.3%}" if np.isfinite(one.tomorrow) else "",
                 "why": one.reason,
