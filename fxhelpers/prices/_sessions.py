@@ -22,10 +22,10 @@ def zone_of(calendar: str | None) -> str | None:
 
 
 def sessions_of(calendar: str | None, days: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
-    """Return an exchange's sessions in the years of some days, up to the end of its calendar; None without an exchange."""
+    """Return an exchange's sessions in the years of some days and the year after, if they are known; None without an exchange."""
     if calendar is None or days.empty:
         return None
-    sessions: pd.DatetimeIndex = _calendar(calendar, f"{days.min().year}-01-01").sessions
+    sessions: pd.DatetimeIndex = _calendar(calendar, f"{days.min().year}-01-01", f"{days.max().year + 1}-12-31").sessions
     return sessions.as_unit("us").rename(calendar)
 
 
@@ -60,9 +60,16 @@ def previous_session(calendar: str | None, day: pd.Timestamp) -> pd.Timestamp:
 
 
 def session_open(calendar: str | None, session: pd.Timestamp) -> pd.Timestamp:
-    """Return when a session opens, UTC; without an exchange, at midnight UTC."""
-    opens = session.tz_localize("UTC") if calendar is None else _around(calendar, session).session_open(session)
-    return pd.Timestamp(opens)
+    """Return when a session opens, UTC; without an exchange, at midnight UTC.
+
+    A day that is no session, such as one that another calendar had, begins at the exchange's midnight: never later than trading.
+    """
+    if calendar is None:
+        return session.tz_localize("UTC")
+    exchange = _around(calendar, session)
+    if not exchange.is_session(session):
+        return session.tz_localize(exchange.tz).tz_convert("UTC")
+    return pd.Timestamp(exchange.session_open(session))
 
 
 def sessions_since(calendar: str | None, day: pd.Timestamp) -> int | None:
