@@ -4,8 +4,16 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from fxhelpers.decisions._evidence import store_evidence
-from fxhelpers.decisions._mirror import find, serving
-from fxhelpers.decisions._path import Move, act, begin, recording_failure, refuse_unrecorded, run_command
+from fxhelpers.decisions._mirror import find, serving, writing_mirrored
+from fxhelpers.decisions._path import (
+    Move,
+    act_under,
+    begin,
+    note_on_version,
+    recording_failure,
+    refuse_unrecorded,
+    run_command,
+)
 from fxhelpers.errors import FxError, RegistryUnavailableError, StaleComparisonError
 from fxhelpers.ledger import Decision, Identity, IntentFacts, Ledger, OutcomeFacts
 from fxhelpers.params import model_name
@@ -20,6 +28,7 @@ def raise_alarm(
     symbol: str,
     champion: Identity,
     *,
+    last: Decision | None,
     on_alarm: OnAlarm,
     predecessor: Identity | None,
     reason: str,
@@ -29,19 +38,17 @@ def raise_alarm(
     """Record an alarm about the champion, and do what the settings say.
 
     ``vacate``: no version serves. ``rollback``: the ``predecessor`` serves; if
-    there is none, or it does not load, no version does. The tenure's alarms
-    begin anew afterwards. :class:`StaleComparisonError` if another version
-    serves by now, or somebody recorded this alarm.
+    there is none, or it does not load, no version does. The evidence began
+    after the ``last`` alarm, and begins anew afterwards.
+    :class:`StaleComparisonError` if another version serves by now, or another
+    alarm was recorded since the last one.
     """
     name = model_name(symbol)
     refuse_unrecorded(run_command("watch", {"symbols": [symbol], "apply": True}))
     begun = read_ledger(registry, name)
     decision = begin(registry, name, IntentFacts(kind="alarm", symbol=symbol, version=champion.number))
     with recording_failure(registry, decision):
-        found = serving(registry, name)
-        if found is None or found.identity != champion or _alarmed(read_ledger(registry, name)) != _alarmed(begun):
-            msg = f"{name}: {champion} is not the champion any more, or was in alarm already; nothing was changed: watch again"
-            raise StaleComparisonError(msg)
+        _check_current(registry, name, champion, last)
         move, done = _move(registry, begun, champion, on_alarm, predecessor)
         digests = store_evidence(registry, decision, evidence)
         outcome = OutcomeFacts(
@@ -53,11 +60,20 @@ def raise_alarm(
         )
         if move:
             outcome.rests_on = "live record"
-        return act(registry, decision, facts=outcome.with_bundles(champion, predecessor), move=move)
+        with writing_mirrored(registry, name) as ledger:
+            _check_current(registry, name, champion, last)
+            decided = act_under(ledger, registry, decision, facts=outcome.with_bundles(champion, predecessor), move=move)
+    note_on_version(registry, decided)
+    return decided
 
 
-def _alarmed(ledger: Ledger) -> str:
-    return ledger.tenure.alarm.id if ledger.tenure and ledger.tenure.alarm else ""
+def _check_current(registry: RegistryClient, name: str, champion: Identity, last: Decision | None) -> None:
+    """Raise :class:`StaleComparisonError` unless the champion serves, and its last alarm is the one that is known."""
+    found, tenure = serving(registry, name), read_ledger(registry, name).tenure
+    known = tenure.alarm.id if tenure and tenure.alarm else ""
+    if found is None or found.identity != champion or known != (last.id if last else ""):
+        msg = f"{name}: {champion} is not the champion any more, or was in alarm already; nothing was changed: watch again"
+        raise StaleComparisonError(msg)
 
 
 def _move(

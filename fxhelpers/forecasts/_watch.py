@@ -11,7 +11,7 @@ import pandas as pd
 
 from fxhelpers.decisions import raise_alarm, serving
 from fxhelpers.display import Keyed, Table, badge
-from fxhelpers.errors import FxError, RegistryUnavailableError, StaleComparisonError
+from fxhelpers.errors import FxError, NoRecordError, RegistryError, RegistryUnavailableError, StaleComparisonError
 from fxhelpers.forecasts._evening import chosen_symbols
 from fxhelpers.forecasts._live import LiveRecord, earlier_losses, live_record
 from fxhelpers.forecasts._log import Log, read_log
@@ -180,7 +180,9 @@ class Watch(Keyed):
         if not alone and self.among_all:
             text += f" Beyond chance among all {len(self.symbols)}, at a false discovery rate of {self.alpha:.0%}: "
             text += f"{', '.join(self.among_all)}."
-        result = "alarm" if self.alarms else next(iter(named), "nothing watched").partition(" ")[2] or "nothing watched"
+        if len(self.alarms) > 1:
+            text = f"Alarms: {', '.join(self.alarms)}. {text}"
+        result = next((word for word, count in counts.items() if count), "nothing watched")
         return {"result": result, "answer": text, **{word.replace(" ", "_"): count for word, count in counts.items()}}
 
 
@@ -213,7 +215,10 @@ def _note(registry: RegistryClient, found: Sequence[WatchedSymbol]) -> None:
     there = registered_models(registry)
     for one in found:
         if (name := model_name(one.symbol)) in there:
-            note_watch(registry, name, f"{one.word}, {day}")
+            try:
+                note_watch(registry, name, f"{one.word}, {day}")
+            except RegistryError as error:
+                logger.warning("%s is not tagged with %s: %s", name, one.word, error)
     lines = ({"model": model_name(one.symbol), "symbol": one.symbol, "watch": [one.word, day, one.reason]} for one in found)
     note_live(registry.params.paths.records, lines)
 
@@ -258,7 +263,7 @@ def _watched(registry: RegistryClient, symbol: str, log: Log) -> WatchedSymbol:
         versus_predecessor=shadow,
         warnings=tuple(filter(None, warnings)),
         earlier=earlier,
-        fallback=_fallback(ledger, live, rules),
+        fallback=_fallback(ledger, live, before, rules),
     )
 
 
@@ -296,6 +301,7 @@ def _alarmed(registry: RegistryClient, one: WatchedSymbol, log: Log) -> WatchedS
             registry,
             one.symbol,
             one.champion,
+            last=one.live.tenure.alarm,
             on_alarm=rules.on_alarm,
             predecessor=one.fallback,
             reason=one.reason,
@@ -305,14 +311,23 @@ def _alarmed(registry: RegistryClient, one: WatchedSymbol, log: Log) -> WatchedS
     except StaleComparisonError as error:
         logger.warning("%s", error)
         return one
+    except (RegistryUnavailableError, NoRecordError):
+        raise
+    except FxError as error:  # the others are watched
+        text = f"The alarm is not on record: {' '.join(str(error).split())}"[:300]
+        logger.warning("%s: %s", one.symbol, text)
+        return replace(one, warnings=(text, *one.warnings))
     return replace(one, decision=done)
 
 
-def _fallback(ledger: Ledger, live: LiveRecord, rules: WatchParams) -> Identity | None:
-    """Return the predecessor, unless it is in alarm itself: on its own forecasts of these days, or when it served."""
+def _fallback(ledger: Ledger, live: LiveRecord, earlier: np.ndarray, rules: WatchParams) -> Identity | None:
+    """Return the predecessor, unless it is in alarm itself: on its own forecasts of these days, or when it served.
+
+    Its first bets take their size from the ``earlier`` excess losses of the champion.
+    """
     before = live.tenure.predecessor
-    if before is None or any(d.kind == "alarm" and d.identity(before.number).may_be(before) for d in ledger.outcomes):
+    if before is None or any(d.version == before.number and d.identity(before.number).may_be(before) for d in ledger.alarms):
         return None
     days = live.days.dropna()
-    found = watch(excess_losses(days["actual"], days["predecessor"]), np.empty(0), alpha=rules.alpha, years=rules.years)
+    found = watch(excess_losses(days["actual"], days["predecessor"]), earlier, alpha=rules.alpha, years=rules.years)
     return None if found.word == "alarm" else before

@@ -147,14 +147,20 @@ class Ledger:
         begins = next((n for n in range(len(periods) - 1, 0, -1) if periods[n].decision not in refreshes), 0)
         served = tuple(version for period in periods[begins:] if (version := period.identity()))
         before = [version for period in periods[:begins] if (version := period.identity()) and version not in served]
-        alarms = [d for d in self.outcomes if d.kind == "alarm" and d.result == "alarm" and d.time >= periods[begins].since]
+        began = periods[begins]  # perhaps by an alarm, which is about the champion before
+        alarms = [d for d in self.alarms if d.time >= began.since and d.id != began.decision]
         return Tenure(
-            since=periods[begins].since,
+            since=began.since,
             after=max((str(alarm.outcome_facts.alarm.get("last_session", "")) for alarm in alarms), default=""),
             versions=served,
             predecessor=before[-1] if before else None,
             alarm=alarms[-1] if alarms else None,
         )
+
+    @property
+    def alarms(self) -> list[Decision]:
+        """The alarms that were recorded, in order."""
+        return [d for d in self.outcomes if d.kind == "alarm" and d.result == "alarm"]
 
     @property
     def champions(self) -> set[Identity]:
