@@ -15,7 +15,7 @@ from fxhelpers.errors import ParamsError
 from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Log, Row, read_log, record_rows
 from fxhelpers.forecasts._making import TOO_OLD, Wanted, make_rows
 from fxhelpers.ledger import Decision, Identity
-from fxhelpers.params import MODEL_PREFIX, check_symbol, parse_day
+from fxhelpers.params import MODEL_PREFIX, check_symbol, is_symbol, parse_day
 from fxhelpers.prices import last_session, next_session, previous_session, session_open
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.storage import registered_models
@@ -98,7 +98,7 @@ class Forecasts(Keyed):
             text += " Only shown, nothing is on record: fx forecast records it."
         elif self.recorded is None:
             text += " Nothing is new: all of it was on record already."
-        if self.caught_up:
+        if self.caught_up and not self.shown_only:
             text += f" Caught up, late: {', '.join(self.caught_up)}."
         result = "only shown" if self.shown_only else "recorded" if self.recorded else "unchanged"
         if not self.shown_only and self.rows["why"].str.contains(TOO_OLD, regex=False).any():
@@ -119,10 +119,7 @@ def forecast(
     calendar = registry.params.prices.calendar
     now = pd.Timestamp(registry.server_time() or datetime.now(UTC))
     newest = last_session(calendar, now)
-    day = pd.Timestamp(parse_day("as_of", as_of)) if as_of else newest
-    if day > newest:
-        msg = f"as_of: {as_of} has not ended yet; the newest session that has is {newest:%Y-%m-%d}"
-        raise ParamsError(msg)
+    day = _checked_day(as_of, newest, calendar) if as_of else newest
     session = next_session(calendar, day)
     log = read_log(registry, since=f"{day - pd.Timedelta(days=_SEARCHED_DAYS):%Y-%m-%d}")
     chosen = chosen_symbols(registry, symbols, log)
@@ -169,11 +166,27 @@ def forecast(
 
 def chosen_symbols(registry: RegistryClient, symbols: Collection[str], log: Log) -> list[str]:
     """Return the given symbols, or all with a champion, and those that had one at the last session on record."""
+    if isinstance(symbols, str):
+        msg = f'symbols: expected a list such as ["AAPL", "MSFT"], found the text {symbols!r:.60}'
+        raise ParamsError(msg)
     if symbols:
         return sorted({check_symbol(symbol) for symbol in symbols})
-    serving = {name.removeprefix(MODEL_PREFIX) for name, champion in registered_models(registry).items() if champion}
-    last = log.rows[log.rows["session"] == log.rows["session"].max()]
-    return sorted(serving | set(last["symbol"]))
+    models = {name.removeprefix(MODEL_PREFIX): champion for name, champion in registered_models(registry).items()}
+    last = set(log.rows.loc[log.rows["session"] == log.rows["session"].max(), "symbol"])
+    return sorted(symbol for symbol, champion in models.items() if is_symbol(symbol) and (champion or symbol in last))
+
+
+def _checked_day(as_of: str, newest: pd.Timestamp, calendar: str | None) -> pd.Timestamp:
+    """Return the session that somebody named; :class:`ParamsError` if it is none, or has not ended."""
+    day = pd.Timestamp(parse_day("as_of", as_of))
+    if day > newest:
+        msg = f"as_of: {as_of} has not ended yet; the newest session that has is {newest:%Y-%m-%d}"
+        raise ParamsError(msg)
+    last = previous_session(calendar, day + pd.Timedelta(days=1))
+    if last != day:
+        msg = f"as_of: {as_of} is no session of {calendar}; the last one before it is {last:%Y-%m-%d}"
+        raise ParamsError(msg)
+    return day
 
 
 def _days(log: Log, symbol: str, calendar: str | None, day: pd.Timestamp) -> list[str]:
@@ -188,12 +201,14 @@ def _days(log: Log, symbol: str, calendar: str | None, day: pd.Timestamp) -> lis
 
 def _known(log: Log, symbol: str) -> tuple[Identity, Identity | None] | None:
     """Return champion and predecessor of a symbol's last number on record."""
-    rows = log.rows[(log.rows["symbol"] == symbol) & log.rows["forecast"].notna()]
-    champion = rows[rows["role"] == CHAMPION].tail(1)
+    rows = log.rows[log.rows["symbol"] == symbol]
+    numbers = rows[(rows["role"] == CHAMPION) & rows["forecast"].notna()]
+    champion = numbers.tail(1)
     if champion.empty:
         return None
-    same = rows[(rows["role"] == PREDECESSOR) & (rows["batch"] == champion["batch"].iloc[0])].tail(1)
-    found = [Identity(int(row.version), str(row.bundle_sha256)) for row in (*champion.itertuples(), *same.itertuples())]
+    batches = numbers.loc[numbers["bundle_sha256"] == champion["bundle_sha256"].iloc[0], "batch"]
+    before = rows[(rows["role"] == PREDECESSOR) & rows["batch"].isin(batches)].tail(1)
+    found = [Identity(int(str(row.version)), str(row.bundle_sha256)) for row in (*champion.itertuples(), *before.itertuples())]
     return found[0], found[1] if len(found) > 1 else None
 
 

@@ -63,7 +63,7 @@ class Log:
     # decision's id), record
     rows: pd.DataFrame
     head: str  # SHA-256 of the last batch's outcome; "" if there is none
-    faults: tuple[str, ...] = ()  # batches whose file is gone or was edited: they do not count
+    faults: tuple[str, ...] = ()  # what is wrong with the ledger; and files that are gone or were edited, which do not count
 
     def of(self, symbol: str) -> "Log":
         """Return the part about one symbol."""
@@ -105,8 +105,11 @@ def read_log(registry: RegistryClient, *, since: str = "") -> Log:
     Each file is kept in ``paths.forecasts`` by its SHA-256, so that the registry gives it once.
     """
     ledger = read_ledger(registry, FORECASTS)
-    batches = [d for d in ledger.outcomes if d.result == "recorded" and max(d.intent.facts.sessions, default="") >= since]
-    parts, faults = [_empty()], []
+    recorded = [d for d in ledger.outcomes if d.result == "recorded"]
+    batches = [d for d in recorded if not d.intent.facts.sessions or max(d.intent.facts.sessions) >= since]
+    parts, faults = [_empty()], [f"{FORECASTS}: {fault.message}; details: fx verify" for fault in ledger.faults]
+    for fault in faults:
+        logger.warning(fault)
     for batch in batches:
         content = _content(registry, batch)
         if isinstance(content, str):

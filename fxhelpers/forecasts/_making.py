@@ -94,8 +94,7 @@ def _rows(registry: RegistryClient, wanted: Wanted) -> list[Row]:
     if predecessor is None:
         return rows
     others = [row._replace(role=PREDECESSOR, **_of(predecessor)) for row in rows if not math.isnan(row.forecast)]
-    others = [_forecast(registry, row, predecessor, prices, accept_doubts=wanted.accept_doubts) for row in others]
-    return rows + [row for row in others if not math.isnan(row.forecast)]
+    return rows + [_forecast(registry, row, predecessor, prices, accept_doubts=wanted.accept_doubts) for row in others]
 
 
 def _models(registry: RegistryClient, wanted: Wanted) -> tuple[LoadedModel, LoadedModel | None]:
@@ -167,7 +166,8 @@ def _why_none(symbol: str, ledger: Ledger) -> str:
     last = next((d for d in reversed(ledger.outcomes) if d.moved_at), None)
     if last is None:
         return f"no version is in Production; promote one: fx run promote -p symbol {symbol} -p apply true"
-    return f"no version is in Production since the {last.kind} of {last.time[:16].replace('T', ' ')}: {last.outcome_facts.reason}"
+    why = last.intent.facts.reason or last.outcome_facts.reason
+    return f"no version is in Production since the {last.kind} of {last.time[:16].replace('T', ' ')}: {why}"
 
 
 def _short(error: FxError) -> str:
