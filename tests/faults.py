@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -13,6 +14,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "fxhelpers.decisions",
+        "fxhelpers.forecasts",
         "fxhelpers.model_registry",
         "mlflow.sklearn",
         "mlflow.store.model_registry.sqlalchemy_store",
@@ -42,17 +44,37 @@ def do(operation: str, argument: Any) -> str:
     from fxhelpers import ModelRegistry
 
     registry = ModelRegistry()
-    if operation == "count":
-        return count(registry, argument)
-    if operation == "register":
-        return str(registry.register_model(registry.load_model_info(model_path=argument)).version)
-    if operation == "promote":
-        return str(registry.promote(registry.propose("AAPL", argument, apply=True)).result)
-    if operation == "to production":
-        return str(registry.transition_stage("MLP_Stock_Predictor_AAPL", argument, "Production").stage)
-    if operation == "rollback":
-        return str(registry.rollback("AAPL", apply=True, reason="it has to be").result)
-    return str(registry.retain("AAPL", apply=True, prune=True).due("archive"))
+    operations: dict[str, Callable[[], Any]] = {
+        "count": lambda: count(registry, argument),
+        "register": lambda: registry.register_model(registry.load_model_info(model_path=argument)).version,
+        "promote": lambda: registry.promote(registry.propose("AAPL", argument, apply=True)).result,
+        "to production": lambda: registry.transition_stage("MLP_Stock_Predictor_AAPL", argument, "Production").stage,
+        "rollback": lambda: registry.rollback("AAPL", apply=True, reason="it has to be").result,
+        "retain": lambda: registry.retain("AAPL", apply=True, prune=True).due("archive"),
+        "forecast": lambda: registry.forecast(as_of=argument, apply=True).summary["result"],
+        "alarm": lambda: alarm(registry),
+    }
+    return str(operations[operation]())
+
+
+def alarm(registry: Any) -> str:
+    """Record an alarm about the champion of AAPL, after which the version before it serves again."""
+    from fxhelpers.decisions import raise_alarm
+    from fxhelpers.registry.ledger_store import read_ledger
+
+    tenure = read_ledger(registry.client, "MLP_Stock_Predictor_AAPL").tenure
+    done = raise_alarm(
+        registry.client,
+        "AAPL",
+        tenure.versions[-1],
+        last=tenure.alarm,
+        on_alarm="rollback",
+        predecessor=tenure.predecessor,
+        reason="Its errors are larger.",
+        facts={"last_session": "2013-01-31"},
+        evidence={"watch.csv": b"session\n"},
+    )
+    return str(done.result)
 
 
 def count(registry: Any, times: int) -> str:
