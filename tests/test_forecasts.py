@@ -619,18 +619,29 @@ def test_the_predecessor_serves_again_only_if_nothing_is_known_against_it(desk: 
 
 @pytest.mark.parametrize("rule", ["baselines_only", "block"])
 def test_after_an_alarm_the_next_version_is_judged_as_a_first_champion(desk: Desk, project: Project, rule: str) -> None:
-    project.write(promotion={"on_no_champion": rule})
-    bad_days(desk, START + 2)
-    desk.registry.watch(apply=True)
-    proposal = desk.registry.propose("AAA", 2)
+    evaluation = project.settings["promotion"]["evaluation"] | {"min_days": 120}
+    project.write(promotion={"on_no_champion": rule, "evaluation": evaluation})
+    bad_days(desk, START + 2, 70)
+    alarm = desk.registry.watch(apply=True)["AAA"].decision
+    assert alarm is not None
+    proposal = desk.registry.propose("AAA", 2, apply=True)
+    first = rule == "baselines_only"
     assert proposal.comparison is not None
-    assert (proposal.comparison.champion is None) == (rule == "baselines_only")
-    assert ("is in alarm since" in proposal.verdict.reason) == (rule == "baselines_only") or rule == "baselines_only"
+    assert (proposal.comparison.champion is None) == first
+    assert proposal.verdict.kind == ("first" if first else "contest")
+    assert (f"version 1 is in alarm since {alarm.time[:10]}" in proposal.verdict.reason) == first
+    decision = desk.registry.promote(proposal)
+    assert (decision.result, decision.from_version) == ("promoted" if first else "refused", 1), decision.outcome_facts.reason
+    tenure = live(desk).tenure
+    assert [version.number for version in tenure.versions] == [2 if first else 1]
+    assert (tenure.alarm is None, tenure.predecessor is None) == (first, not first)
+    assert problems(desk) == []
 
 
 # -------------------------------------------------------------------------------------------------------------- two processes
 
 
+@pytest.mark.usefixtures("thorough")
 def test_two_processes_at_once_put_one_number_on_record(desk: Desk, project: Project) -> None:
     barrier = faults.CONTEXT.Barrier(2)
     children = [faults.start(desk.folder, "forecast", day(desk, START + 1), barrier=barrier) for _ in range(2)]

@@ -107,3 +107,16 @@ def test_versions_without_a_recipe_serve_and_are_contested(before_recipes: Path)
     assert proposal.comparison.first_day > "2009", "days that the champion has not seen"
     assert registry.promote(proposal).result == "refused"
     assert registry.verify().findings == ()
+
+
+@pytest.mark.parametrize("project_of", ["release", "before_recipes"])
+def test_its_champion_forecasts_and_is_watched(project_of: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(project_of)
+    registry = ModelRegistry()
+    row = registry.forecast(as_of="2013-02-28", apply=True).rows.iloc[0]
+    assert (row["session"], row["status"], row["recipe_sha256"]) == ("2013-03-01", "late", "")
+    assert abs(row["forecast"]) < 0.1
+    newest = registry.forecast().rows.iloc[0]
+    assert "prices end on 2013-03-01" in newest["why"]
+    assert registry.watch(apply=True)["AAPL"].word == "too early to tell"
+    assert registry.verify(deep=True).findings == ()
