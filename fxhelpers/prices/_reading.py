@@ -248,7 +248,8 @@ def _unreadable(table: Table, parts: dict[str, pd.Series], days: Days, values: d
         yield PriceFinding(check="dates", severity="refused", message=days.unclear)
     read_ = {**({} if days.unclear else {"Date": days.read}), **{r: v for r, v in values.items() if r != "Total Return"}}
     for role, found in read_.items():  # CRSP writes letters for returns that it does not have
-        wrong = found.isna() & ~is_missing(parts[role])
+        wrong = found.isna()
+        wrong = wrong & ~is_missing(parts[role]) if wrong.any() else wrong
         if wrong.any():
             row = int(wrong.index[int(np.argmax(wrong))])
             what, where = f"a number in column {_column(table, parts[role])}", f"the row of {as_text(parts['Date']).loc[row]}"

@@ -16,6 +16,7 @@ _UNITS = {"k": 1e3, "m": 1e6, "mm": 1e6, "mio": 1e6, "mln": 1e6, "b": 1e9, "bn":
 _UNIT = re.compile(r"(?<=\d)\s*(k|mm|mio\.?|mln|mrd\.?|m|bn|b|t)(?:\s*shares?)?$", re.IGNORECASE)
 _CODES = "USD|EUR|GBP|CHF|JPY|CNY|HKD|CAD|AUD|SEK|NOK|DKK|PLN|BRL|KRW|INR|GBX|ZAR|SGD|NZD|MXN|TWD"
 _NO_NUMBER = re.compile(rf"[\s\u00a0\u202f'\u2019%]|(?:US|HK|R|C|A|S|NT|NZ)?\$|[€£¥₹₩円元]|zł|kr\.?|Rs\.?|GBp|p$|{_CODES}")
+_PLAIN = r"[-+.,0-9eE]*"  # nothing but digits and signs
 _GROUPED = {
     ".": re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+|(?:,\d{2})+,\d{3})(?:\.\d*)?"),
     ",": re.compile(r"[-+]?\d{1,3}(?:\.\d{3})+(?:,\d*)?"),
@@ -130,6 +131,8 @@ def volume_sign(column: pd.Series, decimal: str) -> str:
 
 def _digits(text: pd.Series) -> pd.Series:
     """Return numbers without units and currencies."""
+    if text.str.fullmatch(_PLAIN).all():
+        return text
     return text.str.replace(_UNIT, "", regex=True).str.replace(_NO_NUMBER, "", regex=True)
 
 
@@ -145,7 +148,7 @@ def numbers(column: pd.Series, decimal: str, *, units: bool = False) -> pd.Serie
     text = as_text(column)
     if decimal == ".":
         plain = pd.to_numeric(text, errors="coerce")
-        if not (plain.isna() & ~is_missing(text)).any():
+        if not plain.hasnans or not (plain.isna() & ~is_missing(text)).any():
             return plain.astype(float)
     unit = pd.Series(1.0, text.index)
     if units:
@@ -179,7 +182,8 @@ def read_days(column: pd.Series, zone: str | None) -> Days:
         found = _counted(pd.to_numeric(text, errors="coerce"), zone)
         if found is not None:
             return found
-    days, written, unclear = _calendar_days(text.str.replace(_CLOCK, "", regex=True), filled.index)
+    timed = text.str.contains("[ T,]")  # else there is no time of day
+    days, written, unclear = _calendar_days(text.str.replace(_CLOCK, "", regex=True) if timed.any() else text, filled.index)
     elsewhere, stamps = _moments(text)
     if zone and len(stamps):
         days = days.mask(elsewhere, stamps.dt.tz_convert(zone).dt.tz_localize(None).dt.normalize().reindex(text.index))
@@ -198,7 +202,7 @@ def has_clock(column: pd.Series) -> pd.Series:
 
 def _moments(text: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Return where a time of day, other than midnight, and an offset are written, and these moments, UTC."""
-    parts = text.str.extract(_ZONE)
+    parts = text[text.str.contains(":", regex=False)].str.extract(_ZONE).reindex(text.index)
     day, clock, zone = parts["day"], parts["clock"], parts["zone"].replace({"UTC": "Z", "GMT": "Z"})
     elsewhere = day.notna() & ~clock.fillna("").str.fullmatch(r"[0:.]*")
     stamps = pd.to_datetime((day + "T" + clock + zone)[elsewhere], utc=True, format="ISO8601", errors="coerce")
@@ -231,7 +235,11 @@ def _counted(count: pd.Series, zone: str | None) -> Days | None:
 def _calendar_days(text: pd.Series, filled: pd.Index) -> tuple[pd.Series, str, str]:
     """Return the days by the form that fits the most rows, the form, and why it is not certain."""
     sample = text.loc[filled[np.unique(np.linspace(0, len(filled) - 1, _SAMPLE).round().astype(int))]]
-    fits = {form: pd.to_datetime(sample, format=form, errors="coerce").notna().mean() for form in _WRITTEN}
+    fits: dict[str, float] = {}
+    for form in _WRITTEN:
+        fits[form] = pd.to_datetime(sample, format=form, errors="coerce").notna().mean()
+        if fits[form] == 1:  # no later one fits more
+            break
     best = max(fits, key=lambda form: fits[form])
     if not fits[best]:
         best = "%Y-%m-%d"
