@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
@@ -14,6 +15,8 @@ from fxhelpers.ledger._facts import FACTS, EntryKind, Facts, Identity, IntentFac
 GENESIS = "0" * 64  # what the first entry of a ledger holds in place of the digest of the one before
 
 LONGEST_ENTRY = 4900  # characters: an old MLflow server keeps 5,000 of a tag, and newer ones truncate a longer one silently
+
+_REMEMBERED = 4096  # entries that were read: a ledger is read several times in one command
 
 _HEADER = ("ledger", "seq", "entry", "decision", "time", "previous")
 
@@ -57,20 +60,7 @@ class Entry(Generic[F_co]):
     @classmethod
     def read(cls, text: str) -> "Entry[Facts]":
         """Read an entry, intact or not; :class:`LedgerError` if it is none."""
-        try:
-            raw = json.loads(text, parse_constant=_no_number)
-            stated = raw["digest"]
-            intact = _sha256(text.replace(f'"digest":"{stated}",', "", 1)) == stated  # the text is canonical, or was edited
-            facts = FACTS[raw["entry"]].read(raw["facts"]) if isinstance(raw["facts"], dict) else None
-            zone = datetime.fromisoformat(raw["time"]).tzinfo
-            texts = (raw[key] for key in ("ledger", "decision", "previous", "digest"))
-            if facts and zone and isinstance(raw["seq"], int) and all(isinstance(t, str) for t in texts):
-                return Entry(**{key: raw[key] for key in _HEADER}, facts=facts, digest=stated, intact=intact)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            msg = f"not an entry of a ledger: {type(error).__name__}: {error}"
-            raise LedgerError(msg) from error
-        msg = "not an entry of a ledger: its fields are of other types"
-        raise LedgerError(msg)
+        return _read(text)
 
     @property
     def states_champion(self) -> bool:
@@ -88,6 +78,24 @@ class Entry(Generic[F_co]):
         """Return it as it is stored: canonical JSON."""
         header = {key: getattr(self, key) for key in (*_HEADER, "digest")}
         return _canonical({**header, "facts": self.facts.stored()})
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _read(text: str) -> Entry[Facts]:
+    try:
+        raw = json.loads(text, parse_constant=_no_number)
+        stated = raw["digest"]
+        intact = _sha256(text.replace(f'"digest":"{stated}",', "", 1)) == stated  # the text is canonical, or was edited
+        facts = FACTS[raw["entry"]].read(raw["facts"]) if isinstance(raw["facts"], dict) else None
+        zone = datetime.fromisoformat(raw["time"]).tzinfo
+        texts = (raw[key] for key in ("ledger", "decision", "previous", "digest"))
+        if facts and zone and isinstance(raw["seq"], int) and all(isinstance(t, str) for t in texts):
+            return Entry(**{key: raw[key] for key in _HEADER}, facts=facts, digest=stated, intact=intact)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        msg = f"not an entry of a ledger: {type(error).__name__}: {error}"
+        raise LedgerError(msg) from error
+    msg = "not an entry of a ledger: its fields are of other types"
+    raise LedgerError(msg)
 
 
 def _no_number(text: str) -> None:
