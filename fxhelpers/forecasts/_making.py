@@ -16,7 +16,7 @@ from fxhelpers.inputs import features_for
 from fxhelpers.ledger import Identity, Ledger
 from fxhelpers.params import Params, model_name
 from fxhelpers.prices import SharePrices, next_session, prices_digest, read_prices
-from fxhelpers.registry import LoadedModel, RegistryClient, load_version
+from fxhelpers.registry import LoadedModel, RegistryClient, load_found, load_version
 from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.training import recipe_columns
 
@@ -103,7 +103,7 @@ def _models(registry: RegistryClient, wanted: Wanted) -> tuple[LoadedModel, Load
     found = serving(registry, name)
     if found is None:
         raise NoChampionError(_why_none(wanted.symbol, read_ledger(registry, name)))
-    champion = load_version(registry, name, found.version)
+    champion = load_found(registry, found)
     if wanted.known and wanted.known[0] == found.identity:
         before = wanted.known[1]
     else:

@@ -18,7 +18,7 @@ from fxhelpers.forecasts._log import Log, read_log
 from fxhelpers.ledger import Decision, Identity, Ledger, Tenure
 from fxhelpers.params import WatchParams, model_name
 from fxhelpers.prices import read_prices
-from fxhelpers.registry import RegistryClient, load_version
+from fxhelpers.registry import RegistryClient, load_found
 from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.registry.storage import note_watch, registered_models
 from fxhelpers.reports.gallery import note_live
@@ -231,7 +231,7 @@ def _watched(registry: RegistryClient, symbol: str, log: Log) -> WatchedSymbol:
         if champion is None or (tenure := ledger.tenure) is None:
             return WatchedSymbol(symbol=symbol, word="not watched", reason="No version is in Production.")
         prices = read_prices(symbol, registry.params.prices)
-        model = load_version(registry, name, champion.version)
+        model = load_found(registry, champion)
         live = live_record(log, symbol, tenure, prices)
         earlier = earlier_losses(model, prices)
     except RegistryUnavailableError:

@@ -16,6 +16,7 @@ from fxhelpers.params._input import (
     model_name,
     nearest,
     parse_day,
+    read_written_yaml,
     safe_uri,
     unrecorded_shell,
     yaml_value,

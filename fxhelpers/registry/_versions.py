@@ -14,7 +14,7 @@ import mlflow.sklearn
 import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion as MlflowModelVersion
-from mlflow.models import Model, infer_signature
+from mlflow.models import infer_signature
 from mlflow.utils import requirements_utils
 from sklearn.pipeline import Pipeline
 
@@ -24,7 +24,7 @@ from fxhelpers.errors import FeaturesError, NotComparableError, PredictionsChang
 from fxhelpers.estimators import TRUSTED_TYPES, check_size, load_estimator
 from fxhelpers.foresightx import read_table
 from fxhelpers.ledger import Identity
-from fxhelpers.params import BundlesParams
+from fxhelpers.params import BundlesParams, read_written_yaml
 from fxhelpers.prices import unpack_columns
 from fxhelpers.recipes import Recipe
 from fxhelpers.training import Rolling
@@ -36,7 +36,7 @@ RECIPE_DIGEST = "fx.recipe_sha256"
 STAGE_TAG = "fx.stage"  # tag of a version that replaces its stage on a server without stages
 
 _LIBRARIES = ("mlflow", "scikit-learn", "skops", "numpy", "pandas")
-_MODEL_FILE, _PROBE_FILE = "model.skops", "probe.npz"
+_MODEL_FILE, _PROBE_FILE, _MLMODEL_FILE = "model.skops", "probe.npz", "MLmodel"
 _PROBED = 256
 _MOST_NAMED = 5
 _GREATEST = np.finfo(float).max
@@ -270,7 +270,8 @@ def _example(bundle: Bundle) -> pd.DataFrame:
 def load_pipeline(folder: Path, version: ModelVersion, rules: BundlesParams) -> LoadedModel:
     """Load what :func:`save_pipeline` saved, from bytes that were checked."""
     content = (folder / _MODEL_FILE).read_bytes()
-    facts = dict(Model.load(str(folder)).metadata or {})
+    described = read_written_yaml((folder / _MLMODEL_FILE).read_text(encoding="utf-8"))
+    facts = dict(described.get("metadata") or {})
     pipeline = _read_estimator(content, facts, f"version {version.version} of {version.name}", rules)
     return LoadedModel(
         version=version, pipeline=pipeline, facts=facts, probe=_read_probe(folder / _PROBE_FILE), content=content, rules=rules
