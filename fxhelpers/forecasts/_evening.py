@@ -123,11 +123,12 @@ def forecast(
     session = next_session(calendar, day)
     log = read_log(registry, since=f"{day - pd.Timedelta(days=_SEARCHED_DAYS):%Y-%m-%d}")
     chosen = chosen_symbols(registry, symbols, log)
+    parts = log.by_symbol()
     wanted = [
         Wanted(
             symbol=symbol,
-            days=[f"{day:%Y-%m-%d}"] if as_of else _days(log, symbol, calendar, day),
-            known=_known(log, symbol),
+            days=[f"{day:%Y-%m-%d}"] if as_of else _days(parts.get(symbol), calendar, day),
+            known=_known(parts.get(symbol)),
             accept_doubts=accept_doubts,
         )
         for symbol in chosen
@@ -189,19 +190,20 @@ def _checked_day(as_of: str, newest: pd.Timestamp, calendar: str | None) -> pd.T
     return day
 
 
-def _days(log: Log, symbol: str, calendar: str | None, day: pd.Timestamp) -> list[str]:
+def _days(log: Log | None, calendar: str | None, day: pd.Timestamp) -> list[str]:
     """Return the days to forecast after: the newest one, and those since the symbol's last forecast on record."""
     days = [day]
-    on_record = log.rows.loc[log.rows["symbol"] == symbol, "session"]
-    last = pd.Timestamp(on_record.max()) if len(on_record) else day
+    last = pd.Timestamp(log.rows["session"].max()) if log else day
     while days[0] > last and len(days) <= MOST_MISSED:
         days.insert(0, previous_session(calendar, days[0]))
     return [f"{one:%Y-%m-%d}" for one in days]
 
 
-def _known(log: Log, symbol: str) -> tuple[Identity, Identity | None] | None:
+def _known(log: Log | None) -> tuple[Identity, Identity | None] | None:
     """Return champion and predecessor of a symbol's last number on record."""
-    rows = log.rows[log.rows["symbol"] == symbol]
+    if log is None:
+        return None
+    rows = log.rows
     numbers = rows[(rows["role"] == CHAMPION) & rows["forecast"].notna()]
     champion = numbers.tail(1)
     if champion.empty:

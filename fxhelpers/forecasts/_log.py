@@ -10,7 +10,7 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 ROWS = "forecasts.csv"
 CHAMPION, PREDECESSOR = "champion", "predecessor"
-_SMALL = 2**14  # bytes
 _LONGEST_REASON = 500
 _SAME = 1e-12  # of a return: another processor's arithmetic stays within it
 
@@ -51,6 +50,7 @@ class Row(NamedTuple):
 
 
 COLUMNS = Row._fields
+_OF_BATCH = ["made_at", "batch", "record"]
 _TYPES = {"forecast": float, "last_return": float, "version": int}
 _KEY = ["symbol", "session", "role"]
 
@@ -69,6 +69,10 @@ class Log:
         """Return the part about one symbol."""
         return replace(self, rows=self.rows[self.rows["symbol"] == symbol])
 
+    def by_symbol(self) -> "dict[str, Log]":
+        """Return the part about each symbol on record."""
+        return {str(symbol): replace(self, rows=rows) for symbol, rows in self.rows.groupby("symbol")}
+
     def counted(self, role: str = CHAMPION) -> pd.DataFrame:
         """Return the one row that counts of each symbol and session: the first with a number, else the last reason.
 
@@ -86,8 +90,9 @@ class Log:
 
     def news(self, made: Sequence[Row]) -> list[Row]:
         """Return the rows that add something: a number where there is none or another one, or another reason."""
-        last = self.rows.drop_duplicates(_KEY, keep="last").set_index(_KEY)
-        counted = self.rows[self.rows["forecast"].notna()].groupby(_KEY)["forecast"].agg(list).to_dict()
+        rows = self.rows[self.rows["session"].isin({row.session for row in made})]
+        last = rows.drop_duplicates(_KEY, keep="last").set_index(_KEY)
+        counted = rows[rows["forecast"].notna()].groupby(_KEY)["forecast"].agg(list).to_dict()
         reasons = last["why"].to_dict()
 
         def adds(row: Row) -> bool:
@@ -107,7 +112,8 @@ def read_log(registry: RegistryClient, *, since: str = "") -> Log:
     ledger = read_ledger(registry, FORECASTS)
     recorded = [d for d in ledger.outcomes if d.result == "recorded"]
     batches = [d for d in recorded if not d.intent.facts.sessions or max(d.intent.facts.sessions) >= since]
-    parts, faults = [_empty()], [f"{FORECASTS}: {fault.message}; details: fx verify" for fault in ledger.faults]
+    contents, kept = [], []
+    faults = [f"{FORECASTS}: {fault.message}; details: fx verify" for fault in ledger.faults]
     for fault in faults:
         logger.warning(fault)
     for batch in batches:
@@ -115,16 +121,29 @@ def read_log(registry: RegistryClient, *, since: str = "") -> Log:
         if isinstance(content, str):
             logger.warning(content)
             faults.append(content)
-            continue
-        made_at = batch.outcome.time if batch.outcome else ""
-        rows = _small(content) if len(content) < _SMALL else _parsed(content)
-        parts.append(rows[rows["session"] >= since].assign(made_at=made_at, batch=batch.id, record=batch.record or ""))
-    rows = pd.concat(parts, ignore_index=True)
+        else:
+            contents.append(content)
+            kept.append(batch)
+    rows = _of_batches(kept, contents)
+    rows = rows[rows["session"] >= since].reset_index(drop=True) if since else rows
     calendar = registry.params.prices.calendar
     opens = {session: session_open(calendar, pd.Timestamp(session)) for session in rows["session"].unique()}
     rows["live"] = pd.to_datetime(rows["made_at"], utc=True) < pd.to_datetime(rows["session"].map(opens), utc=True)
     head = batches[-1].outcome.digest if batches and batches[-1].outcome else ""
     return Log(rows=rows, head=head, faults=tuple(faults))
+
+
+def _of_batches(batches: Sequence[Decision], contents: Sequence[bytes]) -> pd.DataFrame:
+    """Return the rows of all files, each with what its batch says; files with the same columns are read at once."""
+    parts = [_empty()]
+    for header, some in groupby(zip(batches, contents, strict=True), key=lambda one: one[1].partition(b"\n")[0]):
+        group = list(some)
+        bodies = [content[len(header) + 1 :] for _, content in group]
+        rows = _parsed(header + b"\n" + b"".join(bodies))
+        stated = [(batch.outcome.time if batch.outcome else "", batch.id, batch.record or "") for batch, _ in group]
+        numbers = np.repeat(np.arange(len(group)), [body.count(b"\n") for body in bodies])
+        parts.append(rows.join(pd.DataFrame(stated, columns=_OF_BATCH, dtype=str).take(numbers).set_axis(rows.index)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def record_rows(registry: RegistryClient, rows: Sequence[Row]) -> Decision:
@@ -175,9 +194,6 @@ def _parsed(content: bytes) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(content), dtype=types, keep_default_na=False, na_values={"forecast": "", "last_return": ""})
 
 
-_small = lru_cache(maxsize=1024)(_parsed)
-
-
 def _empty() -> pd.DataFrame:
-    columns: dict[str, Any] = {name: pd.Series(dtype=_TYPES.get(name, str)) for name in (*COLUMNS, "made_at", "batch", "record")}
+    columns: dict[str, Any] = {name: pd.Series(dtype=_TYPES.get(name, str)) for name in (*COLUMNS, *_OF_BATCH)}
     return pd.DataFrame(columns)
