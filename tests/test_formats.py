@@ -574,7 +574,7 @@ def test_moments_become_the_day_on_the_exchange(tmp_path: Path) -> None:
     """Midnight in Tokyo is the afternoon of the day before in UTC."""
     from fxhelpers.prices._sessions import sessions_of
 
-    sessions = sessions_of("XTKS", pd.DatetimeIndex(["2005-01-04"]))
+    sessions = sessions_of("XTKS", pd.DatetimeIndex(["2005-01-04", "2012-01-04"]))
     assert sessions is not None
     tokyo = AAPL.all.iloc[:1500].set_axis(sessions[:1500].rename("Date"))
     made = tokyo.reset_index()
