@@ -244,7 +244,7 @@ def test_one_symbols_trouble_is_its_reason_and_the_others_have_numbers(desk: Des
     assert rows.index.tolist() == ["AAA", "CCC", "DDD"]
     assert math.isfinite(rows["forecast"]["AAA"])
     assert rows["why"]["CCC"].startswith("no version is in Production; promote one: ")
-    assert (rows["version"]["CCC"], rows["version"]["DDD"]) == (0, 0)
+    assert (rows["version"]["CCC"], rows["version"]["DDD"]) == (0, 1)
     assert rows["why"]["DDD"]
     desk.close(START + 2, symbols=["AAA"])
     rows = desk.registry.forecast(apply=True).rows.set_index("symbol")
@@ -256,7 +256,8 @@ def test_one_symbols_trouble_is_its_reason_and_the_others_have_numbers(desk: Des
     rows = desk.registry.forecast(apply=True).rows.set_index("symbol")
     assert math.isfinite(rows["forecast"]["AAA"])
     assert math.isnan(rows["forecast"]["BBB"])
-    assert "BBB" in rows["why"]["BBB"]
+    assert "version 1 of MLP_Stock_Predictor_BBB: the stored" in rows["why"]["BBB"]
+    assert (rows["version"]["BBB"], rows["bundle_sha256"]["BBB"]) == (1, identity(desk, "BBB", 1).bundle)
     words = {one.symbol: one.word for one in desk.registry.watch().symbols}
     assert words == {"AAA": "too early to tell", "BBB": "not watched", "DDD": "not watched"}
 
@@ -513,6 +514,21 @@ def test_a_tenure_is_of_a_recipe_and_begins_anew_with_another_one(desk: Desk) ->
     assert live(desk).days["predecessor"].tolist() == [0.0, 0.0]
     serve(desk, 2)
     assert live(desk).days.empty
+
+
+def test_the_champion_before_forecasts_on_after_an_evening_without_its_number(desk: Desk) -> None:
+    serve(desk, 2)
+    first = range(START + 2, START + 3)
+    record(desk, rows_of(desk, first, version=2), rows_of(desk, first, math.nan, role=PREDECESSOR))
+    record(desk, rows_of(desk, first, 0.002, version=2))  # a revision, in a batch of its own
+    desk.close(START + 2)
+    desk.registry.forecast(["AAA"], apply=True)
+    rows = read_log(desk.registry.client).rows.tail(2)
+    assert rows[["role", "version", "session"]].to_numpy().tolist() == [
+        [CHAMPION, 2, day(desk, START + 3)],
+        [PREDECESSOR, 1, day(desk, START + 3)],
+    ]
+    assert rows["forecast"].notna().all()
 
 
 def test_an_alarm_warns_once_and_begins_the_evidence_anew(desk: Desk, project: Project) -> None:

@@ -16,7 +16,7 @@ from fxhelpers.inputs import features_for
 from fxhelpers.ledger import Identity, Ledger
 from fxhelpers.params import Params, model_name
 from fxhelpers.prices import SharePrices, next_session, prices_digest, read_prices
-from fxhelpers.registry import LoadedModel, RegistryClient, load_found, load_version
+from fxhelpers.registry import LoadedModel, ModelVersion, RegistryClient, load_found, load_version
 from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.training import recipe_columns
 
@@ -83,7 +83,12 @@ def _rows(registry: RegistryClient, wanted: Wanted) -> list[Row]:
     )
     blanks = [blank._replace(session=f"{next_session(calendar, pd.Timestamp(day)):%Y-%m-%d}", as_of=day) for day in wanted.days]
     try:
-        champion, predecessor = _models(registry, wanted)
+        found = serving(registry, blank.model)
+        if found is None:
+            raise NoChampionError(_why_none(wanted.symbol, read_ledger(registry, blank.model)))
+        bundle = str(found.identity.bundle or "")
+        blanks = [row._replace(version=found.version, bundle_sha256=bundle) for row in blanks]  # also if it cannot be loaded
+        champion, predecessor = _models(registry, wanted, found)
         blanks = [row._replace(**_of(champion)) for row in blanks]
         prices = read_prices(wanted.symbol, registry.params.prices, end=wanted.days[-1])
     except RegistryUnavailableError:
@@ -97,12 +102,9 @@ def _rows(registry: RegistryClient, wanted: Wanted) -> list[Row]:
     return rows + [_forecast(registry, row, predecessor, prices, accept_doubts=wanted.accept_doubts) for row in others]
 
 
-def _models(registry: RegistryClient, wanted: Wanted) -> tuple[LoadedModel, LoadedModel | None]:
-    """Load the champion and its predecessor; :class:`NoChampionError`, with the reason, if no version serves."""
-    name = model_name(wanted.symbol)
-    found = serving(registry, name)
-    if found is None:
-        raise NoChampionError(_why_none(wanted.symbol, read_ledger(registry, name)))
+def _models(registry: RegistryClient, wanted: Wanted, found: ModelVersion) -> tuple[LoadedModel, LoadedModel | None]:
+    """Load the champion, which was found, and its predecessor."""
+    name = found.name
     champion = load_found(registry, found)
     if wanted.known and wanted.known[0] == found.identity:
         before = wanted.known[1]
