@@ -25,7 +25,8 @@ def sessions_of(calendar: str | None, days: pd.DatetimeIndex) -> pd.DatetimeInde
     """Return an exchange's sessions in the years of some days and the year after, if they are known; None without an exchange."""
     if calendar is None or days.empty:
         return None
-    sessions: pd.DatetimeIndex = _calendar(calendar, f"{days.min().year}-01-01", f"{days.max().year + 1}-12-31").sessions
+    last = min(days.max().year, pd.Timestamp.now("UTC").year)  # a wrong date may be centuries from now
+    sessions: pd.DatetimeIndex = _calendar(calendar, f"{days.min().year}-01-01", f"{last + 1}-12-31").sessions
     return sessions.as_unit("us").rename(calendar)
 
 
