@@ -258,3 +258,16 @@ def test_the_gallery_keeps_the_newer_forecast(tmp_path: Path) -> None:
     for session in ("2026-11-30", "2026-10-28"):
         note_live(tmp_path, [{"model": NAME, "symbol": "BAD", "next": [session, 0.01, "live"]}])
     assert '"next":["2026-11-30",0.01,"live"]' in (tmp_path / "index.data.html").read_text()
+
+
+def test_the_answer_has_the_word_the_evidence_and_what_to_do(desk: evenings.Desk) -> None:
+    found = desk.registry.watch(["BAD"])
+    answer = found.summary["answer"]
+    assert answer.startswith("BAD: in doubt. Its alarm of 2013-")
+    assert "What to do: look again" in answer
+    assert "fx rollback BAD --reason TEXT" in answer
+    assert ">in doubt</span>" in found._repr_html_()
+    alarm = replace(found["BAD"], word="alarm", decision=alarm_of(desk))
+    assert alarm.advice == "What to do: train and promote another recipe, or fx rollback BAD --reason TEXT."
+    assert "puts the alarm on record" in replace(alarm, decision=None).advice
+    assert replace(alarm, word="healthy").advice == ""
