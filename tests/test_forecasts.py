@@ -273,11 +273,18 @@ def test_a_vacant_symbol_says_since_when_and_why(desk: Desk) -> None:
     assert desk.registry.watch()["AAA"].word == "not watched"
 
 
-def test_doubtful_prices_give_no_number_unless_they_are_accepted(desk: Desk) -> None:
-    prices = desk.shares["AAA"]
-    prices.iloc[: START + 2].drop(prices.index[START - 150]).to_csv(desk.folder / "prices" / "AAA.csv")
+@pytest.mark.parametrize(("what", "ago", "doubtful"), [("missing", 3, True), ("missing", 150, False), ("jump", 150, True)])
+def test_doubtful_prices_give_no_number_unless_they_are_accepted(desk: Desk, what: str, ago: int, *, doubtful: bool) -> None:
+    prices = desk.shares["AAA"].iloc[: START + 2].copy()
+    day = prices.index[START - ago]
+    if what == "missing":
+        prices = prices.drop(day)
+    else:
+        prices.loc[day, ["Open", "High", "Low", "Close"]] *= 1.3
+    prices.to_csv(desk.folder / "prices" / "AAA.csv")
     rows = desk.registry.forecast(apply=True).rows.set_index("symbol")
-    assert rows["why"]["AAA"].startswith("doubtful prices in the 200 days of its features: ")
+    assert rows["why"]["AAA"].startswith("doubtful prices on days of its features: ") == doubtful
+    assert math.isfinite(rows["forecast"]["AAA"]) != doubtful
     assert math.isfinite(rows["forecast"]["BBB"])
     accepted = desk.registry.forecast(["AAA"], accept_doubts=True, apply=True).rows.iloc[0]
     assert (accepted["status"], accepted["why"]) == ("live", "")
@@ -673,6 +680,7 @@ def test_two_processes_at_once_put_one_number_on_record(desk: Desk, project: Pro
     assert not read_ledger(desk.registry.client, FORECASTS).faults
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_commands_record_and_exit_by_what_was_found(desk: Desk, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     receiver = Receiver()
     monkeypatch.setenv("FX_NOTIFY_URL", receiver.url)

@@ -23,6 +23,8 @@ from fxhelpers.training import recipe_columns
 _PARALLEL = 40  # symbols: for fewer, other processes do not pay
 _CHUNK = 10  # symbols of one task
 _LONGEST_WHY = 300
+_PASSING = ("gaps", "no_volume", "repeated", "stuck")  # doubts that spoil no feature for long: prices keep their scale,
+_RECENT = 5  # so that they count on these days only
 TOO_OLD = "prices end on"
 """In the reason why there is no number: prices have to be updated."""
 
@@ -149,11 +151,16 @@ def _check(model: LoadedModel, frame: pd.DataFrame, prices: SharePrices, day: pd
             f"{model.who} was fitted on days up to {max(known)}: what it says of the session after {day:%Y-%m-%d} is no forecast"
         )
         raise NotComparableError(msg)
-    first = frame.index[-LOOK_BACK_DAYS]
-    doubts = [doubt for doubt in prices.doubts if not doubt.days or any(first <= at <= day for at in doubt.days)]
+    firsts = dict.fromkeys(_PASSING, frame.index[-_RECENT])
+    whole = frame.index[-LOOK_BACK_DAYS]
+    doubts = [
+        doubt
+        for doubt in prices.doubts
+        if not doubt.days or any(firsts.get(doubt.check, whole) <= at <= day for at in doubt.days)
+    ]
     if doubts and not accept_doubts:
         more = f" ({len(doubts) - 1} more doubts)" if len(doubts) > 1 else ""
-        msg = f"doubtful prices in the {LOOK_BACK_DAYS} days of its features: {doubts[0].message}{more}; correct or accept_doubts"
+        msg = f"doubtful prices on days of its features: {doubts[0].message}{more}; correct or accept_doubts"
         raise PriceDataError(msg)
 
 
