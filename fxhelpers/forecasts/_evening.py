@@ -123,12 +123,12 @@ def forecast(
     session = next_session(calendar, day)
     log = read_log(registry, since=f"{day - pd.Timedelta(days=_SEARCHED_DAYS):%Y-%m-%d}")
     chosen = chosen_symbols(registry, symbols, log)
-    parts = log.by_symbol()
+    known, last = _known(log), log.rows.groupby("symbol")["session"].max().to_dict()
     wanted = [
         Wanted(
             symbol=symbol,
-            days=[f"{day:%Y-%m-%d}"] if as_of else _days(parts.get(symbol), calendar, day),
-            known=_known(parts.get(symbol)),
+            days=[f"{day:%Y-%m-%d}"] if as_of else _days(last.get(symbol), calendar, day),
+            known=known.get(symbol),
             accept_doubts=accept_doubts,
         )
         for symbol in chosen
@@ -190,28 +190,28 @@ def _checked_day(as_of: str, newest: pd.Timestamp, calendar: str | None) -> pd.T
     return day
 
 
-def _days(log: Log | None, calendar: str | None, day: pd.Timestamp) -> list[str]:
+def _days(last: str | None, calendar: str | None, day: pd.Timestamp) -> list[str]:
     """Return the days to forecast after: the newest one, and those since the symbol's last forecast on record."""
     days = [day]
-    last = pd.Timestamp(log.rows["session"].max()) if log else day
-    while days[0] > last and len(days) <= MOST_MISSED:
+    start = pd.Timestamp(last) if last else day
+    while days[0] > start and len(days) <= MOST_MISSED:
         days.insert(0, previous_session(calendar, days[0]))
     return [f"{one:%Y-%m-%d}" for one in days]
 
 
-def _known(log: Log | None) -> tuple[Identity, Identity | None] | None:
-    """Return champion and predecessor of a symbol's last number on record."""
-    if log is None:
-        return None
+def _known(log: Log) -> dict[str, tuple[Identity, Identity | None]]:
+    """Return champion of each symbol's last number on record, and the predecessor in any batch of this champion."""
     rows = log.rows
     numbers = rows[(rows["role"] == CHAMPION) & rows["forecast"].notna()]
-    champion = numbers.tail(1)
-    if champion.empty:
-        return None
-    batches = numbers.loc[numbers["bundle_sha256"] == champion["bundle_sha256"].iloc[0], "batch"]
-    before = rows[(rows["role"] == PREDECESSOR) & rows["batch"].isin(batches)].tail(1)
-    found = [Identity(int(str(row.version)), str(row.bundle_sha256)) for row in (*champion.itertuples(), *before.itertuples())]
-    return found[0], found[1] if len(found) > 1 else None
+    last = numbers.drop_duplicates("symbol", keep="last")
+    batches = numbers.merge(last[["symbol", "bundle_sha256"]])[["symbol", "batch"]]
+    before = rows[rows["role"] == PREDECESSOR].merge(batches).drop_duplicates("symbol", keep="last")
+    shadows = {str(row.symbol): _identity(row) for row in before.itertuples()}
+    return {str(row.symbol): (_identity(row), shadows.get(str(row.symbol))) for row in last.itertuples()}
+
+
+def _identity(row: Any) -> Identity:  # noqa: ANN401 (of itertuples)
+    return Identity(int(row.version), str(row.bundle_sha256))
 
 
 def _shown(log: Log, news: Sequence[Row], now: pd.Timestamp, calendar: str | None) -> Log:

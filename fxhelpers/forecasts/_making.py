@@ -5,23 +5,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import joblib
 import pandas as pd
 
 from fxhelpers.decisions import serving
 from fxhelpers.errors import FxError, NoChampionError, NotComparableError, PriceDataError, RegistryUnavailableError
 from fxhelpers.features import LOOK_BACK_DAYS
 from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Row
+from fxhelpers.forecasts._many import each
 from fxhelpers.inputs import features_for
 from fxhelpers.ledger import Identity, Ledger
-from fxhelpers.params import Params, model_name
+from fxhelpers.params import model_name
 from fxhelpers.prices import SharePrices, next_session, prices_digest, read_prices
 from fxhelpers.registry import LoadedModel, ModelVersion, RegistryClient, load_found, load_version
 from fxhelpers.registry.ledger_store import read_ledger
 from fxhelpers.training import recipe_columns
 
-_PARALLEL = 40  # symbols: for fewer, other processes do not pay
-_CHUNK = 10  # symbols of one task
 _LONGEST_WHY = 300
 _PASSING = ("gaps", "no_volume", "repeated", "stuck")  # doubts that spoil no feature for long: prices keep their scale,
 _RECENT = 5  # so that they count on these days only
@@ -44,26 +42,7 @@ def make_rows(
     registry: RegistryClient, wanted: Sequence[Wanted], progress: Callable[[int, int], None] | None = None
 ) -> list[Row]:
     """Forecast by the champions, and by the champions before them, on all cores for many symbols."""
-    chunks = [wanted[n : n + _CHUNK] for n in range(0, len(wanted), _CHUNK)]
-    if len(wanted) < _PARALLEL:
-        made = (_chunk(registry, chunk) for chunk in chunks)
-    else:
-        tasks = (joblib.delayed(_of_process)(registry.params, chunk) for chunk in chunks)
-        made = joblib.Parallel(joblib.cpu_count(), return_as="generator")(tasks)
-    rows: list[Row] = []
-    for number, some in enumerate(made, start=1):
-        rows += some
-        if progress:
-            progress(min(number * _CHUNK, len(wanted)), len(wanted))
-    return rows
-
-
-def _of_process(params: Params, chunk: Sequence[Wanted]) -> list[Row]:
-    return _chunk(RegistryClient(params), chunk)
-
-
-def _chunk(registry: RegistryClient, chunk: Sequence[Wanted]) -> list[Row]:
-    return [row for wanted in chunk for row in _rows(registry, wanted)]
+    return [row for rows in each(registry, _rows, wanted, progress) for row in rows]
 
 
 def _rows(registry: RegistryClient, wanted: Wanted) -> list[Row]:

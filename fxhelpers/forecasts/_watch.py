@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.decisions import raise_alarm, serving
-from fxhelpers.display import Keyed, Table, badge
+from fxhelpers.display import Keyed, Table, badge, progress_bar
 from fxhelpers.errors import FxError, NoRecordError, RegistryError, RegistryUnavailableError, StaleComparisonError
 from fxhelpers.forecasts._evening import chosen_symbols
 from fxhelpers.forecasts._live import LiveRecord, earlier_losses, live_record
 from fxhelpers.forecasts._log import Log, read_log
+from fxhelpers.forecasts._many import each
 from fxhelpers.ledger import Decision, Identity, Ledger, Tenure
 from fxhelpers.params import WatchParams, model_name
 from fxhelpers.prices import read_prices
@@ -199,7 +200,10 @@ def sparkline(found: Watched, width: int = _SPARK) -> str:
 def watch_symbols(registry: RegistryClient, symbols: Collection[str] = (), *, apply: bool = False) -> Watch:
     """Watch symbols, or all champions; with ``apply``, put each alarm on record, and do what ``watch.on_alarm`` says."""
     log = read_log(registry)
-    found = [_watched(registry, symbol, log) for symbol in chosen_symbols(registry, symbols, log)]
+    parts, nothing = log.by_symbol(), replace(log, rows=log.rows.iloc[:0])
+    chosen = [(symbol, parts.get(symbol, nothing)) for symbol in chosen_symbols(registry, symbols, log)]
+    with progress_bar("watch") as progress:
+        found = each(registry, _watched, chosen, progress)
     if apply:
         found = [_alarmed(registry, one, log) if one.word == "alarm" else one for one in found]
         _note(registry, found)
@@ -223,8 +227,9 @@ def _note(registry: RegistryClient, found: Sequence[WatchedSymbol]) -> None:
     note_live(registry.params.paths.records, lines)
 
 
-def _watched(registry: RegistryClient, symbol: str, log: Log) -> WatchedSymbol:
-    """Watch one symbol; an error is the reason why it is not watched, unless the registry is away."""
+def _watched(registry: RegistryClient, wanted: tuple[str, Log]) -> WatchedSymbol:
+    """Watch one symbol, by its part of the record; an error is the reason why it is not watched, unless the registry is away."""
+    symbol, log = wanted
     try:
         name = model_name(symbol)
         ledger, champion = read_ledger(registry, name), serving(registry, name)
