@@ -22,7 +22,7 @@ help:
 	@echo "make stress hundreds of races, kills, histories and simulated forecasters (ROUNDS=100 of each kind; more than two hours)"
 	@echo "make lives  five years under the promotion policy, simulated: the table in docs/policy.md (SCALE=1; some ten minutes)"
 	@echo "make watching  what the watch over the champion sees in five years, simulated: the tables in docs/watch.md (SCALE=1; some five minutes)"
-	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about 20 minutes)"
+	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about half an hour)"
 	@echo "make examples  outputs/examples/ anew: an executed promotion, its report and a picture of it (needs Chromium)"
 	@echo "make docs   docs/settings.md and docs/formats.md anew, from the models of params.yaml and the table of formats"
 	@echo "make lint   linters, types and layers only"
@@ -77,8 +77,8 @@ test-servers: $(READY) $(OLDER)/.ready
 
 ROUNDS ?= 100
 stress: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_faults.py tests/test_histories.py tests/test_lives.py tests/test_lock.py \
-	  tests/test_policy.py tests/test_pooled.py tests/test_servers.py tests/test_watching.py --rounds $(ROUNDS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_evenings.py tests/test_faults.py tests/test_histories.py tests/test_lives.py \
+	  tests/test_lock.py tests/test_policy.py tests/test_pooled.py tests/test_servers.py tests/test_watching.py --rounds $(ROUNDS)
 
 SCALE ?= 1
 lives: $(READY)

@@ -1,12 +1,17 @@
 """A desk's evenings: prices grow by a session, the clock moves on, champions forecast and are watched."""
 
+import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+import faults
 import numpy as np
 import pandas as pd
+import pytest
 import time_machine
 
+import fxhelpers.registry._client
 from fxhelpers import ModelRegistry, read_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle
 from fxhelpers.params import load_params
@@ -89,3 +94,29 @@ SETTINGS = {
     },
 }
 """Sections of a desk's params.yaml."""
+
+
+def without_clock(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+    """Let the embedded registry have no clock of its own, so that all times are those of the moved one."""
+    if monkeypatch:
+        monkeypatch.setattr("fxhelpers.registry._client.registry_clock", lambda _: None)
+    else:
+        fxhelpers.registry._client.registry_clock = lambda _: None
+
+
+def killed_evening(folder: Path, moment: datetime, commits: int) -> int | None:
+    """Run an evening in a child that is killed right after so many commits; return its exit code."""
+    child = faults.CONTEXT.Process(target=_evening, args=(str(folder), moment, commits))
+    child.start()
+    child.join(300)
+    return child.exitcode
+
+
+def _evening(folder: str, moment: datetime, commits: int) -> None:
+    os.chdir(folder)
+    without_clock()
+    faults.die_after(commits)
+    with time_machine.travel(moment):
+        registry = ModelRegistry(Path(folder) / "params.yaml")
+        registry.forecast(apply=True)
+        registry.watch(apply=True)

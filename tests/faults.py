@@ -95,7 +95,7 @@ def _child(folder: str, operation: str, argument: Any, commits: int, barrier: Ba
 
     os.chdir(folder)
     if commits:
-        _die_after(commits)
+        die_after(commits)
     try:
         if barrier is not None and operation == "promote":  # all propose first, so that all compared with the same champion
             registry = ModelRegistry()
@@ -111,7 +111,7 @@ def _child(folder: str, operation: str, argument: Any, commits: int, barrier: Ba
     Path(f"{folder}/result-{os.getpid()}").write_text(result)
 
 
-def _die_after(commits: int) -> None:
+def die_after(commits: int) -> None:
     from sqlalchemy import event
     from sqlalchemy.orm import Session
 
