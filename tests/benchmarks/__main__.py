@@ -22,6 +22,7 @@ _SECTIONS = {
     "register": "registering",
     "commands": "commands",
     "batch": "batch",
+    "forecast": "forecasting",
     "growth": "growth",
     "bootstrap": "resampling",
 }

@@ -8,7 +8,7 @@ import yaml
 from synthetic import write_bundles, write_prices
 
 from benchmarks.measuring import ROOT
-from fxhelpers import load_params, load_prices, train_model, write_bundle
+from fxhelpers import ModelRegistry, load_params, load_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle
 from fxhelpers.params import Params
 from fxhelpers.registry import RegistryClient
@@ -52,3 +52,20 @@ def bundle_maker(params: Params, symbol: str = "S001") -> Callable[[], Bundle]:
     quick = {"hidden_layer_sizes": [16], "alpha": 100.0, "max_iter": 20}
     made = train_model(symbol, load_prices(symbol, params.prices), params.training, overrides=quick, source="synthetic")
     return lambda: write_bundle(made.model, made.scaler, made.metadata, params.paths)
+
+
+def many_champions(folder: Path, count: int) -> tuple[Path, list[str]]:
+    """Make a project with so many symbols that have a champion: one training, under many names, on the same prices."""
+    project = new_project(folder)
+    first, *others = symbols = [f"S{number:03d}" for number in range(1, count + 1)]
+    write_prices(project / "prices", 1)
+    for symbol in others:
+        shutil.copy(project / "prices" / f"{first}.csv", project / "prices" / f"{symbol}.csv")
+    registry = ModelRegistry(project / "params.yaml")
+    params = registry.params
+    quick = {"hidden_layer_sizes": [16], "alpha": 100.0, "max_iter": 20}
+    made = train_model(first, load_prices(first, params.prices), params.training, overrides=quick, source="synthetic")
+    for symbol in symbols:
+        bundle = write_bundle(made.model, made.scaler, {**made.metadata, "symbol": symbol}, params.paths)
+        registry.register_model(bundle, stage="Production")
+    return project, symbols
