@@ -138,7 +138,8 @@ def _digits(text: pd.Series) -> pd.Series:
 
 def _is_decimal(text: pd.Series, sign: str) -> bool:
     """Return whether a sign stands where it could not group thousands."""
-    return bool((text.str.contains(sign, regex=False) & ~text.str.fullmatch(_GROUPED[_OTHER[sign]].pattern)).any())
+    signed = text[text.str.contains(sign, regex=False)]
+    return bool(len(signed)) and not signed.str.fullmatch(_GROUPED[_OTHER[sign]].pattern).all()
 
 
 def numbers(column: pd.Series, decimal: str, *, units: bool = False) -> pd.Series:
@@ -202,7 +203,10 @@ def has_clock(column: pd.Series) -> pd.Series:
 
 def _moments(text: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Return where a time of day, other than midnight, and an offset are written, and these moments, UTC."""
-    parts = text[text.str.contains(":", regex=False)].str.extract(_ZONE).reindex(text.index)
+    timed = text.str.contains(":", regex=False)
+    if not timed.any():
+        return timed, pd.Series(dtype="datetime64[us, UTC]")
+    parts = text.str.extract(_ZONE)
     day, clock, zone = parts["day"], parts["clock"], parts["zone"].replace({"UTC": "Z", "GMT": "Z"})
     elsewhere = day.notna() & ~clock.fillna("").str.fullmatch(r"[0:.]*")
     stamps = pd.to_datetime((day + "T" + clock + zone)[elsewhere], utc=True, format="ISO8601", errors="coerce")
