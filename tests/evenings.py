@@ -104,18 +104,18 @@ def without_clock(monkeypatch: pytest.MonkeyPatch | None = None) -> None:
         fxhelpers.registry._client.registry_clock = lambda _: None
 
 
-def killed_evening(folder: Path, moment: datetime, commits: int) -> int | None:
-    """Run an evening in a child that is killed right after so many commits; return its exit code."""
-    child = faults.CONTEXT.Process(target=_evening, args=(str(folder), moment, commits))
+def killed_evening(folder: Path, moment: datetime, writes: int) -> int | None:
+    """Run an evening in a child that is killed right after so many commits that wrote something; return its exit code."""
+    child = faults.CONTEXT.Process(target=_evening, args=(str(folder), moment, writes))
     child.start()
     child.join(300)
     return child.exitcode
 
 
-def _evening(folder: str, moment: datetime, commits: int) -> None:
+def _evening(folder: str, moment: datetime, writes: int) -> None:
     os.chdir(folder)
     without_clock()
-    faults.die_after(commits)
+    faults.die_after(writes, writing=True)
     with time_machine.travel(moment):
         registry = ModelRegistry(Path(folder) / "params.yaml")
         registry.forecast(apply=True)

@@ -111,15 +111,20 @@ def _child(folder: str, operation: str, argument: Any, commits: int, barrier: Ba
     Path(f"{folder}/result-{os.getpid()}").write_text(result)
 
 
-def die_after(commits: int) -> None:
+def die_after(commits: int, *, writing: bool = False) -> None:
+    """Be killed right after so many commits, or so many that wrote something."""
     from sqlalchemy import event
     from sqlalchemy.orm import Session
 
     seen = 0
 
+    @event.listens_for(Session, "after_flush")
+    def mark(session: Session, _context: object) -> None:
+        session.info["wrote"] = True
+
     @event.listens_for(Session, "after_commit")
-    def count(_session: Session) -> None:
+    def count(session: Session) -> None:
         nonlocal seen
-        seen += 1
+        seen += session.info.pop("wrote", False) or not writing
         if seen == commits:
             os.kill(os.getpid(), signal.SIGKILL)
