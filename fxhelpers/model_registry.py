@@ -387,6 +387,11 @@ class ModelRegistry:
         Live days, squared error saved against forecasting zero, evidence in a
         word, and sessions missed. Without any forecast on record, ``why`` says
         so, and only the ledger was read.
+
+        Parameters
+        ----------
+        symbol : str
+            Ticker.
         """
         from fxhelpers.forecasts import live_standings
 
