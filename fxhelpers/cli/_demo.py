@@ -49,6 +49,9 @@ def demo(symbol: str) -> None:
     On real prices: one is refused, one promoted and refreshed, one contests it, as the numbers say.
     """
     with quick_imports():
+        from fxhelpers.kernels import start_preloading
+
+        start_preloading()  # while this process imports, too
         import pandas as pd
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -92,7 +95,7 @@ def _run_step(symbol: str, act: _Act, path: Path, *, end: str) -> "RunResult":
     from fxhelpers.runs import run_notebook
 
     more: dict[str, dict[str, Any]] = {"train": {"model": act.model, "end": end}, "promote": {"apply": True}}
-    result = run_notebook(path, {"symbol": symbol, **more.get(path.stem, {})})
+    result = run_notebook(path, {"symbol": symbol, **more.get(path.stem, {})}, preloaded=True)
     if result.error:
         msg = f"{path.stem} of {act.title} failed: {result.error}; its record: {shown_path(result.record)}"
         raise FxError(msg)

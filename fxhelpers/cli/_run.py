@@ -229,11 +229,14 @@ def quick_imports() -> Iterator[None]:
 def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dict[str, Any]:
     """Run a notebook, print its summary and return it; a run that failed is an error."""
     with quick_imports():
+        from fxhelpers.kernels import start_preloading
+
+        start_preloading()  # while this process imports, too
         from fxhelpers.runs import run_notebook
         from fxhelpers.runs.parameters import unique_parameters
 
     result = run_notebook(
-        find_notebook(notebook), unique_parameters(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty()
+        find_notebook(notebook), unique_parameters(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty(), preloaded=True
     )
     _print_result(result)
     if result.error:
