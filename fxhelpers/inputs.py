@@ -6,7 +6,7 @@ import pandas as pd
 from fxhelpers.errors import FeaturesError, ParamsError, PriceDataError, TooFewDaysError
 from fxhelpers.features import LOOK_BACK_DAYS, SCHEMA_VERSION, SCHEMAS, build_features
 from fxhelpers.prices import COLUMNS, SharePrices, check_columns, keep_prices
-from fxhelpers.registry import LoadedModel
+from fxhelpers.registry.pipelines import LoadedModel
 from fxhelpers.training import join_extra, taken_names
 
 _NAMED = 3

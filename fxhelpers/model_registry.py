@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fxhelpers.bundles import Bundle, load_bundle
 from fxhelpers.errors import ParamsError, StageError
 from fxhelpers.params import STAGES, Params, check_model_name, check_version, load_params, model_name
 from fxhelpers.system import gc_paused
@@ -19,10 +18,12 @@ if TYPE_CHECKING:
 
     from fxhelpers.audit.history import History, Overview
     from fxhelpers.audit.verify import Verification
+    from fxhelpers.bundles import Bundle
     from fxhelpers.decisions import Proposal, Registration, Retention
     from fxhelpers.forecasts import Forecasts, LiveStandings, Watch
     from fxhelpers.ledger import Decision
-    from fxhelpers.registry import Connection, LoadedModel, ModelVersion, RegistryClient
+    from fxhelpers.registry import Connection, ModelVersion, RegistryClient
+    from fxhelpers.registry.pipelines import LoadedModel
     from fxhelpers.scoring import Selection
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class ModelRegistry:
         if self.params.registry_missing:
             logger.warning(self.params.registry_missing)
 
-    def load_model_info(self, model_path: str | Path | None = None, symbol: str | None = None) -> Bundle:
+    def load_model_info(self, model_path: str | Path | None = None, symbol: str | None = None) -> "Bundle":
         """Read a bundle with its latest evaluation: the given one, or the latest of a symbol.
 
         Parameters
@@ -67,13 +68,15 @@ class ModelRegistry:
         """
         if model_path is None and symbol is None:
             symbol = self.params.default_symbol
+        from fxhelpers.bundles import load_bundle
+
         bundle = load_bundle(self.params.paths, symbol=symbol, model_path=model_path, rules=self.params.bundles)
         logger.info("Using model: %s", bundle.model_path)
         return bundle
 
     def register_model(
         self,
-        model_info: Bundle,
+        model_info: "Bundle",
         model_name: str | None = None,
         stage: str | None = None,
         description: str | None = None,
@@ -430,7 +433,7 @@ class ModelRegistry:
         those registered; a warning if MLflow's alias points elsewhere.
         """
         from fxhelpers.decisions import serving
-        from fxhelpers.registry import load_version
+        from fxhelpers.registry.models import load_version
 
         champion = serving(self.client, self.model_name(symbol))
         return load_version(self.client, champion.name, champion.version) if champion else None
@@ -441,7 +444,7 @@ class ModelRegistry:
 
         return versions_frame(self.client, self.model_name(symbol))
 
-    def log_evaluation(self, bundle: Bundle, metrics: dict[str, Any]) -> str | None:
+    def log_evaluation(self, bundle: "Bundle", metrics: dict[str, Any]) -> str | None:
         """Log a bundle's ``test_metrics`` as an MLflow run, and return the run's id; None if ``mlflow.enabled`` is false."""
         if not self.params.mlflow.enabled:
             return None

@@ -22,7 +22,9 @@ from fxhelpers.frames import RECORDED, Evidence, frame_of, refreshed
 from fxhelpers.params import Params, check_version, parse_day
 from fxhelpers.prices import Restatement, SharePrices, changed_columns, read_prices, restatement, sessions_since, unpack_prices
 from fxhelpers.recipes import Recipe
-from fxhelpers.registry import LoadedModel, Probe, RegistryClient, load_version
+from fxhelpers.registry import RegistryClient
+from fxhelpers.registry.models import load_version
+from fxhelpers.registry.pipelines import LoadedModel, Probe
 from fxhelpers.system import read_time
 from fxhelpers.training import check_rolling, join_extra, recipe_columns, supervised
 

@@ -9,7 +9,8 @@ from threading import Lock, Thread
 from fxhelpers.decisions import serving
 from fxhelpers.errors import NoChampionError, RegistryUnavailableError
 from fxhelpers.model_registry import ModelRegistry
-from fxhelpers.registry import LoadedModel, load_version
+from fxhelpers.registry.models import load_version
+from fxhelpers.registry.pipelines import LoadedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -48,7 +48,7 @@ from fxhelpers.kernels.provisioner import PreloadedKernelManager
 from fxhelpers.ledger import FACTS, Entry, entry_name
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledger_store import read_ledger
-from fxhelpers.registry.storage import StoredBundle, create_version, store_bundle
+from fxhelpers.registry.models import StoredBundle, create_version, store_bundle
 from fxhelpers.system import utc_now
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure

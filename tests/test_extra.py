@@ -18,7 +18,7 @@ from fxhelpers.errors import BundleError, FeaturesError, ParamsError, Prediction
 from fxhelpers.features import LOOK_BACK_DAYS
 from fxhelpers.params import PricesParams, TrainingParams
 from fxhelpers.prices import columns_on, keep_columns, read_columns, unpack_columns
-from fxhelpers.registry import load_version
+from fxhelpers.registry.models import load_version
 from fxhelpers.scoring import VersionInputs
 from fxhelpers.training import Origin, supervised
 

@@ -19,7 +19,8 @@ from fxhelpers.errors import FeaturesError, ParamsError, PriceDataError, TooFewD
 from fxhelpers.features import LOOK_BACK_DAYS, build_features
 from fxhelpers.params import PricesParams
 from fxhelpers.prices import PriceFinding, SharePrices, keep_prices, unpack_prices
-from fxhelpers.registry import LoadedModel, load_version
+from fxhelpers.registry.models import load_version
+from fxhelpers.registry.pipelines import LoadedModel
 from fxhelpers.training import supervised
 
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")

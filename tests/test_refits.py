@@ -13,8 +13,9 @@ from conftest import Project
 from fxhelpers import ModelRegistry, evaluate_bundle, load_params, read_prices, train_model, write_bundle
 from fxhelpers.bundles import Bundle, earlier_trainings
 from fxhelpers.errors import BundleError, NotComparableError, RollingForecastsError
-from fxhelpers.registry import RECIPE_DIGEST, load_version
+from fxhelpers.registry import RECIPE_DIGEST
 from fxhelpers.registry.ledger_store import read_ledger
+from fxhelpers.registry.models import load_version
 from fxhelpers.scoring import VersionInputs
 from fxhelpers.training import Rolling
 

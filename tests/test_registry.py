@@ -33,8 +33,8 @@ from fxhelpers.errors import (
     StageError,
     VersionNotFoundError,
 )
-from fxhelpers.registry import load_version
-from fxhelpers.registry._versions import _example
+from fxhelpers.registry.models import load_version
+from fxhelpers.registry.pipelines import _example
 from fxhelpers.training import supervised
 
 

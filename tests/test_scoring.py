@@ -353,7 +353,7 @@ def test_versions_that_forecast_different_returns_are_not_compared(registered: R
     table.to_csv(folder / "features_AAPL.csv")
     assert TARGET == "target"
     assert len(read_features(folder / "features_AAPL.csv")) == len(prices)
-    from fxhelpers.registry import load_version
+    from fxhelpers.registry.models import load_version
 
     ours = scored.score(load_version(registry.client, NAME, 1))
     other = replace(ours, days=ours.days.assign(target=ours.days["target"] * 1.01), basis="")

@@ -29,7 +29,7 @@ from fxhelpers.audit.verify import verify
 from fxhelpers.bundles import Bundle
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError, VersionReplacedError
 from fxhelpers.records import SUMMARY_MIME, read_summary
-from fxhelpers.registry import load_version
+from fxhelpers.registry.models import load_version
 from fxhelpers.registry.storage import registered_models
 from fxhelpers.runs import run_notebook
 

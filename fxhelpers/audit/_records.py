@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fxhelpers.comparison import measure, measures_json
-from fxhelpers.decisions import COMPARISON, EVIDENCE, FRAME, RECORD_FOLDER, frame_in
+from fxhelpers.decisions import COMPARISON, EVIDENCE, FRAME, RECORD_FOLDER
 from fxhelpers.display import Keyed
 from fxhelpers.ledger import Decision, Ledger, SealFacts
 from fxhelpers.records import folder_id, origin_of, read_summary, report_path
@@ -138,6 +137,9 @@ def _evidence(registry: RegistryClient, decision: Decision) -> Iterator[tuple[st
         else:
             files[name] = content
     if {FRAME, COMPARISON} <= set(files):
+        from fxhelpers.comparison import measure, measures_json
+        from fxhelpers.decisions import frame_in
+
         frame, comparison = frame_in(files)
         if frame.digest != facts.frame_sha256:
             yield "the stored forecasts are not the frame that was judged: its digest is another", _EVIDENCE

@@ -3,17 +3,16 @@
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fxhelpers.audit._alarms import alarm_findings
 from fxhelpers.audit._records import Finding, evidence_findings, problem, record_findings
 from fxhelpers.audit._versions import file_findings, second_copies, version_findings
 from fxhelpers.decisions import (
@@ -34,7 +33,6 @@ from fxhelpers.decisions import (
 )
 from fxhelpers.display import Keyed
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError
-from fxhelpers.forecasts import read_log
 from fxhelpers.ledger import Decision, IntentFacts, Ledger, OutcomeFacts, same
 from fxhelpers.params import MODEL_PREFIX
 from fxhelpers.records import origin_of, record_folders
@@ -44,6 +42,9 @@ from fxhelpers.registry.lock import sweep
 from fxhelpers.registry.storage import registered_models, unknown_model
 from fxhelpers.reports import end_records, note_models, standing
 from fxhelpers.system import UNREADABLE, sha256, utc_now
+
+if TYPE_CHECKING:
+    from fxhelpers.forecasts import Log
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
     records = registry.params.paths.records
     end_records(records)
     models, decisions, batches = _models(registry, name), 0, 0
-    log = cache(partial(read_log, registry))
+    log = cache(partial(_read_log, registry))
     findings: list[Finding] = []
     standings: list[dict[str, Any]] = []
     for model in models:
@@ -115,7 +116,7 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
             found += quick
             if deep:
                 found.extend(evidence_findings(registry, ledger))
-                found.extend(chain(file_findings(registry, ledger, versions), alarm_findings(registry, ledger, log)))
+                found.extend(chain(file_findings(registry, ledger, versions), _alarm_findings(registry, ledger, log)))
         except RegistryUnavailableError:
             raise
         except RegistryError as error:  # about this model; the others are checked
@@ -144,6 +145,18 @@ def verify(registry: RegistryClient, name: str | None = None, *, deep: bool = Fa
         findings=tuple(findings),
         uri=registry.uri,
     )
+
+
+def _alarm_findings(registry: RegistryClient, ledger: Ledger, log: "Callable[[], Log]") -> Iterator[Finding]:
+    from fxhelpers.audit._alarms import alarm_findings  # with what computes an alarm again, which takes seconds to import
+
+    yield from alarm_findings(registry, ledger, log)
+
+
+def _read_log(registry: RegistryClient) -> "Log":
+    from fxhelpers.forecasts import read_log
+
+    return read_log(registry)
 
 
 def _models(registry: RegistryClient, name: str | None) -> list[str]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fxhelpers.decisions._evidence import store_evidence
 from fxhelpers.decisions._mirror import find, serving, writing_mirrored
 from fxhelpers.decisions._path import (
     Move,
@@ -14,11 +13,13 @@ from fxhelpers.decisions._path import (
     refuse_unrecorded,
     run_command,
 )
+from fxhelpers.decisions._sealing import store_evidence
 from fxhelpers.errors import FxError, RegistryUnavailableError, StaleComparisonError
 from fxhelpers.ledger import Decision, Identity, IntentFacts, Ledger, OutcomeFacts
 from fxhelpers.params import model_name
-from fxhelpers.registry import RegistryClient, load_version
+from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledger_store import read_ledger
+from fxhelpers.registry.models import load_version
 
 OnAlarm = Literal["warn", "vacate", "rollback"]
 

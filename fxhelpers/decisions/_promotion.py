@@ -1,45 +1,40 @@
-"""Promotion by the policy, and rollback without it: each is shown first, and moves the champion only with an intent."""
+"""Promotion by the policy: shown first, it moves the champion only with an intent."""
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from fxhelpers import policy
 from fxhelpers.comparison import SEED, Comparison
+from fxhelpers.decisions._approval import approval_missing, preview
 from fxhelpers.decisions._evidence import Proposal, counts_as, keep_evidence
-from fxhelpers.decisions._mirror import check_registered, find, identity_of, serving
+from fxhelpers.decisions._mirror import check_registered, identity_of, serving
 from fxhelpers.decisions._path import Move, act, begin, recording_failure, refuse_unrecorded, run_command
 from fxhelpers.errors import (
-    NoChampionError,
     ParamsError,
     PromotionRefusedError,
     StaleComparisonError,
     VersionNotFoundError,
-    VersionReplacedError,
 )
 from fxhelpers.ledger import (
     AGAINST,
     Decision,
-    Entry,
     GateFacts,
     Identity,
     IntentFacts,
     Ledger,
     OutcomeFacts,
     WindowFacts,
-    back_to,
-    same,
     version_name,
 )
-from fxhelpers.params import PromotionParams, model_name, nearest, try_gates
+from fxhelpers.params import PromotionParams, nearest, try_gates
 from fxhelpers.policy import Family, Pooled, Verdict
-from fxhelpers.registry import ModelVersion, RegistryClient, load_version
+from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.ledger_store import read_ledger
-from fxhelpers.registry.storage import registered_symbols, unknown_model
+from fxhelpers.registry.storage import registered_symbols
 from fxhelpers.scoring import Selection, evaluation_frame
-from fxhelpers.system import utc_now
 
 _NEED_REASONS = {
     "override": "promoting against the verdict",
@@ -121,9 +116,9 @@ def promote(registry: RegistryClient, proposal: Proposal) -> Decision:
     if against:
         facts.rests_on, facts.reason = "override", f"{AGAINST} ({proposal.verdict.outcome}): {proposal.verdict.reason}"
     if decision is None:
-        return _preview(proposal.name, "promotion", facts, identity_of(serving(registry, proposal.name)))
+        return preview(proposal.name, "promotion", facts, identity_of(serving(registry, proposal.name)))
     with recording_failure(registry, decision, facts):
-        missing = _approval_missing(registry, decision, proposal.challenger.identity)
+        missing = approval_missing(registry, decision, proposal.challenger.identity)
         move = None
         if before == version:
             facts.result = "unchanged"
@@ -313,122 +308,3 @@ def _compared(proposal: Proposal, version: ModelVersion | None) -> Identity | No
     if version is None or proposal.comparison is None:
         return identity_of(version)
     return Identity(version.version, proposal.comparison.frame.bundles.get(version.version, version.identity.bundle))
-
-
-def _preview(name: str, kind: str, facts: OutcomeFacts, champion: Identity | None) -> Decision:
-    """Return the decision that would be taken; it is in no ledger."""
-    number = champion.number if champion else None
-    facts = facts.model_copy(update={"result": "only shown", "from_": number, "to": number})
-    intent = Entry.after(None, ledger=name, decision="", now=utc_now(), facts=IntentFacts(kind=kind))
-    return Decision(run_id="", intent=intent, outcome=Entry.after(intent, ledger=name, decision="", now=utc_now(), facts=facts))
-
-
-def _approval_missing(registry: RegistryClient, decision: Decision, version: Identity) -> str:
-    """Return what is missing before a version may go to Production; "" if nothing is."""
-    rule = registry.params.promotion.approval.Production
-    if rule.required:
-        given = {"approved_by": decision.approved_by, "reason": decision.intent.facts.reason}
-        missing = [name for name, value in given.items() if not (value or "").strip()]
-        if missing:
-            return f"promotion.approval.Production requires {' and '.join(missing)}."
-    if decision.approved_by and rule.not_author:
-        authors = {decision.actor: "promotes"}
-        for registered in read_ledger(registry, decision.model_name).registrations.get(version.number, []):
-            if registered.identity(version.number) == version:
-                authors.setdefault(registered.actor, f"registered {version}")
-        for author, did in authors.items():
-            if _user(author) == _user(decision.approved_by):
-                return (
-                    f"{decision.approved_by[:80]} cannot approve: {author} {did}, and promotion.approval requires another person."
-                )
-    return ""
-
-
-def _user(who: str) -> str:
-    """Return the name of a person, without host or mail domain."""
-    return who.partition("@")[0].strip().casefold()
-
-
-def roll_back(
-    registry: RegistryClient,
-    symbol: str,
-    version: int | Literal["none"] | None,
-    *,
-    apply: bool,
-    reason: str,
-    approved_by: str,
-) -> Decision:
-    """Make the previous champion, or a given version, or none, the champion; without ``apply``, check it and return a preview."""
-    name = model_name(symbol)
-    ledger, champion, alias = read_ledger(registry, name), serving(registry, name), registry.champion_identity(name)
-    before = identity_of(champion)
-    if before is None and not ledger.decisions and not registry.versions(name):
-        raise unknown_model(registry, name)
-    try:
-        target = None if version == "none" else _target(registry, ledger, before, alias, version)
-    except NoChampionError as error:
-        if apply:
-            raise
-        return _preview(name, "rollback", OutcomeFacts(reason=str(error)), before)
-    about: dict[str, Any] = (
-        {"version": target.number} if target else {"version": before.number if before else None, "nobody": True}
-    )
-    facts = OutcomeFacts(**about, rests_on="manual")
-    if not apply:
-        facts.reason = _checked(registry, name, target)
-        return _preview(name, "rollback", facts, before)
-    if not reason.strip():
-        to = " --to none" if target is None else f" --version {version}" if version else ""
-        msg = f"reason: a rollback requires one: fx rollback {symbol}{to} --reason TEXT; nothing was changed"
-        raise ParamsError(msg)
-    refuse_unrecorded(back_to(name, symbol, target.number if target else None, now=None))
-    intent = IntentFacts(kind="rollback", symbol=symbol, reason=reason, approved_by=approved_by, **about)
-    decision = begin(registry, name, intent)
-    with recording_failure(registry, decision):
-        missing = "" if target is None or target in ledger.champions else _approval_missing(registry, decision, target)
-        if missing:
-            msg = f"{target} was never in Production: {missing} Nothing was changed."
-            raise PromotionRefusedError(msg)
-        facts.result = "unchanged" if before == target == alias else "rolled back"
-        facts.reason = _checked(registry, name, target)
-        return act(registry, decision, facts=facts.with_bundles(target), move=Move(to=target, compared_with=before))
-
-
-def _target(
-    registry: RegistryClient, ledger: Ledger, before: Identity | None, alias: Identity | None, version: int | None
-) -> Identity:
-    """Return the given version, or the previous champion; if MLflow's alias is wrong, the ledger's champion."""
-    symbol = ledger.symbol
-    if version is not None:
-        target = check_registered(ledger, registry.version(ledger.name, version)).identity
-        others = [champion for champion in ledger.champions if champion.number == version and champion != target]
-        if others and target not in ledger.champions:
-            msg = (
-                f"{ledger.name}: {target} ({target.short}) was never in Production; another one of this number was "
-                f"({others[0].short}). Nothing was changed. To compare and promote this one: fx run promote -p symbol "
-                f"{symbol} -p version {version} -p apply true"
-            )
-            raise VersionReplacedError(msg)
-        return target
-    former = ledger.former if same(alias, ledger.serving) else ledger.serving
-    if former is not None:
-        return find(registry, ledger, former).identity
-    if before is None:
-        msg = (
-            f"{ledger.name}: no version was ever in Production, by the ledger at {registry.uri}; compare and promote one: "
-            f"fx run promote -p symbol {symbol} -p apply true"
-        )
-    else:
-        msg = (
-            f"{ledger.name}: no version was in Production before {before}, by the ledger at {registry.uri}; name one: "
-            f"fx rollback {symbol} --version N --reason TEXT, or let none serve: fx rollback {symbol} --to none --reason TEXT"
-        )
-    raise NoChampionError(msg)
-
-
-def _checked(registry: RegistryClient, name: str, version: Identity | None) -> str:
-    """Load a version, with its bytes checked, replay its stored forecasts, and return the result as a reason."""
-    if version is None:
-        return "No version will serve."
-    again = load_version(registry, name, version.number).replay()
-    return f"Version {version.number} loads, its bytes are those registered, and {again} of {again} forecasts came out the same."

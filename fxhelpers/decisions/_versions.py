@@ -29,7 +29,8 @@ from fxhelpers.ledger import Decision, Identity, IntentFacts, Ledger, OutcomeFac
 from fxhelpers.params import STAGES, model_name
 from fxhelpers.registry import BUNDLE_DIGEST, MODEL_DIGEST, PRUNED, RECIPE_DIGEST, ModelVersion, RegistryClient
 from fxhelpers.registry.ledger_store import LedgerWriter, read_ledger
-from fxhelpers.registry.storage import check_tags, create_version, store_bundle, stored_bytes, unknown_model
+from fxhelpers.registry.models import check_tags, create_version, store_bundle
+from fxhelpers.registry.storage import stored_bytes, unknown_model
 
 logger = logging.getLogger(__name__)
 

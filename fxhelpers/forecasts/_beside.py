@@ -15,8 +15,9 @@ from fxhelpers.forecasts._log import read_log
 from fxhelpers.ledger import Identity, Ledger, Tenure
 from fxhelpers.params import WatchParams, model_name
 from fxhelpers.prices import SharePrices, read_prices
-from fxhelpers.registry import RegistryClient, load_version
+from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledger_store import read_ledger
+from fxhelpers.registry.models import load_version
 from fxhelpers.system import utc_now
 from fxhelpers.watching import Word, excess_losses, watch
 

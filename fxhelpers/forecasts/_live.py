@@ -11,7 +11,7 @@ from fxhelpers.features import next_day_return
 from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Log
 from fxhelpers.ledger import Identity, Tenure
 from fxhelpers.prices import SharePrices, sessions_of
-from fxhelpers.registry import LoadedModel
+from fxhelpers.registry.pipelines import LoadedModel
 
 _COLUMNS = ["actual", "forecast", "version", "predecessor"]
 

@@ -16,8 +16,10 @@ from fxhelpers.inputs import features_for
 from fxhelpers.ledger import Identity, Ledger
 from fxhelpers.params import model_name
 from fxhelpers.prices import SharePrices, next_session, prices_digest, read_prices
-from fxhelpers.registry import LoadedModel, ModelVersion, RegistryClient, load_found, load_version
+from fxhelpers.registry import ModelVersion, RegistryClient
 from fxhelpers.registry.ledger_store import read_ledger
+from fxhelpers.registry.models import load_found, load_version
+from fxhelpers.registry.pipelines import LoadedModel
 from fxhelpers.training import recipe_columns
 
 _LONGEST_WHY = 300

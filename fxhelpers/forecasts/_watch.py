@@ -19,8 +19,9 @@ from fxhelpers.forecasts._many import each
 from fxhelpers.ledger import Decision, Identity, Ledger, Tenure
 from fxhelpers.params import WatchParams, model_name
 from fxhelpers.prices import read_prices
-from fxhelpers.registry import RegistryClient, load_found
+from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledger_store import read_ledger
+from fxhelpers.registry.models import load_found
 from fxhelpers.registry.storage import note_watch, registered_models
 from fxhelpers.reports.gallery import note_live
 from fxhelpers.system import utc_now

@@ -17,5 +17,5 @@ with warnings.catch_warnings():
 
 from fxhelpers.registry._client import CHALLENGER, CHAMPION, RegistryClient
 from fxhelpers.registry._connection import Connection
-from fxhelpers.registry._versions import BUNDLE_DIGEST, RECIPE_DIGEST, LoadedModel, ModelVersion, Probe, in_production
-from fxhelpers.registry.storage import MODEL_DIGEST, PRUNED, load_found, load_version
+from fxhelpers.registry._versions import BUNDLE_DIGEST, RECIPE_DIGEST, ModelVersion, in_production
+from fxhelpers.registry.storage import MODEL_DIGEST, PRUNED
