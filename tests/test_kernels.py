@@ -169,6 +169,20 @@ def test_a_kernel_of_another_python_is_refused_and_not_replaced(
     assert "--no-preload" in done.stderr
 
 
+def test_a_single_run_takes_the_kernel_that_the_specification_names(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = project.folder / "jupyter" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    launcher = project.folder / "another-python"
+    launcher.write_text(f'#!/bin/sh\necho started > launched\nexec {sys.executable} "$@"\n')
+    launcher.chmod(0o755)
+    argv = [str(launcher), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": "Another", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(project.folder / "jupyter"))
+    notebook = project.probe("from fxhelpers import summary; summary('probe', result='fine')")
+    assert run_notebook(notebook, {}, preloaded=None).summary["result"] == "fine"
+    assert (project.folder / "launched").exists()
+
+
 def wait_for(true: Callable[[], object], seconds: float = 40) -> None:
     end = time.monotonic() + seconds
     while not true():

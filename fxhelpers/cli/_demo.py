@@ -95,7 +95,7 @@ def _run_step(symbol: str, act: _Act, path: Path, *, end: str) -> "RunResult":
     from fxhelpers.runs import run_notebook
 
     more: dict[str, dict[str, Any]] = {"train": {"model": act.model, "end": end}, "promote": {"apply": True}}
-    result = run_notebook(path, {"symbol": symbol, **more.get(path.stem, {})}, preloaded=True)
+    result = run_notebook(path, {"symbol": symbol, **more.get(path.stem, {})}, preloaded=None)
     if result.error:
         msg = f"{path.stem} of {act.title} failed: {result.error}; its record: {shown_path(result.record)}"
         raise FxError(msg)

@@ -236,7 +236,7 @@ def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dic
         from fxhelpers.runs.parameters import unique_parameters
 
     result = run_notebook(
-        find_notebook(notebook), unique_parameters(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty(), preloaded=True
+        find_notebook(notebook), unique_parameters(pairs, Path.cwd()), progress=not quiet and sys.stderr.isatty(), preloaded=None
     )
     _print_result(result)
     if result.error:

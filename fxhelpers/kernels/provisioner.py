@@ -1,6 +1,7 @@
 """A Jupyter kernel provisioner that forks kernels from the forkserver."""
 
 import os
+import shutil
 import sys
 from contextlib import suppress
 from multiprocessing import forkserver, reduction
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
@@ -84,8 +85,24 @@ class PreloadedKernelManager(AsyncKernelManager):
         return spec
 
 
+def can_preload(kernel_name: str) -> bool:
+    """Return whether a kernel specification is that of an IPython kernel of this Python."""
+    try:
+        return _is_ours(KernelSpecManager().get_kernel_spec(kernel_name).argv)
+    except NoSuchKernel:
+        return False
+
+
+def _is_ours(cmd: list[str]) -> bool:
+    return (
+        bool(cmd)
+        and os.path.realpath(shutil.which(cmd[0]) or cmd[0]) == os.path.realpath(sys.executable)
+        and "ipykernel_launcher" in cmd
+    )
+
+
 def _kernel(cmd: list[str], env: dict[str, str], cwd: str | None) -> ForkedKernel:
-    if os.path.realpath(cmd[0]) != os.path.realpath(sys.executable) or "ipykernel_launcher" not in cmd:
+    if not _is_ours(cmd):
         msg = (
             f"the kernel {' '.join(cmd[:3])!r} is not IPython on {sys.executable}, so it cannot be preloaded; "
             "run with --no-preload, or fix the kernel specification (jupyter kernelspec list)"

@@ -22,6 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import load_notebook_node
 
 from fxhelpers.errors import ParamsError, RunRefusedError
+from fxhelpers.kernels.provisioner import can_preload
 from fxhelpers.params import find_params_file
 from fxhelpers.records import read_summary
 from fxhelpers.runs.parameters import as_declared, notebook_parameters
@@ -51,7 +52,7 @@ def run_notebook(
     params_file: Path | None = None,
     cwd: Path | None = None,
     facts: Mapping[str, Any] | None = None,
-    preloaded: bool = False,
+    preloaded: bool | None = False,
     handles_signals: bool = True,
 ) -> RunResult:
     """Run one of our notebooks in a kernel of its own and keep its record; an error of a cell is in the result.
@@ -59,7 +60,8 @@ def run_notebook(
     Text in ``parameters`` is parsed as the type that the notebook declares. ``params_file`` is by default the nearest
     ``params.yaml`` from the current folder upwards, or else from the notebook's; ``cwd``, of the notebook, that of this process.
     ``facts`` are added to the record's metadata. ``preloaded`` forks the kernel from a process that has imported the libraries
-    (:mod:`fxhelpers.kernels`). With ``handles_signals``, Ctrl-C and SIGTERM end the run, in the main thread.
+    (:mod:`fxhelpers.kernels`); None: if it is an IPython kernel of this Python. With ``handles_signals``, Ctrl-C and SIGTERM end
+    the run, in the main thread.
     :class:`RunRefusedError` if the notebook is not ours, or parameters are unknown or of another type: nothing was run.
     """
     nb = load_notebook_node(str(path))
@@ -71,6 +73,8 @@ def run_notebook(
         raise RunRefusedError(msg)
     with suppress(ParamsError):
         params_file = params_file or find_params_file()
+    if preloaded is None:
+        preloaded = can_preload(str(nb.metadata.get("kernelspec", {}).get("name", "")))
     options = {"progress_bar": progress, "params_file": params_file, "kernel_cwd": cwd, "facts": facts, "preloaded": preloaded}
     values = as_declared(notebook_parameters(nb), parameters)
     manager = _execute(path, values, handles_signals=handles_signals, **options)
