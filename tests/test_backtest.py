@@ -50,6 +50,7 @@ def run(prices: pd.DataFrame = PRICES, params: Params = PARAMS, **words: Any) ->
 WHOLE = run()
 
 
+@pytest.mark.usefixtures("thorough")
 @settings(max_examples=3)
 @given(before=st.integers(2, 500), seed=st.integers(0, 99))
 def test_nothing_served_or_decided_sees_a_later_day(before: int, seed: int) -> None:

@@ -81,6 +81,7 @@ def test_a_batch_runs_each_symbol_in_a_kernel_of_its_own_and_one_failure_stops_n
     assert dict(read_portfolio().runs["intact"]) == {"AAPL": False, "BAD": True, "MSFT": True}
 
 
+@pytest.mark.usefixtures("thorough")
 def test_kernels_of_a_batch_are_processes_of_their_own_and_the_records_tell_of_it(notebook: Path, project: Project) -> None:
     outcomes = run(notebook)
     assert [outcome.symbol for outcome in outcomes] == list(SYMBOLS)  # in the order that was asked for

@@ -126,6 +126,7 @@ def test_a_record_for_which_there_is_no_room_is_one_line(project: Project, words
     assert not Path("went-on").exists()
 
 
+@pytest.mark.usefixtures("thorough")
 def test_runs_side_by_side_do_not_meet(project: Project) -> None:
     """Kernels of one folder once shared their sockets: one run's answers came to the other."""
     command = [FX, "run", "train", "--quiet", "-p", "overrides", "{max_iter: 5}", "-p", "symbol"]

@@ -244,7 +244,7 @@ def test_a_rollback_decided_on_another_champion_is_stale(
     """Between the look at the ledger and the lock somebody else promotes: the rollback would undo what it never saw."""
     registry = reigned(registered, "original", "regularised")
     third = registered("lighter")
-    from fxhelpers.decisions import _promotion as rollback
+    from fxhelpers.decisions import _rollback as rollback
 
     checked = rollback._checked
 
@@ -381,6 +381,7 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("thorough")
 def test_an_override_that_was_killed_after_its_outcome_is_carried_out_and_keeps_its_mark(
     registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,7 @@ def test_a_killed_kernel_is_not_recorded_as_completed(notebook: Path, project: P
     assert nbformat.read(record, as_version=4).metadata.papermill.exception is True
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_timeout_is_not_recorded_as_completed(notebook: Path, project: Project) -> None:
     arguments = ["--execution-timeout", "2", "-p", "action", "sleep"]
     done = subprocess.run([*PAPERMILL, "probe.ipynb", "-", *arguments], check=False, capture_output=True)
@@ -166,6 +167,7 @@ def test_an_interrupted_run_says_so_and_leaves_no_kernel(notebook: Path, project
     assert [p for p in psutil.process_iter() if told_of(p, record)] == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_reader_never_sees_half_a_record(notebook: Path, project: Project) -> None:
     process = subprocess.Popen([*PAPERMILL, "probe.ipynb", "-"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     reads = 0
@@ -288,6 +290,7 @@ def test_a_secret_that_a_cell_prints_or_an_error_holds_is_taken_out_of_the_recor
     assert "registry.example" in told
 
 
+@pytest.mark.usefixtures("thorough")
 def test_on_a_full_disk_the_run_ends_with_one_line_and_the_last_whole_record_stays(notebook: Path, project: Project) -> None:
     """A limit on the size of files stands for the full disk: writing fails in the same way, and needs no root."""
     limit = "import resource, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

@@ -74,6 +74,7 @@ class Plan:
         return 8 * self.count // 15
 
 
+@pytest.mark.usefixtures("thorough")
 def test_no_forecast_is_lost_or_made_twice_and_only_the_share_that_broke_has_an_alarm(desk: Desk, count: int) -> None:
     plan = Plan.of(count)
     for number in range(count):

@@ -51,6 +51,7 @@ def bundle_of(project: Project, **options: Any) -> Bundle:
     return write_bundle(made.model, made.scaler, made.metadata, params.paths)
 
 
+@pytest.mark.usefixtures("thorough")
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_later_value_changes_no_forecast(data: st.DataObject) -> None:

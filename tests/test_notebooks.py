@@ -79,6 +79,7 @@ def test_notebooks_only_call_and_show(path: Path) -> None:
                 assert node.id not in {"mlflow", "sys", "os", "Path", "open"}
 
 
+@pytest.mark.usefixtures("thorough")
 def test_from_the_folder_of_the_notebooks_the_project_above_applies(project: Project) -> None:
     folder = project.folder / "notebooks"
     folder.unlink()  # a real folder: a link would lead back to the repository

@@ -121,6 +121,7 @@ def test_a_look_is_no_message_whatever_it_ends_with(project: Project, receiver: 
     assert receiver.messages == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_batch_is_one_message(project: Project, receiver: Receiver) -> None:
     path = probe(project)
     nb = nbformat.read(path, as_version=4)
@@ -139,6 +140,7 @@ def test_a_batch_is_one_message(project: Project, receiver: Receiver) -> None:
     assert SECRET not in done.stdout + done.stderr
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("batch", [False, True])
 def test_a_dead_receiver_is_a_warning_and_nothing_else(project: Project, monkeypatch: pytest.MonkeyPatch, *, batch: bool) -> None:
     monkeypatch.setenv("FX_NOTIFY_URL", f"json://ann:{PASSWORD}@127.0.0.1:{free_port()}/{SECRET}")

@@ -143,6 +143,7 @@ def test_the_users_own_command_runs_as_it_stands_on_a_terminal(
     assert nbformat.read(record, as_version=4).metadata.papermill.output_path is None
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_notebook_that_is_named_is_run_and_not_overwritten_where_standard_input_is_a_pipe(
     probe: Path, project: Project
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_notebook_that_is_named_is_run_and_not_overwritten_where_standard_inpu
     assert probe.read_bytes() == before
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_piped_notebook_still_goes_to_the_output_that_is_named(probe: Path, project: Project) -> None:
     papermill.execute_notebook(probe, "out.ipynb", progress_bar=False, preloaded=True)
     done = typed("out.ipynb", "-p", "count", "2", input=probe.read_text())

@@ -560,6 +560,7 @@ def test_a_refresh_that_may_be_broken_is_refused(case: str) -> None:
     assert message in verdict.reason
 
 
+@pytest.mark.usefixtures("thorough")
 def test_one_broken_fit_is_no_broken_recipe() -> None:
     """The refit after it has to replace it, although its errors are among those of the recipe for a year."""
     target, noise = returns(600), returns(600, 9) * 4
@@ -700,6 +701,7 @@ def most(times: int, share: float = 0.05) -> float:
     return share + 3.1 * math.sqrt(share * (1 - share) / times)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_equal_forecasters_are_rarely_promoted(rounds: int) -> None:
     def frame(seed: int) -> EvaluationFrame:
         target = returns(260, seed)

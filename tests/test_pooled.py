@@ -117,6 +117,7 @@ def test_one_symbol_cannot_decide_for_all() -> None:
     assert result.share > 0.5
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("young", [0, 47])
 def test_equal_recipes_are_rarely_promoted(young: int, rounds: int) -> None:
     """Fifty symbols with correlated returns, fat tails and changing volatility, and forecasts that are correlated too.

@@ -102,6 +102,7 @@ def test_a_recipe_that_is_not_better_is_refused_everywhere_with_the_gain_that_wo
         assert f"80 % power to detect a mean gain of {100 * pooled.detectable:.3g} %." in verdict.reason
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_test_is_made_at_the_largest_attempt_number_of_its_recipe() -> None:
     """So no symbol's level is above that of its own attempt; the numbers of those with fewer are kept."""
     few, many = contributed(*FRAMES[:6], earlier=refused(1)), contributed(*FRAMES[6:], earlier=refused(4))

@@ -217,6 +217,7 @@ def test_nothing_registered_says_how_to_register(project: Project) -> None:
         ModelRegistry().compare("AAPL")
 
 
+@pytest.mark.usefixtures("thorough")
 def test_apply_is_refused_in_a_notebook_that_nobody_keeps_but_not_in_a_script_that_imports_a_kernel(
     registered: Register, project: Project
 ) -> None:

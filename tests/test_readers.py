@@ -45,6 +45,7 @@ def seal_off(folder: Path, mode: str) -> None:
     subprocess.run(["chmod", "-R", mode, str(folder)], check=True)  # noqa: S607 (of the system)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_who_may_only_read_reads(reader: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     script = f"""
 import logging

@@ -75,6 +75,7 @@ def test_a_refit_of_the_champions_recipe_is_a_refresh_that_spends_nothing(refits
     assert registry.verify(SYMBOL, deep=True).message.startswith("OK")
 
 
+@pytest.mark.usefixtures("thorough")
 def test_another_recipe_is_a_contest_on_the_rolling_days_of_both(refits: Project) -> None:
     registry = refits.registry()
     champion = serve(registry, trained(refits, "calm", EARLIER))
@@ -116,6 +117,7 @@ def test_the_same_recipe_under_another_name_is_no_contest(refits: Project) -> No
     assert read_ledger(registry.client, NAME).attempts == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_policy_may_forbid_refreshes(refits: Project) -> None:
     registry = refits.registry(promotion={"refresh": "contest"})
     serve(registry, trained(refits, "calm", EARLIER))

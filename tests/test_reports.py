@@ -111,6 +111,7 @@ def commands(page: str) -> list[str]:
     return [html.unescape(text.strip()) for text in re.findall(r"<pre><code>(fx .*?)</code></pre>", page, re.DOTALL)]
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_promotion_without_skill_says_so_first_wherever_it_is_shown(project: Project, registered: Callable[..., int]) -> None:
     registered("regularised")
     result = run("promote", apply=True, reason="it's the first; really?")

@@ -100,6 +100,7 @@ def test_the_window_can_be_chosen_among_the_unseen_days(registered: Register, pr
             registry.compare("AAPL", **words)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("thorough")
 def test_restated_prices_are_refused_with_the_difference(registered: Register, project: Project) -> None:
     """A split that the vendor applied to a part of the prices: the old model would see another share."""
     registered("regularised", stage="Production")
@@ -314,6 +315,7 @@ def test_a_features_file_that_grew_at_its_beginning_gives_no_seen_day_away(leaky
     assert after.first_day == before.first_day
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_features_file_that_does_not_fit_is_refused_by_name(leaky: Callable[..., ModelRegistry]) -> None:
     registry = leaky(600)
     path = registry.params.paths.features / "features_NOISE.csv"

@@ -186,6 +186,7 @@ def test_the_documented_service_forecasts_from_the_symbol_alone(
     assert (wrong.status_code, "is not a ticker" in wrong.text) == (400, True)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_documented_service_takes_new_prices_and_columns_of_the_users_own_as_they_come(
     service: tuple[str, Champions], project: Project
 ) -> None:

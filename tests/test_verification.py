@@ -341,7 +341,7 @@ def test_a_measure_that_is_younger_than_a_decision_is_no_finding(story: Path, mo
     def newer(frame: EvaluationFrame, *, cost: float = 0.0) -> pd.DataFrame:
         return measure(frame, cost=cost).assign(invented_since=1.0)
 
-    monkeypatch.setattr(evidence, "measure", newer)
+    monkeypatch.setattr("fxhelpers.comparison.measure", newer)
     assert ModelRegistry().verify("AAPL", deep=True).findings == ()
     monkeypatch.setattr(evidence, "measure", lambda frame, cost: newer(frame, cost=cost).assign(rmse=0.5))
     assert "are not those that were judged" in ModelRegistry().verify("AAPL", deep=True).problems[0].message
@@ -367,6 +367,7 @@ def test_a_whole_registry_that_is_gone_is_found_by_the_records(story: Path) -> N
     assert len([f for f in found.problems if "was truncated" in f.message]) == 4
 
 
+@pytest.mark.usefixtures("thorough")
 def test_fx_verify_says_it_on_one_line_each_and_exits_with_four(story: Path) -> None:
     clean = subprocess.run([FX, "verify", "--deep"], check=False, capture_output=True, text=True)
     assert (clean.returncode, clean.stdout) == (0, "OK: 1 model, 4 decisions checked (deep)\n")

@@ -87,6 +87,7 @@ def test_its_ledger_goes_on(release: Path) -> None:
     assert [finding.level for finding in registry.verify().findings if finding.level == "problem"] == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_versions_without_a_recipe_serve_and_are_contested(before_recipes: Path) -> None:
     registry = ModelRegistry()
     before, now = (json.loads((before_recipes / "history.json").read_text()), json.loads(registry.history("AAPL").to_json()))

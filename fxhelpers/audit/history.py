@@ -19,7 +19,7 @@ from fxhelpers.ledger import Decision, Identity, Ledger, ProductionPeriod, label
 from fxhelpers.params import MODEL_PREFIX, current_record
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledger_store import read_ledger, read_ledgers
-from fxhelpers.registry.storage import registered_models, unknown_model, watch_words
+from fxhelpers.registry.storage import champions_and_words, unknown_model
 from fxhelpers.reports import PAGE
 
 if TYPE_CHECKING:
@@ -272,14 +272,14 @@ def read_overview(registry: RegistryClient, latest: int) -> Overview:
     if latest < 1:
         msg = f"latest: the number of decisions to show must be 1 or more, found {latest}"
         raise ParamsError(msg)
-    ledgers, champions = read_ledgers(registry), registered_models(registry)
+    ledgers, (champions, watched) = read_ledgers(registry), champions_and_words(registry)
     champions |= {name: registry.champion_identity(name) for name in ledgers if not name.startswith(MODEL_PREFIX)}
     records, uri = registry.params.paths.records, registry.uri
     models = {
         name: History(ledger=ledgers.get(name, Ledger(name=name)), champion=champions.get(name), records=records, uri=uri)
         for name in sorted({*ledgers, *champions})
     }
-    return Overview(models=models, records=records, uri=uri, latest=latest, watched=watch_words(registry))
+    return Overview(models=models, records=records, uri=uri, latest=latest, watched=watched)
 
 
 def versions_frame(registry: RegistryClient, name: str) -> pd.DataFrame:

@@ -29,6 +29,7 @@ from fxhelpers.registry._versions import (
 from fxhelpers.system import folder_digest
 
 MODEL_DIGEST = "fx.model_sha256"
+WATCH_TAG = "fx.watch"  # tag of a registered model: what the last watch found of it, and on which day. It is no evidence
 PRUNED = "fx.pruned"  # tag of a version whose files were deleted: id of the decision that did so
 
 PIPELINE, FILES = "model", "artifacts"  # folders of a version's run: its pipeline; its scaler alone and its metadata
@@ -109,6 +110,13 @@ def delete_files(registry: RegistryClient, version: ModelVersion) -> None:
 
 def registered_models(registry: RegistryClient, prefix: str = MODEL_PREFIX) -> dict[str, Identity | None]:
     """Return the version in Production, or None, of each registered model whose name has a prefix; with "" also of locks."""
+    return champions_and_words(registry, prefix)[0]
+
+
+def champions_and_words(
+    registry: RegistryClient, prefix: str = MODEL_PREFIX
+) -> tuple[dict[str, Identity | None], dict[str, str]]:
+    """Return the version in Production of each registered model, and what the last watch found: ``healthy, 2026-11-27``."""
     with registry.session("list the registered models") as client:
         models = [model for model in _listed(client, prefix) if model.tags.get(IS_PROMPT) != "true"]
     champions = {str(model.name): model.aliases.get(CHAMPION) for model in models}
@@ -118,20 +126,11 @@ def registered_models(registry: RegistryClient, prefix: str = MODEL_PREFIX) -> d
     # the response has the newest version of each stage: mostly, also the champion
     latest = {(v.name, str(v.version)): v for model in models for v in model.latest_versions or ()}
     found = {key: Identity(int(version.version), version.tags.get(BUNDLE_DIGEST, "")) for key, version in latest.items()}
-    return {
+    serving = {
         name: (found.get((name, str(number))) or registry.champion_identity(name)) if number else None
         for name, number in champions.items()
     }
-
-
-WATCH_TAG = "fx.watch"
-"""Tag of a registered model: what the last watch found of it, and on which day. It is no evidence."""
-
-
-def watch_words(registry: RegistryClient) -> dict[str, str]:
-    """Return what the last watch found of each registered model, such as ``healthy, 2026-11-27``; without those never watched."""
-    with registry.session("list the registered models") as client:
-        return {str(model.name): text for model in _listed(client, MODEL_PREFIX) if (text := model.tags.get(WATCH_TAG))}
+    return serving, {str(model.name): text for model in models if (text := model.tags.get(WATCH_TAG))}
 
 
 def note_watch(registry: RegistryClient, name: str, text: str) -> None:
