@@ -28,6 +28,7 @@ REFITTED = "WEEK"
 WEEK = 5  # evenings
 SOON = 220  # evenings: one and a half times the median of docs/watch.md for errors that grow by 20 % after two good years
 _WRITES = 18  # to the registry, on an evening of five shares
+_MOST = 0.9  # of the evenings have a number
 MINUTE = timedelta(minutes=1)
 
 
@@ -115,7 +116,7 @@ def check(desk: Desk, plan: Plan) -> None:
         assert began < alarm.time[:10] <= last
     else:
         assert alarm is None
-    check_live_days(desk, plan)
+    check_live_days(desk, log, plan)
     assert desk.registry.verify(deep=True).problems == []
 
 
@@ -124,7 +125,10 @@ def alarms(desk: Desk, symbol: str) -> list[Decision]:
 
 
 def check_record(desk: Desk, log: Log, plan: Plan, alarm: Decision | None) -> None:
-    """Every session has one row of each share: a number, live unless its evening was missed, or the reason why there is none."""
+    """Every session has one row of each share: a number, live unless its evening was missed, or a reason why there is none.
+
+    Prices of three years may leave the range of a first training; and a missed evening is not caught up by a later refit.
+    """
     assert log.faults == ()
     assert not log.rows.duplicated(["session", "symbol", "role", "forecast", "why"]).any()
     counted = log.counted().set_index(["symbol", "session"])
@@ -137,7 +141,10 @@ def check_record(desk: Desk, log: Log, plan: Plan, alarm: Decision | None) -> No
         assert rows.index.to_list() == sessions
         vacant = (rows["made_at"] > alarm.time if alarm and symbol == BROKEN else rows["version"] < 0).to_numpy()
         numbered = rows["forecast"].notna().to_numpy()
-        assert (numbered == ~vacant).all()
+        assert not numbered[vacant].any()
+        assert rows["why"][~numbered & ~vacant].str.contains("outside of what version 1 of|fitted on days up to").all()
+        assert not (rows["live"] & rows["why"].str.contains("fitted on days up to")).any()
+        assert numbered[~vacant].mean() > _MOST
         assert (rows["live"].to_numpy() == ~np.isin(rows.index, list(late))).all()
         assert rows["why"][vacant].str.contains("alarm").all()
 
@@ -154,11 +161,12 @@ def check_files(desk: Desk, log: Log) -> None:
         assert shown["status"].fillna("").to_list() == status.tolist()
 
 
-def check_live_days(desk: Desk, plan: Plan) -> None:
-    """All evenings of a share count, through all its refits, but for the missed ones and the last, whose return is to come."""
-    found = desk.registry.watch()
+def check_live_days(desk: Desk, log: Log, plan: Plan) -> None:
+    """All live numbers of a share count, through all its refits, but for the last one, whose return is to come."""
+    found, counted = desk.registry.watch(), log.counted()
+    made = counted[counted["live"] & counted["forecast"].notna()].groupby("symbol").size()
     for symbol in STEADY:
         live = found[symbol].live
-        assert len(live.days) == plan.count - 1 - len(plan.missed)
-        assert len(live.pending) == 1
+        assert len(live.days) + len(live.pending) == made[symbol] > _MOST * (plan.count - len(plan.missed))
+        assert len(live.pending) <= 1
         assert found[symbol].word in {"too early to tell", "healthy", "in doubt"}
