@@ -20,7 +20,6 @@ from sqlalchemy import Engine
 from test_cli import fx
 
 from fxhelpers import ModelRegistry, load_params
-from fxhelpers.audit import _records as evidence
 from fxhelpers.cli._show import PROBLEMS
 from fxhelpers.comparison import EvaluationFrame, measure
 from fxhelpers.decisions import begin
@@ -343,7 +342,7 @@ def test_a_measure_that_is_younger_than_a_decision_is_no_finding(story: Path, mo
 
     monkeypatch.setattr("fxhelpers.comparison.measure", newer)
     assert ModelRegistry().verify("AAPL", deep=True).findings == ()
-    monkeypatch.setattr(evidence, "measure", lambda frame, cost: newer(frame, cost=cost).assign(rmse=0.5))
+    monkeypatch.setattr("fxhelpers.comparison.measure", lambda frame, cost: newer(frame, cost=cost).assign(rmse=0.5))
     assert "are not those that were judged" in ModelRegistry().verify("AAPL", deep=True).problems[0].message
 
 
