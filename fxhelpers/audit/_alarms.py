@@ -24,9 +24,7 @@ _REMEDY = "do not rely on this alarm; the record shows what it rested on, and th
 
 def alarm_findings(registry: RegistryClient, ledger: Ledger, log: Callable[[], Log]) -> Iterator[Finding]:
     """Compute each alarm again from its stored days, and look for these in the log of forecasts, read by ``log``."""
-    for decision in ledger.outcomes:
-        if decision.kind != "alarm" or decision.result != "alarm":
-            continue
+    for decision in ledger.alarms:
         for message in _alarm(registry, decision, log):
             yield problem(ledger.name, message, _REMEDY, decision.id)
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fxhelpers.display import Keyed, Table, paragraphs
 from fxhelpers.errors import FxError, RegistryUnavailableError
-from fxhelpers.forecasts._live import earlier_losses, live_record
+from fxhelpers.forecasts._live import earlier_losses, live_record, saved
 from fxhelpers.forecasts._log import read_log
 from fxhelpers.ledger import Identity, Ledger, Tenure
 from fxhelpers.params import WatchParams, model_name
@@ -134,14 +134,13 @@ def _standing(
     """Fill in what came of these days."""
     excess = excess_losses(days["actual"], days["forecast"])
     found = watch(excess, earlier(one.version) if len(days) else np.empty(0), alpha=rules.alpha, years=rules.years)
-    zero = float((days["actual"] ** 2).sum())
     names = [f"{day:%Y-%m-%d}" for day in days.index]
     return replace(
         one,
         days=len(days),
         first=names[0] if names else "",
         last=names[-1] if names else "",
-        saved=-float(excess.sum()) / zero if zero else math.nan,
+        saved=saved(days),
         word=found.word,
     )
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fxhelpers.display import Keyed, progress_bar
 from fxhelpers.errors import ParamsError
-from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Log, Row, read_log, record_rows
+from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Log, Row, read_log, record_rows, version_of, with_live
 from fxhelpers.forecasts._making import TOO_OLD, Wanted, make_rows
 from fxhelpers.ledger import Decision, Identity
 from fxhelpers.params import MODEL_PREFIX, check_symbol, is_symbol, parse_day
@@ -206,19 +206,14 @@ def _known(log: Log) -> dict[str, tuple[Identity, Identity | None]]:
     last = numbers.drop_duplicates("symbol", keep="last")
     batches = numbers.merge(last[["symbol", "bundle_sha256"]])[["symbol", "batch"]]
     before = rows[rows["role"] == PREDECESSOR].merge(batches).drop_duplicates("symbol", keep="last")
-    shadows = {str(row.symbol): _identity(row) for row in before.itertuples()}
-    return {str(row.symbol): (_identity(row), shadows.get(str(row.symbol))) for row in last.itertuples()}
-
-
-def _identity(row: Any) -> Identity:  # noqa: ANN401 (of itertuples)
-    return Identity(int(row.version), str(row.bundle_sha256))
+    shadows = {str(row.symbol): version_of(row) for row in before.itertuples()}
+    return {str(row.symbol): (version_of(row), shadows.get(str(row.symbol))) for row in last.itertuples()}
 
 
 def _shown(log: Log, news: Sequence[Row], now: pd.Timestamp, calendar: str | None) -> Log:
     """Return the record as it would be with these rows."""
     rows = pd.DataFrame(news, columns=Row._fields).assign(made_at=now.isoformat(timespec="milliseconds"), batch="", record="")
-    rows["live"] = [now < session_open(calendar, pd.Timestamp(session)) for session in rows["session"]]
-    return replace(log, rows=pd.concat([log.rows, rows], ignore_index=True) if len(rows) else log.rows)
+    return replace(log, rows=pd.concat([log.rows, with_live(rows, calendar)], ignore_index=True) if len(rows) else log.rows)
 
 
 def _next(row: Any) -> dict[str, Any]:  # noqa: ANN401 (of itertuples)

@@ -8,10 +8,11 @@ import pandas as pd
 
 from fxhelpers.comparison import ROUNDING
 from fxhelpers.features import next_day_return
-from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Log
-from fxhelpers.ledger import Identity, Tenure
+from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Log, version_of
+from fxhelpers.ledger import Tenure
 from fxhelpers.prices import SharePrices, sessions_of
 from fxhelpers.registry.pipelines import LoadedModel
+from fxhelpers.watching import excess_losses
 
 _COLUMNS = ["actual", "forecast", "version", "predecessor"]
 
@@ -79,12 +80,14 @@ def earlier_losses(model: LoadedModel, prices: SharePrices) -> pd.DataFrame:
     return pd.DataFrame({"actual": target, "forecast": rolling.forecasts}).dropna()
 
 
+def saved(days: pd.DataFrame) -> float:
+    """Return the squared error that live days saved against forecasting zero, as a fraction of its own; NaN without a day."""
+    zero = float((days["actual"] ** 2).sum())
+    return -float(excess_losses(days["actual"], days["forecast"]).sum()) / zero if zero else np.nan
+
+
 def _served(row: object, tenure: Tenure) -> bool:
-    return any(version.may_be(_identity(row)) for version in tenure.versions)
-
-
-def _identity(row: object) -> Identity:
-    return Identity(int(row.version), str(row.bundle_sha256))  # type: ignore[attr-defined]  # of itertuples
+    return any(version.may_be(version_of(row)) for version in tenure.versions)
 
 
 def _shadow(log: Log, tenure: Tenure) -> pd.Series:
@@ -93,7 +96,7 @@ def _shadow(log: Log, tenure: Tenure) -> pd.Series:
         return pd.Series(dtype=float)
     rows = log.counted(PREDECESSOR)
     rows = rows[(rows["made_at"] > tenure.since) & (rows["session"] > tenure.after) & rows["live"]]
-    rows = rows[np.array([tenure.predecessor.may_be(_identity(row)) for row in rows.itertuples()], dtype=bool)]
+    rows = rows[np.array([tenure.predecessor.may_be(version_of(row)) for row in rows.itertuples()], dtype=bool)]
     return rows.set_index("session")["forecast"]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from fxhelpers.decisions import EVIDENCE, act, begin, recording_failure, refuse_unrecorded, run_command, store_evidence
-from fxhelpers.ledger import Decision, IntentFacts, OutcomeFacts
+from fxhelpers.ledger import Decision, Identity, IntentFacts, OutcomeFacts
 from fxhelpers.prices import session_open
 from fxhelpers.registry import RegistryClient
 from fxhelpers.registry.ledger_store import FORECASTS, fetch, read_ledger
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 ROWS = "forecasts.csv"
 CHAMPION, PREDECESSOR = "champion", "predecessor"
-_LONGEST_REASON = 500
+_LONGEST_REASON, _LONGEST_WHY = 500, 300
 _SAME = 1e-12  # of a return: another processor's arithmetic stays within it
 
 
@@ -76,7 +76,7 @@ class Log:
     def counted(self, role: str = CHAMPION) -> pd.DataFrame:
         """Return the one row that counts of each symbol and session: the first with a number, else the last reason.
 
-        ``revision`` is the last number that differs from it, NaN without one; ``revised_at`` when that was recorded.
+        ``revision`` is the last number that differs from it, NaN without one.
         """
         rows = self.rows[self.rows["role"] == role]
         numbers = rows[rows["forecast"].notna()]
@@ -85,7 +85,7 @@ class Log:
         later = later[(later["forecast"] - later["forecast_first"]).abs() > _SAME].drop_duplicates(_KEY, keep="last")
         reasons = rows.drop_duplicates(_KEY, keep="last")
         found = pd.concat([first, reasons[reasons["forecast"].isna()]]).drop_duplicates(_KEY)
-        revised = later.rename(columns={"forecast": "revision", "made_at": "revised_at"})[[*_KEY, "revision", "revised_at"]]
+        revised = later.rename(columns={"forecast": "revision"})[[*_KEY, "revision"]]
         return found.merge(revised, on=_KEY, how="left").sort_values(["session", "symbol"], ignore_index=True)
 
     def news(self, made: Sequence[Row]) -> list[Row]:
@@ -126,11 +126,25 @@ def read_log(registry: RegistryClient, *, since: str = "") -> Log:
             kept.append(batch)
     rows = _of_batches(kept, contents)
     rows = rows[rows["session"] >= since].reset_index(drop=True) if since else rows
-    calendar = registry.params.prices.calendar
-    opens = {session: session_open(calendar, pd.Timestamp(session)) for session in rows["session"].unique()}
-    rows["live"] = pd.to_datetime(rows["made_at"], utc=True) < pd.to_datetime(rows["session"].map(opens), utc=True)
+    rows = with_live(rows, registry.params.prices.calendar)
     head = batches[-1].outcome.digest if batches and batches[-1].outcome else ""
     return Log(rows=rows, head=head, faults=tuple(faults))
+
+
+def with_live(rows: pd.DataFrame, calendar: str | None) -> pd.DataFrame:
+    """Return rows with the column ``live``: whether they were made before their session opened."""
+    opens = {session: session_open(calendar, pd.Timestamp(session)) for session in rows["session"].unique()}
+    return rows.assign(live=pd.to_datetime(rows["made_at"], utc=True) < pd.to_datetime(rows["session"].map(opens), utc=True))
+
+
+def version_of(row: Any) -> Identity:  # noqa: ANN401 (of itertuples)
+    """Return the version that made a row."""
+    return Identity(int(row.version), str(row.bundle_sha256))
+
+
+def in_a_line(error: Exception) -> str:
+    """Return an error as a reason in a row."""
+    return " ".join(str(error).split())[:_LONGEST_WHY]
 
 
 def _of_batches(batches: Sequence[Decision], contents: Sequence[bytes]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from fxhelpers.decisions import serving
 from fxhelpers.errors import FxError, NoChampionError, NotComparableError, PriceDataError, RegistryUnavailableError
 from fxhelpers.features import LOOK_BACK_DAYS
-from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Row
+from fxhelpers.forecasts._log import CHAMPION, PREDECESSOR, Row, in_a_line
 from fxhelpers.forecasts._many import each
 from fxhelpers.inputs import features_for
 from fxhelpers.ledger import Identity, Ledger
@@ -22,7 +22,6 @@ from fxhelpers.registry.models import load_found, load_version
 from fxhelpers.registry.pipelines import LoadedModel
 from fxhelpers.training import recipe_columns
 
-_LONGEST_WHY = 300
 _PASSING = ("gaps", "no_volume", "repeated", "stuck")  # doubts that spoil no feature for long: prices keep their scale,
 _RECENT = 5  # so that they count on these days only
 TOO_OLD = "prices end on"
@@ -77,7 +76,7 @@ def _rows(registry: RegistryClient, wanted: Wanted) -> list[Row]:
     except RegistryUnavailableError:
         raise
     except FxError as error:
-        return [row._replace(why=_short(error)) for row in blanks]
+        return [row._replace(why=in_a_line(error)) for row in blanks]
     rows = [_forecast(registry, row, champion, prices, accept_doubts=wanted.accept_doubts) for row in blanks]
     if predecessor is None:
         return rows
@@ -117,7 +116,7 @@ def _forecast(registry: RegistryClient, row: Row, model: LoadedModel, prices: Sh
         close = frame["Close"]
         return row._replace(forecast=model.forecast(newest), last_return=float(close.iloc[-1] / close.iloc[-2] - 1), why="")
     except FxError as error:
-        return row._replace(forecast=math.nan, why=_short(error))
+        return row._replace(forecast=math.nan, why=in_a_line(error))
 
 
 def _check(model: LoadedModel, frame: pd.DataFrame, prices: SharePrices, day: pd.Timestamp, *, accept_doubts: bool) -> None:
@@ -158,7 +157,3 @@ def _why_none(symbol: str, ledger: Ledger) -> str:
         return f"no version is in Production; promote one: fx run promote -p symbol {symbol} -p apply true"
     why = last.intent.facts.reason or last.outcome_facts.reason
     return f"no version is in Production since the {last.kind} of {last.time[:16].replace('T', ' ')}: {why}"
-
-
-def _short(error: FxError) -> str:
-    return " ".join(str(error).split())[:_LONGEST_WHY]

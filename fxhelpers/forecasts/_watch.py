@@ -13,8 +13,8 @@ from fxhelpers.decisions import raise_alarm, serving
 from fxhelpers.display import Keyed, Table, badge, progress_bar
 from fxhelpers.errors import FxError, NoRecordError, RegistryError, RegistryUnavailableError, StaleComparisonError
 from fxhelpers.forecasts._evening import chosen_symbols
-from fxhelpers.forecasts._live import LiveRecord, earlier_losses, live_record
-from fxhelpers.forecasts._log import Log, read_log
+from fxhelpers.forecasts._live import LiveRecord, earlier_losses, live_record, saved
+from fxhelpers.forecasts._log import Log, in_a_line, read_log
 from fxhelpers.forecasts._many import each
 from fxhelpers.ledger import Decision, Identity, Ledger, Tenure
 from fxhelpers.params import WatchParams, model_name
@@ -93,9 +93,7 @@ class WatchedSymbol(Keyed):
     @property
     def gain(self) -> float:
         """Squared errors saved against forecasting zero, as a fraction of its own; NaN without a live day."""
-        if self.live is None or self.live.days.empty or self.versus_zero is None:
-            return np.nan
-        return float(-self.versus_zero.days["excess"].sum() / (self.live.days["actual"] ** 2).sum())
+        return saved(self.live.days) if self.live else np.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -243,7 +241,7 @@ def _watched(registry: RegistryClient, wanted: tuple[str, Log]) -> WatchedSymbol
     except RegistryUnavailableError:
         raise
     except FxError as error:
-        return WatchedSymbol(symbol=symbol, word="not watched", reason=" ".join(str(error).split())[:300])
+        return WatchedSymbol(symbol=symbol, word="not watched", reason=in_a_line(error))
     rules = registry.params.watch
     budget: dict[str, Any] = {"alpha": rules.alpha, "years": rules.years}
     before = excess_losses(earlier["actual"], earlier["forecast"]).to_numpy()
