@@ -102,7 +102,8 @@ def test_run_all_in_jupyterlab_works_with_all_defaults_and_changes_nothing_in_pr
     folder.unlink()  # a real folder: from a link the settings of the repository would apply
     folder.mkdir()
     champion = registered("original", stage="Production")
-    order = ["index", "train", "evaluate", "compare", "promote", "rollback", "retain", "history", "portfolio", "backtest"]
+    order = ["index", "train", "evaluate", "compare", "promote", "forecast", "watch", "rollback", "retain", "history"]
+    order += ["portfolio", "backtest"]
     assert sorted([*order, "register"]) == [path.stem for path in NOTEBOOKS]  # which decides, and so is refused there
     seen = {}
     for name in order:
