@@ -262,6 +262,18 @@ def test_one_symbols_trouble_is_its_reason_and_the_others_have_numbers(desk: Des
     assert words == {"AAA": "too early to tell", "BBB": "not watched", "DDD": "not watched"}
 
 
+def test_evidence_that_ended_weeks_ago_is_not_health(desk: Desk) -> None:
+    desk.registry.forecast(apply=True)
+    desk.close(START + 2)
+    assert desk.registry.watch()["AAA"].word == "too early to tell"
+    desk.close(START + 2 + 20)  # nobody forecast in the meantime, nor on the first evening
+    found = desk.registry.watch()["AAA"]
+    assert found.word == "not watched"
+    assert found.reason.startswith(f"The last live day was {day(desk, START + 2)}: ")
+    assert f"21 without a forecast, last {day(desk, START + 22)}" in found.reason
+    assert desk.registry.watch().summary["result"] == "not watched"
+
+
 def test_a_vacant_symbol_says_since_when_and_why(desk: Desk) -> None:
     desk.registry.forecast(apply=True)
     desk.registry.rollback("AAA", to="none", reason="merger on Friday", apply=True)

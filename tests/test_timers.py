@@ -13,11 +13,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import exchange_calendars
+import pandas as pd
 import pytest
 from conftest import ROOT, Project
 from test_docs import PAGES, check_fx, parameters_of
 
-from fxhelpers import ModelRegistry
+from fxhelpers import ModelRegistry, read_prices, train_model, write_bundle
+from fxhelpers.prices import last_session, next_session, session_open, sessions_of
 
 FOLDER = ROOT / "docs" / "schedule"
 SCRIPTS = ("evening.sh", "saturday.sh")
@@ -95,6 +97,38 @@ def test_a_saturday_goes_on_after_a_symbol_that_cannot_be_trained(project: Proje
     champion = ModelRegistry().load_champion("AAPL")
     assert champion is not None, done.stdout
     assert champion.version.version == 1
+
+
+@pytest.mark.usefixtures("thorough")
+def test_an_evening_fetches_prices_forecasts_and_watches(project: Project) -> None:
+    """The sample's prices, on the sessions up to now: the last one comes with ``new-prices``."""
+    registry = ModelRegistry()
+    sample = read_prices("AAPL", registry.params.prices).frame[-1200:]
+    newest = last_session("XNYS", pd.Timestamp.now("UTC"))
+    days = sessions_of("XNYS", pd.DatetimeIndex([newest - pd.Timedelta(days=2000), newest]))
+    assert days is not None
+    shown = sample.set_axis(days[days <= newest][-len(sample) :]).rename_axis("Date")
+    for folder, frame in (("prices", shown[:-1]), ("vendor", shown)):
+        (project.folder / folder).mkdir()
+        frame.to_csv(project.folder / folder / "AAPL.csv")
+    project.write(prices={"source": "csv", "folder": "prices", "calendar": "XNYS"}, training={"model": "ridge", "refit": True})
+    registry = ModelRegistry()
+    trained = train_model("AAPL", read_prices("AAPL", registry.params.prices), registry.params.training)
+    bundle = write_bundle(trained.model, trained.scaler, trained.metadata, registry.params.paths)
+    registry.register_model(bundle, stage="Production")
+    shutil.copy(FOLDER / "evening.sh", project.folder)
+    (project.folder / "new-prices").write_text("#!/bin/sh\ncp vendor/*.csv prices/\n")
+    (project.folder / "new-prices").chmod(0o755)
+    (project.folder / ".venv" / "bin").mkdir(parents=True)
+    (project.folder / ".venv" / "bin" / "fx").symlink_to(Path(sys.executable).with_name("fx"))
+    done = subprocess.run(["./evening.sh"], check=False, capture_output=True, text=True, cwd=project.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    session = next_session("XNYS", newest)
+    row = pd.read_csv(project.folder / "outputs" / "forecasts" / f"{session:%Y-%m-%d}.csv").iloc[0]
+    assert (row["symbol"], row["as_of"], row["version"]) == ("AAPL", f"{newest:%Y-%m-%d}", 1)
+    assert abs(row["forecast"]) < 0.1
+    assert (row["status"] == "live") == (pd.Timestamp.now("UTC") < session_open("XNYS", session))
+    assert "AAPL: too early to tell" in done.stdout
 
 
 @pytest.fixture

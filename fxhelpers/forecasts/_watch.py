@@ -16,7 +16,7 @@ from fxhelpers.forecasts._evening import chosen_symbols
 from fxhelpers.forecasts._live import LiveRecord, earlier_losses, live_record, saved
 from fxhelpers.forecasts._log import Log, in_a_line, read_log
 from fxhelpers.forecasts._many import each
-from fxhelpers.ledger import Decision, Identity, Ledger, Tenure
+from fxhelpers.ledger import Decision, Identity, Ledger
 from fxhelpers.params import WatchParams, model_name
 from fxhelpers.prices import read_prices
 from fxhelpers.registry import RegistryClient
@@ -37,6 +37,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _SPARK = 20  # characters of a sparkline
 _LOWEST, _MOST = 0.01, 99.99  # share of an alarm that the lowest bar shows, and the greatest that is written
 _COLORS = {"alarm": "#9b1c1c", "in doubt": "#7a4f00"}
+_SILENT = pd.Timedelta(days=21)  # without a live day, after which evidence says nothing of what serves now
 _DRAWN, _SHOWN_DAYS = 4, 25  # symbols with figures; days in a table
 
 
@@ -256,7 +257,7 @@ def _watched(registry: RegistryClient, wanted: tuple[str, Log]) -> WatchedSymbol
     warnings.append(size_warning(every.reset_index(drop=True), earlier["forecast"]))
     if shadow is not None and shadow.word in {"alarm", "in doubt"}:
         warnings.append(shadow.reason)
-    word, reason = _word(against_zero, tenure)
+    word, reason = _word(against_zero, live)
     return WatchedSymbol(
         symbol=symbol,
         word=word,
@@ -271,12 +272,18 @@ def _watched(registry: RegistryClient, wanted: tuple[str, Log]) -> WatchedSymbol
     )
 
 
-def _word(found: Watched, tenure: Tenure) -> tuple[str, str]:
+def _word(found: Watched, live: LiveRecord) -> tuple[str, str]:
     """Return the word of a champion, and why: while it serves on after an alarm, it is in doubt at least."""
-    if tenure.alarm is None or found.word == "alarm":
+    tenure = live.tenure
+    if tenure.alarm is not None and found.word != "alarm":
+        text = f"Its alarm of {tenure.alarm.time[:10]} is on record, and it serves on; the evidence began anew then."
+        return "in doubt", f"{text} {found.reason}"
+    last = f"{live.days.index[-1]:%Y-%m-%d}" if len(live.days) else tenure.since[:10]
+    if found.word in {"alarm", "in doubt"} or pd.Timestamp(utc_now()[:10]) - pd.Timestamp(last) <= _SILENT:
         return found.word, found.reason
-    text = f"Its alarm of {tenure.alarm.time[:10]} is on record, and it serves on; the evidence began anew then. {found.reason}"
-    return "in doubt", text
+    what = "The last live day was" if len(live.days) else "It has served without a live day since"
+    text = f"{what} {last}: its forecasts are not recorded in time, or its prices end too early."
+    return "not watched", f"{text} {live.missed}".rstrip()
 
 
 def _alarmed(registry: RegistryClient, one: WatchedSymbol, log: Log) -> WatchedSymbol:
