@@ -93,7 +93,7 @@ class Forecasts(Keyed):
         if len(self.rows) == 1 and math.isfinite(number := self.rows["forecast"].iloc[0]):
             text += f" {self.rows['symbol'].iloc[0]}: {number:+.3%}."
         why = self.rows.loc[status == "", ["symbol", "why"]]
-        text += "".join(f" {row.symbol}: {row.why}." for row in why.head(1).itertuples())
+        text += "".join(f" {row.symbol}: {row.why.rstrip('.')}." for row in why.head(1).itertuples())
         if self.shown_only:
             text += " Only shown, nothing is on record: fx forecast records it."
         elif self.recorded is None:
