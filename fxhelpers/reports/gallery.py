@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import logging
+import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -162,22 +163,22 @@ def _append(folder: Path, line: Callable[[dict[str, Any]], str], *, model: str =
         if not (folder / DATA).exists():
             _write(folder, partial(_take_all, folder))
         _write_page(folder / PAGE)
-        with (folder / DATA).open("a+b") as file:
-            file.seek(0 if model else -1, os.SEEK_SET if model else os.SEEK_END)
-            data = file.read()
+        with (folder / DATA).open("r+b") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             added = line(_last(data, model) if model else {})
             if added:  # after a torn line on a new one
-                file.write(("" if data.endswith(b"\n") else "\n").encode() + f"{added}\n".encode())
+                file.seek(0, os.SEEK_END)
+                file.write(("" if data[-1:] == b"\n" else "\n").encode() + f"{added}\n".encode())
 
     _locked(folder, append)
 
 
-def _last(data: bytes, model: str) -> dict[str, Any]:
+def _last(data: mmap.mmap, model: str) -> dict[str, Any]:
     """Return the last whole line about a model; empty without one."""
     start, end = f'\n{{"model":{json.dumps(model)},'.replace("<", "\\u003c").encode(), len(data)
     while (end := data.rfind(start, 0, end)) >= 0:
+        stop = data.find(b"\n", end + 1)
         with suppress(ValueError):  # a torn line
-            return dict(json.loads(data[end + 1 :].split(b"\n", 1)[0]))
+            return dict(json.loads(data[end + 1 : stop if stop > 0 else len(data)]))
     return {}
 
 
@@ -195,7 +196,8 @@ def _write(folder: Path, change: Callable[[_Lines], None]) -> None:
     held = _read(folder)
     change(held)
     _write_page(folder / PAGE)
-    lines = "".join(f"{line}\n" for line in held.values())
+    models_last = sorted(held.items(), key=lambda item: item[0][0] == "model")  # whose lines are looked for from the end
+    lines = "".join(f"{line}\n" for _, line in models_last)
     write_atomic(folder / DATA, f"{_data_page()}\n{lines}".encode())
 
 
