@@ -3,6 +3,7 @@
 import fcntl
 import json
 import logging
+import os
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -158,6 +159,7 @@ def _close(record: Path) -> None:
 PORTFOLIO = "_portfolio"  # folder of the records of batches; no ticker has this name
 
 _FOLDER_ID = ".folder"
+_METADATA, _END_BYTES = b'\n "metadata": {', 65_536
 _IN_THE_REPORT = ("notebook", "decided", "reason", "how sure", "undo", "approved by", "decision", "outcome sha256", "record")
 SUMMARY_MIME = "application/vnd.fxhelpers.summary+json"
 
@@ -302,8 +304,23 @@ def note_decision(model_name: str, run_id: str) -> None:
 
 def origin_of(record: Path) -> tuple[list[tuple[str, str]], str | None]:
     """Return a record's decisions, as registered models and run ids, and the URI of their registry or None."""
-    header = json.loads(record.read_bytes()).get("metadata", {}).get("fxhelpers", {}).get("record", {})
+    header = _metadata(record).get("fxhelpers", {}).get("record", {})
     return [(name, run_id) for name, run_id in header.get("decisions", [])], header.get("registry")
+
+
+def _metadata(record: Path) -> dict[str, Any]:
+    """Return a record's metadata, without its cells if it was written as records are: keys sorted, a line each.
+
+    No line within a string of JSON begins with the key of a notebook's own metadata: line ends in strings are escaped.
+    """
+    with record.open("rb") as file:
+        file.seek(-min(_END_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        _, found, end = file.read().rpartition(_METADATA)
+        with suppress(ValueError):
+            if found:
+                return dict(json.loads(b"{" + found + end)["metadata"])
+        file.seek(0)
+        return dict(json.loads(file.read()).get("metadata", {}))
 
 
 def decisions_in(journal: Path) -> list[tuple[str, str]]:
