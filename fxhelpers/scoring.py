@@ -228,7 +228,7 @@ def _check(facts: dict[str, Any], who: str) -> None:
 
 
 _MAX_CHALLENGERS = 50
-_WARM_UPS, _BATCHES, _CALLS = 10, 30, 5
+_WARM_UPS, _BATCHES, _CALLS = 10, 10, 5
 _MAX_SECONDS = 1.5
 
 
