@@ -92,8 +92,8 @@ class Forecasts(Keyed):
         text = f"{self.session}, which opens at {self.opens[:16].replace('T', ' ')} UTC: {', '.join(named) or 'no symbol'}."
         if len(self.rows) == 1 and math.isfinite(number := self.rows["forecast"].iloc[0]):
             text += f" {self.rows['symbol'].iloc[0]}: {number:+.3%}."
-        why = self.rows.loc[status == "", ["symbol", "why"]]
-        text += "".join(f" {row.symbol}: {row.why.rstrip('.')}." for row in why.head(1).itertuples())
+        without = self.rows.loc[status == "", ["symbol", "why"]].head(1)
+        text += "".join(f" {symbol}: {str(why).rstrip('.')}." for symbol, why in without.itertuples(index=False))
         if self.shown_only:
             text += " Only shown, nothing is on record: fx forecast records it."
         elif self.recorded is None:
