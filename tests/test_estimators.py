@@ -41,11 +41,11 @@ from sklearn.tree._tree import Tree
 from fxhelpers import ModelRegistry, load_params, write_bundle
 from fxhelpers.bundles import load_bundle, select_by_name
 from fxhelpers.errors import BundleError, ParamsError, UntrustedBundleError
-from fxhelpers.estimators import PARTS, TRUSTED_TYPES, build, check_size, dump_estimator, fit, load_estimator, regressor_in
+from fxhelpers.estimators import TRUSTED_TYPES, build, check_size, dump_estimator, fit, load_estimator, regressor_in
 from fxhelpers.foresightx import _checkout as foreign
 from fxhelpers.foresightx import _child as child
 from fxhelpers.foresightx import convert
-from fxhelpers.params import BundlesParams, PathsParams
+from fxhelpers.params import MODEL_PARTS, BundlesParams, PathsParams
 
 ROWS = np.random.default_rng(0).normal(size=(60, 3))
 
@@ -131,7 +131,7 @@ def test_pickles_of_each_regressor_give_the_same_numbers_to_the_last_bit() -> No
 def test_the_sandbox_takes_the_types_of_our_files_and_no_others() -> None:
     classes = {f"{module}.{name}" for module, name in child._PICKLED if module.startswith("sklearn.")}
     losses = {name for name in classes if name.startswith("sklearn._loss._loss.Cy")}
-    ours = {name for name in PARTS if "_column_transformer" not in name and "_function_transformer" not in name}
+    ours = {name for name in MODEL_PARTS if "_column_transformer" not in name and "_function_transformer" not in name}
     assert classes - losses == {*ours, "sklearn.tree._tree.Tree"}
     assert set(child._TRUSTED) == set(TRUSTED_TYPES)
 

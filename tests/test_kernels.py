@@ -169,6 +169,12 @@ def test_a_kernel_of_another_python_is_refused_and_not_replaced(
     assert "--no-preload" in done.stderr
 
 
+def test_a_single_run_forks_its_kernel_whatever_python_is_on_the_path(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # as for .venv/bin/fx in an environment that is not activated
+    result = run_notebook(project.probe("from fxhelpers import summary; summary('probe', result='fine')"), {}, preloaded=None)
+    assert header(result)["kernel"] == "preloaded"
+
+
 def test_a_single_run_takes_the_kernel_that_the_specification_names(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = project.folder / "jupyter" / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)

@@ -13,9 +13,9 @@ from sklearn.compose import TransformedTargetRegressor
 
 from fxhelpers.bundles._bundle import FORMAT_VERSION, Bundle
 from fxhelpers.errors import BundleError
-from fxhelpers.estimators import PARTS, arguments, canonical, describe, layers, model_type, regressor_in
+from fxhelpers.estimators import arguments, canonical, describe, layers, model_type, regressor_in
 from fxhelpers.foresightx import predictions_file, read_features
-from fxhelpers.params import ESTIMATORS, HYPERPARAMETERS, explain
+from fxhelpers.params import ESTIMATORS, HYPERPARAMETERS, MODEL_PARTS, explain
 from fxhelpers.prices import unpack_columns, unpack_prices
 from fxhelpers.recipes import RecipeFacts
 from fxhelpers.system import sha256
@@ -173,7 +173,7 @@ def check_description(bundle: Bundle) -> None:
     """Raise :class:`BundleError` if metadata describe another model than the fitted one, or if it is only a part of one."""
     model = regressor_in(bundle.model_object)
     kind, full = type(model).__name__, f"{type(model).__module__}.{type(model).__qualname__}"
-    if full not in PARTS:  # a trusted type, of which nothing is known
+    if full not in MODEL_PARTS:  # a trusted type, of which nothing is known
         return
     if kind not in ESTIMATORS:
         msg = f"{bundle.model_path}: holds a {kind}, which is no model here; expected one of {', '.join(ESTIMATORS)}"

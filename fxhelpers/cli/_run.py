@@ -229,9 +229,9 @@ def quick_imports() -> Iterator[None]:
 def _run(notebook: str, pairs: Iterable[tuple[str, Any]], *, quiet: bool) -> dict[str, Any]:
     """Run a notebook, print its summary and return it; a run that failed is an error."""
     with quick_imports():
-        from fxhelpers.kernels import start_preloading
+        from fxhelpers.kernels import has_figures, start_preloading
 
-        start_preloading()  # while this process imports, too
+        start_preloading(figures=has_figures(Path(notebook).stem))  # while this process imports, too
         from fxhelpers.runs import run_notebook
         from fxhelpers.runs.parameters import unique_parameters
 

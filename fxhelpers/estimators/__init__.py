@@ -12,4 +12,4 @@ from fxhelpers.estimators._regressors import (
     regressor_in,
     relevant,
 )
-from fxhelpers.estimators._skops import PARTS, TRUSTED_TYPES, check_size, dump_estimator, load_estimator
+from fxhelpers.estimators._skops import TRUSTED_TYPES, check_size, dump_estimator, load_estimator

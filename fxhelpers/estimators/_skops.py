@@ -12,6 +12,7 @@ import skops.io
 from fxhelpers.errors import BundleError, UntrustedBundleError
 from fxhelpers.estimators._arrays import check_arrays
 from fxhelpers.estimators._regressors import regressor_in
+from fxhelpers.params import LOSSES, MODEL_PARTS
 
 TRUSTED_TYPES = (
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -23,36 +24,11 @@ TRUSTED_TYPES = (
 
 _UNPACKED_BYTES = 64 * 2**20
 _SCHEMA_BYTES = 16 * 2**20  # a real one has 1.5 kB per feature; parsed, it takes thirty times as much memory
-_BOOSTING = "sklearn.ensemble._hist_gradient_boosting"
-_LOSSES = ("HalfSquaredError", "AbsoluteError", "PinballLoss")  # of gradient boosting: squared, absolute, quantile
-PARTS = {
-    "sklearn.compose._column_transformer.ColumnTransformer",
-    "sklearn.compose._target.TransformedTargetRegressor",
-    "sklearn.ensemble._forest.RandomForestRegressor",
-    f"{_BOOSTING}.binning._BinMapper",
-    f"{_BOOSTING}.gradient_boosting.HistGradientBoostingRegressor",
-    f"{_BOOSTING}.predictor.TreePredictor",
-    "sklearn.linear_model._coordinate_descent.ElasticNet",
-    "sklearn.linear_model._ridge.Ridge",
-    "sklearn._loss.link.IdentityLink",
-    "sklearn._loss.link.Interval",
-    *(f"sklearn._loss.loss.{loss}" for loss in _LOSSES),
-    "sklearn.neighbors._regression.KNeighborsRegressor",
-    "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.pipeline.Pipeline",
-    "sklearn.preprocessing._data.StandardScaler",
-    "sklearn.preprocessing._function_transformer.FunctionTransformer",  # in a ColumnTransformer that passes columns through
-    "sklearn.svm._classes.SVR",
-    "sklearn.tree._classes.DecisionTreeRegressor",  # in a forest
-}
-"""Classes that models of ours are made of."""
 _ARRAYS = ("ndarray", "bool", "bool_", "float32", "float64", "int32", "int64", "uint64", "str_")
 _NODES = {
-    *(("ObjectNode", name) for name in PARTS),
+    *(("ObjectNode", name) for name in MODEL_PARTS),
     *(("NdArrayNode", f"numpy.{name}") for name in _ARRAYS),
-    *(("LossNode", f"sklearn._loss._loss.Cy{loss}") for loss in _LOSSES),
+    *(("LossNode", f"sklearn._loss._loss.Cy{loss}") for loss in LOSSES),
     ("TreeNode", "sklearn.tree._tree.Tree"),
     ("RandomStateNode", "numpy.random.mtrand.RandomState"),
     ("JsonNode", "builtins.str"),

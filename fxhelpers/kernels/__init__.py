@@ -25,13 +25,28 @@ SERVER = ForkServer()
 SERVER.set_forkserver_preload(["fxhelpers.kernels._preload"])
 
 
-def start_preloading() -> None:
-    """Start the forkserver of this process, unless it runs; it imports in the background."""
+NO_FIGURES = "FX_NO_FIGURES"
+"""Environment variable of the server, if it shall not import what only figures and tests need."""
+
+
+_WITHOUT_FIGURES = ("forecast", "index", "register", "retain", "rollback")
+
+
+def has_figures(notebook: str) -> bool:
+    """Return whether a notebook of this name draws figures, or is not one of fxhelpers."""
+    return notebook not in _WITHOUT_FIGURES
+
+
+def start_preloading(*, figures: bool = True) -> None:
+    """Start the forkserver of this process, unless it runs; it imports in the background, with what ``figures`` need."""
     before, tempfile.tempdir = tempfile.tempdir, socket_folder()
+    if not figures:
+        os.environ[NO_FIGURES] = "true"
     try:
         SERVER.ensure_running()
     finally:
         tempfile.tempdir = before
+        os.environ.pop(NO_FIGURES, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,9 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from fxhelpers.errors import RunRefusedError
 from fxhelpers.kernels import SERVER, ForkedKernel, start_preloading
 
+# what jupyter_client replaces by this Python, whatever is on the PATH
+_THIS_PYTHON = ("python", f"python{sys.version_info.major}", f"python{sys.version_info.major}.{sys.version_info.minor}")
+
 
 class _Process:
     """A forked kernel, with the part of :class:`subprocess.Popen` that jupyter_client uses."""
@@ -88,9 +91,10 @@ class PreloadedKernelManager(AsyncKernelManager):
 def can_preload(kernel_name: str) -> bool:
     """Return whether a kernel specification is that of an IPython kernel of this Python."""
     try:
-        return _is_ours(KernelSpecManager().get_kernel_spec(kernel_name).argv)
-    except NoSuchKernel:
+        first, *rest = KernelSpecManager().get_kernel_spec(kernel_name).argv
+    except (NoSuchKernel, ValueError):
         return False
+    return _is_ours([sys.executable if first in _THIS_PYTHON else first, *rest])
 
 
 def _is_ours(cmd: list[str]) -> bool:

@@ -25,6 +25,8 @@ from fxhelpers.params._models import (
     ESTIMATORS,
     HYPERPARAMETERS,
     LEFT_OUT,
+    LOSSES,
+    MODEL_PARTS,
     AnyModel,
     FeaturesParams,
     MlpParams,

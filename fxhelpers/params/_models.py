@@ -36,6 +36,32 @@ HYPERPARAMETERS: dict[str, tuple[str, ...]] = {
 }
 """Hyperparameters of each, as in scikit-learn's signature, without those in :data:`LEFT_OUT`; of the MLP also rarer ones."""
 
+LOSSES = ("HalfSquaredError", "AbsoluteError", "PinballLoss")  # of gradient boosting: squared, absolute, quantile
+_BOOSTING = "sklearn.ensemble._hist_gradient_boosting"
+MODEL_PARTS = {
+    "sklearn.compose._column_transformer.ColumnTransformer",
+    "sklearn.compose._target.TransformedTargetRegressor",
+    "sklearn.ensemble._forest.RandomForestRegressor",
+    f"{_BOOSTING}.binning._BinMapper",
+    f"{_BOOSTING}.gradient_boosting.HistGradientBoostingRegressor",
+    f"{_BOOSTING}.predictor.TreePredictor",
+    "sklearn.linear_model._coordinate_descent.ElasticNet",
+    "sklearn.linear_model._ridge.Ridge",
+    "sklearn._loss.link.IdentityLink",
+    "sklearn._loss.link.Interval",
+    *(f"sklearn._loss.loss.{loss}" for loss in LOSSES),
+    "sklearn.neighbors._regression.KNeighborsRegressor",
+    "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",  # in a ColumnTransformer that passes columns through
+    "sklearn.svm._classes.SVR",
+    "sklearn.tree._classes.DecisionTreeRegressor",  # in a forest
+}
+"""Classes of scikit-learn that fitted models are made of."""
+
 LEFT_OUT = {
     "random_state": "training.random_state is the seed of every fit",
     "n_jobs": "one core is used, so that forecasts do not depend on their number",

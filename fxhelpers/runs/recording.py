@@ -23,7 +23,7 @@ from papermill.log import logger
 from traitlets.config import Config
 
 from fxhelpers.errors import FxError, RunRefusedError
-from fxhelpers.kernels.provisioner import PreloadedKernelManager
+from fxhelpers.kernels.provisioner import PreloadedKernelManager, can_preload
 from fxhelpers.kernels.stopping import StoppableRun
 from fxhelpers.notify import Event, event_of, send
 from fxhelpers.params import HIDDEN, NO_TELEMETRY, Params, known_secrets
@@ -229,6 +229,8 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
             params, folder = check_run(nb, source, kernel_name, params_file)
         except FxError as error:
             raise NotRunError(str(error)) from error
+        if COMMAND_LINE is not None and kwargs.get("preloaded") is None:
+            kwargs["preloaded"] = can_preload(kernel_name)
         kernel = "preloaded" if kwargs.get("preloaded") else "ordinary"
         record = _begin(nb, source, params, folder, {"kernel": kernel, **(facts or {})})
         options = {key: kwargs.pop(key) for key in ("progress_bar", "log_output", "autosave_cell_every") if key in kwargs}
@@ -271,7 +273,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         *,
         start_timeout: int = 60,
         execution_timeout: int | None = None,
-        preloaded: bool = False,
+        preloaded: bool | None = False,
         kernel_cwd: Path | None = None,
         **kwargs: Any,  # noqa: ANN401 (papermill's signature)
     ) -> None:

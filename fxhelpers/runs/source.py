@@ -21,6 +21,8 @@ import nbformat
 from papermill.iorw import LocalHandler, NoIOHandler, papermill_io
 
 from fxhelpers.errors import RunRefusedError
+from fxhelpers.kernels import has_figures, start_preloading
+from fxhelpers.kernels.provisioner import can_preload
 from fxhelpers.params import Params
 from fxhelpers.system import UNREADABLE, actor, process_identity, sha256
 
@@ -82,7 +84,10 @@ def read_command_line() -> _CommandLine | None:
         options = PAPERMILL.make_context("papermill", sys.argv[1:]).params
     except click.UsageError:
         return None
-    if len(options["paths"]) == 1 and not (options["help"] or options["version"] or options["help_notebook"]):
+    runs = options["paths"] and not any(options[name] for name in ("help", "version", "help_notebook"))
+    if runs:
+        _preload(Path(options["paths"][0]), options)
+    if runs and len(options["paths"]) == 1:
         sys.argv += _missing_output(Path(options["paths"][0]), options)
     return _CommandLine(
         pairs=(*options["parameters"], *options["parameters_raw"]),
@@ -104,6 +109,14 @@ def _is_papermill() -> bool:
         program = sys.orig_argv[len(sys.orig_argv) - len(sys.argv)]
         return bool(re.fullmatch(r"(-\w*m)?papermill(\.__main__)?", program))
     return Path(program).name == "papermill"
+
+
+def _preload(path: Path, options: Mapping[str, Any]) -> None:
+    """Start the kernel's imports while papermill goes on with its own."""
+    metadata = notebook_metadata(path)
+    kernel = options["kernel"] or metadata.get("kernelspec", {}).get("name", "")
+    if metadata and options["engine"] in {None, "fxhelpers"} and not options["prepare_only"] and can_preload(str(kernel)):
+        start_preloading(figures=has_figures(str(metadata[MARK].get("notebook"))))
 
 
 def _missing_output(path: Path, options: Mapping[str, Any]) -> list[str]:
