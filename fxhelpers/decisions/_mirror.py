@@ -171,7 +171,7 @@ def _champion_and_alias(
     if champion is None or (alias and champion.may_be(alias.identity)):
         return (alias if champion else None), alias
     try:
-        version = registry.version(name, champion.number)
+        version = registry.version(name, champion.number, champion=alias.version if alias else None)
     except VersionNotFoundError:
         return alias, alias
     return (replace(version, stage="Production"), alias) if champion.may_be(version.identity) else (alias, alias)

@@ -28,7 +28,7 @@ from fxhelpers.errors import (
 from fxhelpers.ledger import AGAINST, Decision, Identity, IntentFacts, OutcomeFacts, SealFacts, labels, same
 from fxhelpers.params import current_record
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
-from fxhelpers.registry import CHALLENGER, PRUNED, ModelVersion, RegistryClient, lock
+from fxhelpers.registry import CHALLENGER, LOOK_UP, PRUNED, ModelVersion, RegistryClient, lock
 from fxhelpers.registry.ledger_store import LedgerWriter, write_heartbeat
 from fxhelpers.registry.storage import unknown_model
 from fxhelpers.system import actor, has_ended, process_identity
@@ -143,19 +143,14 @@ def act_under(
     before. If there is ``more_to_do``, the caller calls :func:`seal_unrecorded` afterwards.
     """
     name = decision.model_name
-    if not ledger.still_open(decision):
-        msg = (
-            f"{decision.id} has its outcome already: it was carried out before, or another decision ended it as interrupted; "
-            "nothing was changed: decide again"
-        )
-        raise LockLostError(msg)
+    _check_open(ledger, decision)
     champion, _ = align(registry, name, ledger)
     before = identity_of(champion)
     after = _next_champion(registry, name, before, move, stages)
     for version, stage in stages.items():
         if version != before:
             registry.set_stage(name, version.number, stage)
-    waiting = registry.challenger(name)
+    waiting = registry.challenger(name) if challenger is None else None
     if challenger is not None:
         registry.set_alias(name, CHALLENGER, challenger)
     facts = facts.with_champions(before, after)
@@ -169,9 +164,18 @@ def act_under(
         registry.set_stage(name, before.number, stages[before])
     if move or (champion and champion.mirror_lags):
         mirror(registry, name, ledger)
-    if waiting and challenger is None and (waiting.identity == after or stages.get(waiting.identity) == "Archived"):
+    if waiting and (waiting.identity == after or stages.get(waiting.identity) == "Archived"):
         registry.drop_alias(name, CHALLENGER)
     return done
+
+
+def _check_open(ledger: LedgerWriter, decision: Decision) -> None:
+    if not ledger.still_open(decision):
+        msg = (
+            f"{decision.id} has its outcome already: it was carried out before, or another decision ended it as interrupted; "
+            "nothing was changed: decide again"
+        )
+        raise LockLostError(msg)
 
 
 def _next_champion(
@@ -192,17 +196,19 @@ def _next_champion(
     if after is None and before is not None:
         registry.check_may_remove_alias(name)
     if after is not None and after != before:
-        current = _check_unchanged(registry, name, [after])
+        current = _check_unchanged(registry, name, [after], champion=before.number if before else None)
         if current[after.number].tags.get(PRUNED):
             msg = f"the files of {after} of {name} were deleted on purpose; nothing was changed"
             raise VersionNotFoundError(msg)
     return after
 
 
-def _check_unchanged(registry: RegistryClient, name: str, versions: Collection[Identity]) -> dict[int, ModelVersion]:
+def _check_unchanged(
+    registry: RegistryClient, name: str, versions: Collection[Identity], *, champion: int | None = LOOK_UP
+) -> dict[int, ModelVersion]:
     """Return the versions that a decision is about, by number; refuse if a number belongs to another version now."""
     if len(versions) == 1:
-        current = {version.number: registry.version(name, version.number) for version in versions}
+        current = {version.number: registry.version(name, version.number, champion=champion) for version in versions}
     else:
         current = {version.version: version for version in registry.versions(name)}
     for version in versions:

@@ -146,9 +146,14 @@ def _judged(
     decision: Decision | None = None,
     rules: PromotionParams | None = None,
     accept_doubts: bool = False,
+    known: tuple[ModelVersion | None] | None = None,
 ) -> Proposal:
+    """Compare and judge; the version in Production is ``known`` if it was just looked up."""
     rules = rules or registry.params.promotion
-    champion = registry.version(name, chosen.champion) if chosen.champion is not None else serving(registry, name)
+    if chosen.champion is not None and known is None:
+        champion: ModelVersion | None = registry.version(name, chosen.champion)
+    else:
+        (champion,) = known or (serving(registry, name),)
     given = _given(chosen, champion)
     challenger = registry.version(name, given[0]) if given else _challenger(registry, name, symbol, champion)
     about: dict[str, Any] = {"name": name, "symbol": symbol, "champion": champion, "policy": rules}
@@ -247,7 +252,8 @@ def _given(chosen: Selection, champion: ModelVersion | None) -> list[int]:
     return given
 
 
-def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> None:
+def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> ModelVersion | None:
+    """Return the version in Production, if it is the one to compare with."""
     champion = serving(registry, name)
     now = champion.version if champion else None
     if chosen.champion is not None and chosen.champion != now:
@@ -256,6 +262,7 @@ def _check_champion(registry: RegistryClient, name: str, chosen: Selection) -> N
             "champion decides. Leave champion out, or leave apply out for a comparison only; nothing was changed"
         )
         raise StaleComparisonError(msg)
+    return champion
 
 
 def _challenger(registry: RegistryClient, name: str, symbol: str, champion: ModelVersion | None) -> ModelVersion:

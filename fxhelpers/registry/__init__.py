@@ -15,7 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)  # MLflow imports it, and it misses widgets that no report shows
     import tqdm.auto
 
-from fxhelpers.registry._client import CHALLENGER, CHAMPION, RegistryClient
+from fxhelpers.registry._client import CHALLENGER, CHAMPION, LOOK_UP, RegistryClient
 from fxhelpers.registry._connection import Connection
 from fxhelpers.registry._versions import BUNDLE_DIGEST, RECIPE_DIGEST, ModelVersion, in_production
 from fxhelpers.registry.storage import MODEL_DIGEST, PRUNED

@@ -41,6 +41,8 @@ IS_PROMPT = "mlflow.prompt.is_prompt"
 ANY_MODEL = f"name != '{IS_PROMPT}'"
 ALIAS_TAG = "fx.alias."  # prefix of the tag of a registered model that replaces an alias on a server without aliases
 
+LOOK_UP = -1  # in place of the number of the version in Production: it is not known yet
+
 _CALL = "fx.call"  # tag of a run that identifies the call that created it
 _PAGE = 5000
 
@@ -117,9 +119,12 @@ class RegistryClient:
             found = [_checked(name, version) for page in pages for version in page]
         return sorted((as_version(v, champion=champion) for v in found), key=lambda v: -v.version)
 
-    def version(self, name: str, version: int) -> ModelVersion:
-        """Return one version; :class:`VersionNotFoundError` if there is none of that number."""
-        champion = self.champion_number(name)
+    def version(self, name: str, version: int, *, champion: int | None = LOOK_UP) -> ModelVersion:
+        """Return one version; :class:`VersionNotFoundError` if there is none of that number.
+
+        ``champion`` is the number of the version in Production, if that is known.
+        """
+        champion = self.champion_number(name) if champion == LOOK_UP else champion
         with self.session(f"find version {version} of", name) as client:
             found = _checked(name, client.get_model_version(name, str(version)), version)
         return as_version(found, champion=champion)

@@ -1,5 +1,6 @@
 """Bundles, stored and made versions; and versions, loaded after a check of their bytes."""
 
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,13 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
     """Store a bundle's pipeline, metrics and files in a new run; return the run's id and the pipeline's SHA-256."""
     settings, experiment = registry.params.model_registry, registry.experiment_id
     with tempfile.TemporaryDirectory(prefix="fx-register-") as folder, registry.session("register", name) as client:
-        saved = Path(folder) / PIPELINE
+        saved, others = Path(folder) / PIPELINE, Path(folder) / FILES
         save_pipeline(bundle, saved, registry.params.bundles)
         digest = folder_digest(saved)
+        if settings.save_artifacts:
+            others.mkdir()
+            (others / f"mlp_scaler_{bundle.name}.skops").write_bytes(bundle.scaler_content)
+            shutil.copy(bundle.metadata_path, others)
         run_id = new_run(client, experiment, f"register_{bundle.symbol}_{bundle.timestamp}", tags)
         try:
             if settings.track_experiments:
@@ -89,13 +94,8 @@ def _store(registry: RegistryClient, bundle: Bundle, name: str, tags: dict[str, 
                 keys = ("symbol", "model_type", *layers, "features_count", "timestamp")
                 config = {f"config_{key}": value for key, value in bundle.config.items()}
                 log_values(client, run_id, {key: getattr(bundle, key) for key in keys} | config, bundle.metrics)
-            client.log_artifacts(run_id, str(saved), PIPELINE)
+            client.log_artifacts(run_id, folder)
             _check_arrived(registry, name, run_id, digest)
-            if settings.save_artifacts:
-                scaler = Path(folder) / f"mlp_scaler_{bundle.name}.skops"
-                scaler.write_bytes(bundle.scaler_content)
-                for path in (scaler, bundle.metadata_path):
-                    client.log_artifact(run_id, str(path), FILES)
         except BaseException:
             client.set_terminated(run_id, "FAILED")
             raise
