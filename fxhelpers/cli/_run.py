@@ -211,11 +211,10 @@ def _end_batch(batch: "Batch") -> "RunResult | None":
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Import without a grammar of addresses that jsonschema takes more than a second to build, for a check no notebook needs.
+    """Import quickly. A Ctrl-C waits until the imports are done: an exception in the middle of an import can get lost."""
+    from fxhelpers.kernels.quick import without_address_grammar
 
-    A Ctrl-C waits until the imports are done: an exception in the middle of an import can get lost.
-    """
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # Python then takes it for not installed
+    without_address_grammar()
     caught: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
     try:

@@ -6,12 +6,14 @@ each kernel from it. A kernel ends with the process that requested it, however
 that ends.
 """
 
+import atexit
 import os
 import random
 import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.forkserver import ForkServer
@@ -47,6 +49,16 @@ def start_preloading(*, figures: bool = True) -> None:
     finally:
         tempfile.tempdir = before
         os.environ.pop(NO_FIGURES, None)
+    atexit.unregister(_end_server)
+    atexit.register(_end_server)
+
+
+def _end_server() -> None:
+    """End the server with this process: while it imports, for seconds, it does not see that nobody needs it any more."""
+    pid = SERVER._forkserver_pid  # type: ignore[attr-defined]  # noqa: SLF001
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
