@@ -178,6 +178,7 @@ def test_a_family_needs_a_comparison(project: Project) -> None:
         run_family(batch, ["AAPL"], {"apply": True}, 0.1, lambda _: lambda _: None)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_one_symbol_whose_files_cannot_be_read_stops_no_other(project: Project) -> None:
     project.bundle("IBM", max_iter=2)
     (project.folder / "outputs" / "models" / "mlp_model_AAPL.skops").mkdir()

@@ -283,6 +283,7 @@ def test_versions_past_their_time_are_archived_and_nothing_else(registered: Regi
     assert registry.compare("AAPL").challenger.version == 3
 
 
+@pytest.mark.usefixtures("thorough")
 def test_files_are_pruned_only_where_asked_for_and_of_no_version_that_a_decision_needs(
     registered: Register, project: Project
 ) -> None:
@@ -635,6 +636,7 @@ def test_a_number_that_mlflow_gives_again_is_another_version(
     assert production_periods == ["version 1", "none"]
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_registered_model_that_was_renamed_is_found_and_nothing_else_is_taken_for_it(
     registered: Register, project: Project
 ) -> None:
@@ -659,6 +661,7 @@ def test_a_registered_model_that_was_renamed_is_found_and_nothing_else_is_taken_
     assert champion(registry) == 1
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_version_whose_digest_was_edited_gets_nowhere(registered: Register, project: Project) -> None:
     registry = reigned(registered, "regularised", "original")
     lighter = registered("lighter")
@@ -781,6 +784,7 @@ def test_an_unknown_symbol_is_called_one_and_what_is_known_is_named(registered: 
     assert len(read_ledger(registry.client, NAME).decisions) == 1
 
 
+@pytest.mark.usefixtures("thorough")
 def test_an_open_decision_of_another_host_is_ended_once_its_owner_was_not_seen_for_long(
     registered: Register, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,14 +52,6 @@ def notebook(project: Project) -> Path:
     return path
 
 
-def told_of(process: psutil.Process, record: Path) -> bool:
-    """Whether this is a kernel that was started for the record."""
-    try:
-        return process.environ().get("FX_RECORD") == str(record)
-    except psutil.Error:
-        return False
-
-
 def statuses(record: Path) -> list[str]:
     nb = nbformat.read(record, as_version=4)
     return [cell.metadata.papermill.status for cell in nb.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
@@ -130,6 +122,7 @@ def test_a_failing_cell_leaves_a_failed_record_and_exits_non_zero(notebook: Path
     assert header(record)["error"] == "ZeroDivisionError: division by zero"
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_killed_kernel_is_not_recorded_as_completed(notebook: Path, project: Project) -> None:
     done = subprocess.run([*PAPERMILL, "probe.ipynb", "-", "-p", "action", "die"], check=False, capture_output=True)
     assert done.returncode not in {0, None}
@@ -158,13 +151,14 @@ def test_an_interrupted_run_says_so_and_leaves_no_kernel(notebook: Path, project
     while time.monotonic() < deadline and not (project.records() and statuses(project.records()[0])[2] == "running"):
         time.sleep(0.05)
     time.sleep(0.3)
-    assert len([p for p in psutil.process_iter() if told_of(p, project.records()[0])]) == 1
+    started = psutil.Process(process.pid).children(recursive=True)
+    (kernel,) = [child for child in started if os.getsid(child.pid) == child.pid]  # it leads a session of its own
     os.kill(process.pid, number)
     assert process.wait(timeout=20) != 0
     (record,) = project.records()
     assert header(record)["status"] == "interrupted"
     assert statuses(record) == ["completed", "completed", "failed", "pending"]
-    assert [p for p in psutil.process_iter() if told_of(p, record)] == []
+    assert not kernel.is_running()
 
 
 @pytest.mark.usefixtures("thorough")
@@ -193,6 +187,7 @@ def test_other_notebooks_go_to_papermills_own_engine(project: Project) -> None:
     assert not (project.folder / "outputs" / "records").exists()
 
 
+@pytest.mark.usefixtures("thorough")
 def test_from_a_foreign_folder_the_notebooks_own_project_applies(
     notebook: Path, project: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -202,6 +197,7 @@ def test_from_a_foreign_folder_the_notebooks_own_project_applies(
     assert list(elsewhere.iterdir()) == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_without_any_params_yaml_nothing_runs(notebook: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     lonely = tmp_path_factory.mktemp("lonely") / "probe.ipynb"
     lonely.write_text(notebook.read_text())
@@ -305,6 +301,7 @@ def test_on_a_full_disk_the_run_ends_with_one_line_and_the_last_whole_record_sta
     assert set(record.parent.iterdir()) <= {record, record.with_suffix(".html")}
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_run_that_dies_after_its_intent_has_an_outcome_and_a_seal(project: Project, registered: Callable[..., int]) -> None:
     """The kernel is killed in the middle of a promotion: the engine ends what it left open."""
     registered("regularised")

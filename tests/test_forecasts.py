@@ -652,6 +652,7 @@ def test_the_predecessor_serves_again_only_if_nothing_is_known_against_it(desk: 
     assert "No version serves now: " in str(found.decision.outcome_facts.reason) or what == "second alarm"
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("rule", ["baselines_only", "block"])
 def test_after_an_alarm_the_next_version_is_judged_as_a_first_champion(desk: Desk, project: Project, rule: str) -> None:
     evaluation = project.settings["promotion"]["evaluation"] | {"min_days": 120}

@@ -59,6 +59,7 @@ def header(result: RunResult) -> dict[str, Any]:
     return dict(json.loads(result.record.read_text())["metadata"]["fxhelpers"]["record"])
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_preloaded_kernel_finds_what_an_ordinary_one_finds(probe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = probe(PROBE)
     run_notebook(path, {}, preloaded=True)  # the forkserver is there from now on, with the environment as it was

@@ -36,6 +36,7 @@ def many(rounds: int) -> None:
         pytest.skip("make stress: these are means of many lives")
 
 
+@pytest.mark.usefixtures("thorough")
 def test_every_refit_serves_from_its_month_on_and_none_is_an_attempt() -> None:
     market = Market.made(SCENARIOS["drift"], 0)
     life, fresh = Life(market=market).run(), Newest(market=market).run()
@@ -46,6 +47,7 @@ def test_every_refit_serves_from_its_month_on_and_none_is_an_attempt() -> None:
     assert not (first[MONTH:] == life.served[MONTH:]).any()
 
 
+@pytest.mark.usefixtures("thorough")
 def test_what_serves_is_replaced_a_month_after_it_broke() -> None:
     market = Market.made(replace(SCENARIOS["breaks"], broken=0.04), 7)
     life, champions = Life(market=market), dict[int, tuple[int, int] | None]()
@@ -58,6 +60,7 @@ def test_what_serves_is_replaced_a_month_after_it_broke() -> None:
     assert all(champions[month + 1] == (0, month + 1) for month in served)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_better_recipe_is_promoted_within_a_quarter_and_then_refreshed() -> None:
     market = Market.made(SCENARIOS["better"], 0)
     life = Life(market=market, champion=FIRST).run()

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import nbformat
+import pytest
 from conftest import ROOT, Project
 from nbformat.v4 import new_output
 
@@ -32,6 +33,7 @@ SUMMARIES: dict[str, dict[str, Any]] = {
 """What a project says of itself after its first registration."""
 
 
+@pytest.mark.usefixtures("thorough")
 def test_every_notebook_and_what_it_shows(project: Project) -> None:
     (project.folder / "notebooks").unlink()
     (project.folder / "notebooks").mkdir()

@@ -169,6 +169,7 @@ def test_evaluate_says_so_where_mlflow_is_off(project: Project) -> None:
     assert len(list((project.folder / "outputs" / "results").iterdir())) == 2
 
 
+@pytest.mark.usefixtures("thorough")
 def test_make_lab_opens_the_start_page_and_asks_nobody_for_news(tmp_path: Path) -> None:
     """In a home that is empty and stays so, but for what any server leaves there."""
     with jupyterlab(tmp_path, ROOT) as uri:

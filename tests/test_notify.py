@@ -85,6 +85,7 @@ def files_with_a_secret(folder: Path) -> list[Path]:
     return [path for path in files if any(word in path.read_bytes() for word in words)]
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_promotion_and_a_refusal_are_messages(project: Project, receiver: Receiver, registered: Callable[..., int]) -> None:
     project.write(notify={"events": ["promoted", "refused"]})
     promote = project.folder / "notebooks" / "promote.ipynb"
@@ -100,6 +101,7 @@ def test_a_promotion_and_a_refusal_are_messages(project: Project, receiver: Rece
     assert files_with_a_secret(project.folder) == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_papermill_alone_sends_what_a_summary_says_and_writes_no_secret(project: Project, receiver: Receiver) -> None:
     command = [*PAPERMILL, str(probe(project)), "-", "-p", "result"]
     done = subprocess.run([*command, "alarm"], check=True, capture_output=True, stdin=subprocess.DEVNULL)

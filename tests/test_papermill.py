@@ -123,6 +123,7 @@ def test_every_engine_can_be_copied_as_papermills_own_tests_do() -> None:
     assert all(isinstance(engine, type) for engine in copied._engines.values())
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("command_line", ["notebooks: register.ipynb -p symbol AAPL", ".: notebooks/probe.ipynb -p symbol AAPL"])
 def test_the_users_own_command_runs_as_it_stands_on_a_terminal(
     project: Project, probe: Path, trained: dict[str, Path], command_line: str
@@ -322,6 +323,7 @@ def test_no_notebook_is_overwritten_by_an_executed_one(probe: Path, output: str)
     assert Path(output).read_bytes() == before
 
 
+@pytest.mark.usefixtures("thorough")
 def test_wherever_a_notebook_comes_from_and_runs_its_digest_and_settings_are_its_own(
     probe: Path, project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -600,6 +600,7 @@ def test_a_policy_can_make_every_refresh_a_contest() -> None:
     assert "is a contest (a refit of the champion's recipe, and refresh is contest) and passes" in verdict.headline
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_same_recipe_within_63_new_days_is_the_same_attempt() -> None:
     target = returns(700)
     ours, theirs = forecaster(target, 0.1, 1), forecaster(target, 0.1, 2)

@@ -231,6 +231,7 @@ def test_apply_is_refused_in_a_notebook_that_nobody_keeps_but_not_in_a_script_th
     assert registry.propose("AAPL", apply=True).decision is not None
 
 
+@pytest.mark.usefixtures("thorough")
 def test_an_override_promotes_against_the_verdict_and_is_marked_everywhere(registered: Register, project: Project) -> None:
     registry = ModelRegistry()
     good, worse = registered("regularised", stage="Production"), registered("original")

@@ -106,6 +106,7 @@ def test_another_recipe_is_a_contest_on_the_rolling_days_of_both(refits: Project
     assert other.verdict.attempt == 2, "a window that was searched for"
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_same_recipe_under_another_name_is_no_contest(refits: Project) -> None:
     registry = refits.registry()
     serve(registry, trained(refits, "calm"))

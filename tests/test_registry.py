@@ -143,6 +143,7 @@ def test_a_version_takes_its_features_by_name_and_nothing_else(project: Project,
         assert b"fxhelpers" not in file.read("schema.json")  # scikit-learn alone does it
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_version_of_an_earlier_release_loads_replays_compares_and_takes_names_only(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +365,7 @@ def test_a_tickers_dots_and_signs_make_a_bundle_a_version_and_a_history_of_its_o
     assert not registry.verify().problems
 
 
+@pytest.mark.usefixtures("thorough")
 def test_the_name_of_a_model_is_data_whatever_it_holds(project: Project, trained: dict[str, Path]) -> None:
     registry = ModelRegistry()
     bundle = load_bundle(load_params(trained["regularised"] / "params.yaml").paths, symbol="AAPL")

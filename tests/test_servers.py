@@ -149,6 +149,7 @@ def test_every_notebook_by_the_uri_alone_and_no_secret_stays_anywhere(
     assert not [name for name, secret in planted.items() if secret in printed + text]
 
 
+@pytest.mark.usefixtures("thorough")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_one_failing_answer_leaves_one_version_one_champion_and_no_flaw(
     project: Project, remote: Callable[[], ModelRegistry], proxy: Proxy, *, fault: str, rounds: int, older: str
@@ -170,6 +171,7 @@ def test_one_failing_answer_leaves_one_version_one_champion_and_no_flaw(
         settled(remote(), name, bundle)
 
 
+@pytest.mark.usefixtures("thorough")
 def test_answers_that_come_twice_or_late_all_along_change_nothing(
     project: Project, remote: Callable[[], ModelRegistry], proxy: Proxy
 ) -> None:

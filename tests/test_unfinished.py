@@ -79,6 +79,7 @@ def test_whatever_can_be_caught_ends_the_record(probe: Path, project: Project, n
     assert markers(project) == []
 
 
+@pytest.mark.usefixtures("thorough")
 def test_a_closing_terminal_ends_the_record(probe: Path, project: Project) -> None:
     """It sends SIGHUP more than once, and nothing can be written to it any more."""
     ours, theirs = pty.openpty()
