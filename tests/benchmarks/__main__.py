@@ -18,6 +18,8 @@ from rich.table import Table
 from benchmarks.measuring import Row, progress
 
 _SECTIONS = {
+    "start": "start",
+    "before": "before",
     "train": "training",
     "register": "registering",
     "commands": "commands",

@@ -19,7 +19,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ROOT / "tests"
 MIB = 2**20
-_FOREIGN = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN")
+_build = [ROOT]  # whose fxhelpers is measured
+# with the last, every process would compile modules anew
+_FOREIGN = ("FX_PARAMS", "FX_RECORD", "MLFLOW_TRACKING_URI", "DAGSHUB_TOKEN", "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +101,19 @@ class Worker:
 
 
 def measure_workers(
-    rivals: Mapping[str, tuple[Callable[..., object], dict[str, object]]], folder: Path, *, repeats: int, warm_up: int = 1
+    rivals: Mapping[str, tuple[Callable[..., object], dict[str, object]]],
+    folder: Path,
+    *,
+    repeats: int,
+    warm_up: int = 1,
+    builds: Mapping[str, Path] | None = None,
 ) -> dict[str, tuple[list[float], float]]:
-    """Return each rival's seconds of all calls, and its peak memory in MiB."""
+    """Return each rival's seconds of all calls, and its peak memory in MiB; ``builds`` names those of other builds."""
     with ExitStack() as stack:
-        workers = {
-            name: stack.enter_context(Worker(function, folder / f"{place}.log", **arguments))
-            for place, (name, (function, arguments)) in enumerate(rivals.items())
-        }
+        workers = {}
+        for place, (name, (function, arguments)) in enumerate(rivals.items()):
+            with using((builds or {}).get(name, ROOT)):
+                workers[name] = stack.enter_context(Worker(function, folder / f"{place}.log", **arguments))
         for worker in workers.values():
             worker.ready()
         for worker in workers.values():
@@ -182,10 +189,20 @@ def _held(process: psutil.Process) -> int:
     return int(getattr(memory, "pss", 0) or memory.rss)
 
 
+@contextmanager
+def using(build: Path) -> Iterator[dict[str, str]]:
+    """Measure the fxhelpers of a checkout, and yield the environment that does."""
+    before, _build[:] = list(_build), [build]
+    try:
+        yield environment()
+    finally:
+        _build[:] = before
+
+
 def environment() -> dict[str, str]:
     """Return the environment of everything measured: no settings from outside, and no usage reports."""
     kept = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-    path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(TESTS)]))
+    path = os.pathsep.join(map(str, (*_build, TESTS)))
     return {**kept, "PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MPLBACKEND": "agg"}
 
 
