@@ -129,10 +129,13 @@ def align(registry: RegistryClient, name: str, ledger: LedgerWriter) -> tuple[Mo
 
 
 def mirror(registry: RegistryClient, name: str, ledger: LedgerWriter) -> None:
-    """Set MLflow's alias and stages to what was just decided, and again if others decided meanwhile."""
-    for _ in range(_ROUNDS):
+    """Set MLflow's alias and stages to what was just decided under the lock, and again if others decided meanwhile."""
+    for turn in range(_ROUNDS):
         try:
-            align(registry, name, ledger)
+            if turn:
+                align(registry, name, ledger)
+            else:
+                _point(registry, name, ledger.champion.number if ledger.champion else None)
             mirror_stages(registry, name)
             if not ledger.overtaken():
                 return
