@@ -152,7 +152,8 @@ def saved_so_far(difference: pd.Series) -> pd.DataFrame:
     """
     low = high = np.full(len(difference), math.nan)
     if not untestable(difference):
-        low, high = np.quantile(resampled_paths(difference), [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=0)
+        paths = np.ascontiguousarray(resampled_paths(difference).T)
+        low, high = np.quantile(paths, [(1 - INTERVAL) / 2, (1 + INTERVAL) / 2], axis=1, overwrite_input=True)
     return pd.DataFrame({"saved": difference.cumsum(), "low": low, "high": high})
 
 
