@@ -20,6 +20,7 @@ from benchmarks.measuring import Row, progress
 _SECTIONS = {
     "start": "start",
     "before": "before",
+    "demo": "demos",
     "train": "training",
     "register": "registering",
     "commands": "commands",

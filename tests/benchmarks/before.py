@@ -18,7 +18,7 @@ from benchmarks import calls, growing
 from benchmarks.measuring import ROOT, Cost, Row, compared, interleaved, measure_workers, progress, run_command, using
 from benchmarks.projects import many_bundles, new_project
 
-BEFORE = "6665eea70c3add4a0b29c9d1cd4bb41e6ea9af6a"
+BEFORE = "6665eea1ede4d80b278eb5bf5d5a173503283d4b"
 _BIN = Path(sys.executable).parent
 _REGISTRY = [sys.executable, "-c", "import mlflow.store.tracking.sqlalchemy_store"]
 _LOOKING = {"history": ("AAPL",), "status": (), "versions": ("AAPL",), "verify": ("AAPL",)}
@@ -35,7 +35,6 @@ def rows(folder: Path, *, quick: bool) -> list[Row]:
         builds = {"now": ROOT, "before": before}
         made = _commands(folder / "commands", builds, repeats)
         made += _registrations(folder / "registrations", builds, repeats)
-        made += _demos(folder / "demos", builds, repeats)
         made += _calls(folder / "calls", builds, repeats)
         return made + _growth(folder / "growth", builds, repeats, quick=quick)
 
@@ -51,31 +50,31 @@ def worktree(folder: Path) -> Iterator[Path]:
         subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
 
-def _project(folder: Path, build: Path) -> Path:
+def project_of(folder: Path, build: Path) -> Path:
     folder.mkdir(parents=True)
     shutil.copy(build / "params.yaml", folder)
     shutil.copytree(build / "notebooks", folder / "notebooks")
     return folder
 
 
-def _fx(build: Path, project: Path, *arguments: str, polls: bool = False) -> Cost:
+def fx(build: Path, project: Path, *arguments: str, polls: bool = False) -> Cost:
     with using(build):
         return run_command([_BIN / "fx", *arguments], project, polls=polls)
 
 
 def _commands(folder: Path, builds: dict[str, Path], repeats: int) -> list[Row]:
     """Measure commands in a project with two champions, and a challenger."""
-    projects = {name: _project(folder / name, build) for name, build in builds.items()}
+    projects = {name: project_of(folder / name, build) for name, build in builds.items()}
     for name, project in projects.items():
         progress(f"  three versions, by the build {name}")
         for model, end in (("regularised", "2011-12-30"), ("ridge", "2012-06-29"), ("ridge", "2013-02-28")):
             train = ["train", "-p", "symbol", "AAPL", "-p", "model", model, "-p", "end", end]
             register = ["register", "-p", "symbol", "AAPL", "-p", "stage", "Staging" if end > "2013" else "Production"]
             for notebook in (train, register):
-                _fx(builds[name], project, "run", *notebook, "--quiet")
+                fx(builds[name], project, "run", *notebook, "--quiet")
 
     def run(name: str, *arguments: str, polls: bool = False) -> Cost:
-        return _fx(builds[name], projects[name], *arguments, polls=polls)
+        return fx(builds[name], projects[name], *arguments, polls=polls)
 
     made = []
     bare = run_command(_REGISTRY, folder, polls=True).peak
@@ -91,11 +90,11 @@ def _commands(folder: Path, builds: dict[str, Path], repeats: int) -> list[Row]:
         made.append(compared(f"fx {command} / import mlflow.store.tracking.sqlalchemy_store", ours, rival, goal="at most 1.25"))
     for command, (goal, arguments) in _ACTING.items():
         progress(f"  fx {command}")
-        made.append(_against_before(f"fx {command}", lambda name, **words: run(name, *arguments, **words), repeats, goal))  # noqa: B023
+        made.append(against_before(f"fx {command}", lambda name, **words: run(name, *arguments, **words), repeats, goal))  # noqa: B023
     return made
 
 
-def _against_before(what: str, run: Callable[..., Cost], repeats: int, goal: str) -> Row:
+def against_before(what: str, run: Callable[..., Cost], repeats: int, goal: str) -> Row:
     peaks = {name: run(name, polls=True).peak for name in ("now", "before")}
     found = interleaved({name: lambda name=name: run(name) for name in peaks}, repeats)
     walls = {name: ([cost.wall for cost in costs], peaks[name]) for name, costs in found.items()}
@@ -107,8 +106,8 @@ def _registrations(folder: Path, builds: dict[str, Path], repeats: int) -> list[
     bundles, symbols = many_bundles(folder / "bundles", 2 * (repeats + 1))
     projects = {name: new_project(folder / name, like=bundles) for name in builds}
     for name, project in projects.items():
-        (project / "notebooks").unlink()
-        (project / "notebooks").symlink_to(builds[name] / "notebooks")
+        shutil.rmtree(project / "notebooks")
+        shutil.copytree(builds[name] / "notebooks", project / "notebooks")
     left = {name: iter(symbols) for name in builds}
     commands: dict[str, Callable[[str], list[str | Path]]] = {
         "fx run register": lambda symbol: [_BIN / "fx", "run", "register", "--quiet", "-p", "symbol", symbol],
@@ -124,21 +123,8 @@ def _registrations(folder: Path, builds: dict[str, Path], repeats: int) -> list[
             with using(builds[name]):
                 return run_command(command(next(left[name])), projects[name], polls=polls)  # noqa: B023
 
-        made.append(_against_before(what, run, repeats, "at most 0.6"))
+        made.append(against_before(what, run, repeats, "at most 0.6"))
     return made
-
-
-def _demos(folder: Path, builds: dict[str, Path], repeats: int) -> list[Row]:
-    progress("  fx demo")
-
-    def demo(name: str, *, polls: bool = False) -> Cost:
-        project = _project(folder / f"{name}-{secrets.token_hex(4)}", builds[name])
-        try:
-            return _fx(builds[name], project, "demo", polls=polls)
-        finally:
-            shutil.rmtree(project)
-
-    return [_against_before("fx demo", demo, repeats, "at most 0.5")]
 
 
 def _calls(folder: Path, builds: dict[str, Path], repeats: int) -> list[Row]:

@@ -33,7 +33,7 @@ def new_project(folder: Path, *, like: Path | None = None) -> Path:
         for name in ("prices", "outputs/models", "outputs/metadata"):
             if (like / name).is_dir():
                 shutil.copytree(like / name, folder / name)
-    (folder / "notebooks").symlink_to(ROOT / "notebooks")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")  # of a link the settings of the repository would apply
     return folder
 
 
