@@ -156,7 +156,7 @@ def _close(record: Path) -> None:
     write_atomic(record, json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True).encode())
 
 
-PORTFOLIO = "_portfolio"  # folder of the records of batches; no ticker has this name
+PORTFOLIO, EVENINGS = "_portfolio", "_forecasts"  # folders of the records of batches and of forecasts; no ticker has these names
 
 _FOLDER_ID = ".folder"
 _METADATA, _END_BYTES = b'\n "metadata": {', 65_536

@@ -1,5 +1,6 @@
 """Forecasts on record and the watch over them: evenings of a desk, wrong clocks, edited files and broken prices."""
 
+import json
 import math
 import shutil
 import subprocess
@@ -272,6 +273,18 @@ def test_evidence_that_ended_weeks_ago_is_not_health(desk: Desk) -> None:
     assert found.reason.startswith(f"The last live day was {day(desk, START + 2)}: ")
     assert f"21 without a forecast, last {day(desk, START + 22)}" in found.reason
     assert desk.registry.watch().summary["result"] == "not watched"
+
+
+def test_a_record_of_forecasts_that_are_in_no_ledger_is_named(desk: Desk) -> None:
+    folder = desk.folder / "outputs" / "records" / "_forecasts"
+    folder.mkdir(parents=True)
+    header = {"decisions": [[FORECASTS, "a-run-that-is-gone"]], "registry": None}
+    record = {"cells": [], "metadata": {"fxhelpers": {"record": header}}, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "evening.ipynb").write_text(json.dumps(record, indent=1, sort_keys=True))
+    (problem,) = desk.registry.verify().problems
+    assert "_forecasts/evening.ipynb is of a decision that the ledger lacks (run a-run-that-is-gone)" in problem.message
+    desk.registry.forecast(apply=True)
+    assert [found.message for found in desk.registry.verify().problems] == [problem.message]
 
 
 def test_a_vacant_symbol_says_since_when_and_why(desk: Desk) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from fxhelpers.decisions import COMPARISON, EVIDENCE, FRAME, RECORD_FOLDER
 from fxhelpers.display import Keyed
 from fxhelpers.ledger import Decision, Ledger, SealFacts
-from fxhelpers.records import folder_id, origin_of, read_summary, report_path
+from fxhelpers.records import EVENINGS, folder_id, origin_of, read_summary, report_path
 from fxhelpers.registry import RegistryClient
-from fxhelpers.registry.ledger_store import fetch
+from fxhelpers.registry.ledger_store import FORECASTS, fetch
 from fxhelpers.system import UNREADABLE, sha256
 
 _TOLERANCE = 1e-9  # of a measure: processors differ in their arithmetic
@@ -83,7 +83,7 @@ def _sealed_records(ledger: Ledger, records: Path) -> Iterator[Finding]:
 def _unknown_records(ledger: Ledger, records: Path, ours: str) -> Iterator[Finding]:
     sealed = {decision.record for decision in ledger.decisions}
     runs = {decision.run_id for decision in ledger.decisions}
-    folders = {Path(name).parent.name for name in sealed if name} | {ledger.symbol}
+    folders = {Path(name).parent.name for name in sealed if name} | {EVENINGS if ledger.name == FORECASTS else ledger.symbol}
     elsewhere = Counter[str]()
     for path in (path for folder in sorted(folders) for path in sorted((records / folder).glob("*.ipynb"))):
         name = f"{path.parent.name}/{path.name}"

@@ -35,7 +35,7 @@ from fxhelpers.display import Keyed
 from fxhelpers.errors import FxError, RegistryError, RegistryUnavailableError
 from fxhelpers.ledger import Decision, IntentFacts, Ledger, OutcomeFacts, same
 from fxhelpers.params import MODEL_PREFIX
-from fxhelpers.records import origin_of, record_folders
+from fxhelpers.records import EVENINGS, origin_of, record_folders
 from fxhelpers.registry import ModelVersion, RegistryClient, in_production
 from fxhelpers.registry.ledger_store import FORECASTS, fetch, read_ledger, read_ledgers, reopen
 from fxhelpers.registry.lock import sweep
@@ -167,8 +167,8 @@ def _models(registry: RegistryClient, name: str | None) -> list[str]:
     symbols = {model.removeprefix(MODEL_PREFIX) for model in known}
     folders = record_folders(registry.params.paths.records)
     others = (folder for folder in folders if folder.name not in symbols and not folder.name.startswith("_"))
-    forecasts = [FORECASTS] if read_ledger(registry, FORECASTS).decisions else []
-    return sorted(known.union(*map(_decided_in, others))) + forecasts
+    evenings = read_ledger(registry, FORECASTS).decisions or _decided_in(registry.params.paths.records / EVENINGS)
+    return sorted(known.union(*map(_decided_in, others))) + ([FORECASTS] if evenings else [])
 
 
 def _decided_in(folder: Path) -> set[str]:
