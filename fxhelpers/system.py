@@ -193,7 +193,7 @@ def _why(first: Dated, others: list[Dated], *, by_day: bool) -> str:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector during imports, which create many objects and no garbage."""
+    """Pause the garbage collector during imports and readings, which create many objects and no garbage."""
     was_on = gc.isenabled()
     gc.disable()
     try:

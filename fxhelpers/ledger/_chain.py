@@ -81,7 +81,8 @@ class Ledger:
         """
         stored, faults, late = list(runs), list[Fault](), list[Entry[Facts]]()
         targets, found = targets_of(stored, *linked), dict[str, Decision]()
-        begins = _first_linked(stored, targets)
+        by_earlier_release = any("." not in key for run in stored for key in run.texts)
+        begins = _first_linked(stored, targets) if by_earlier_release else math.inf
         for run in stored:
             counted = {key: text for key, text in run.texts.items() if _counts(run, key, text, targets, begins)}
             late += _readable(text for key, text in run.texts.items() if key not in counted)

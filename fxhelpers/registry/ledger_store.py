@@ -31,6 +31,7 @@ from fxhelpers.registry import _chains
 from fxhelpers.registry._chains import PREFIX, ChainEnd
 from fxhelpers.registry._client import RegistryClient, new_run, quoted
 from fxhelpers.registry.lock import Clock, ModelLock
+from fxhelpers.system import gc_paused
 
 logger = logging.getLogger(__name__)
 
@@ -268,7 +269,8 @@ def fetch(registry: RegistryClient, decision: Decision, file: str) -> bytes | No
 
 def _read(registry: RegistryClient, name: str, runs: list[Run]) -> Ledger:
     """Read a ledger from its runs; a run that was deleted in MLflow is a fault."""
-    ledger = _chains.ledger_from(registry, name, runs)
+    with gc_paused():
+        ledger = _chains.ledger_from(registry, name, runs)
     deleted = {run.info.run_id for run in runs if run.info.lifecycle_stage == "deleted"}
     faults = [
         Fault(
