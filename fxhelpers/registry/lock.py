@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -102,7 +101,6 @@ class ModelLock:
         self._replaced = ""  # the token of the owner whose lock was taken over
         self._seen = ("", 0.0)  # another owner's token, and since when by our own clock
         self._busy = 0
-        self._since = -math.inf  # by our own clock: when it was surely not taken yet
 
     def __enter__(self) -> Self:
         start = reminded = time.monotonic()
@@ -135,14 +133,12 @@ class ModelLock:
         """Remove the lock if it still is this owner's, and the marker of the one that it took over.
 
         It is renamed first: a request repeated after a lost reply then finds the new name taken, and moves no other owner's lock.
-        Nobody takes over a lock that is younger than half its expiry, so its owner is looked up only later.
         """
-        young = time.monotonic() - self._since < self._expiry / 2
         with self._registry.session("release the lock of", self._model) as client:
-            for attempt in range(10):
+            for _ in range(10):
                 try:
-                    first = young and attempt == 0
-                    if first or client.get_registered_model(self.name).tags.get("fx.token") == self._token:
+                    found = client.get_registered_model(self.name)
+                    if found.tags.get("fx.token") == self._token:
                         client.rename_registered_model(self.name, self._released_name(self._token))
                 except MlflowException as error:
                     if error.error_code != "RESOURCE_DOES_NOT_EXIST":
@@ -157,7 +153,6 @@ class ModelLock:
 
     def _take(self) -> bool:
         tags = {"fx.token": self._token, "fx.owner": actor(), "fx.process": json.dumps(process_identity())}
-        since = time.monotonic()
         with self._registry.session("lock", self._model) as client:
             try:
                 client.create_registered_model(self.name, tags=tags, description=f"A decision about {self._model} is at work.")
@@ -179,7 +174,6 @@ class ModelLock:
                 if self._is_over(found):
                     self._take_over(client, found.tags)
                 return False
-        self._since = since
         return True
 
     def _is_over(self, lock: RegisteredModel) -> bool:
