@@ -194,7 +194,7 @@ def send_message(batch: Batch, portfolio: RunResult | None) -> list[str]:
     """Send the one message about a batch, if it changes anything and has events, and return warnings as :func:`send` does."""
     if batch.looks:
         return []
-    outcomes = batch.outcomes.values()
+    outcomes = sorted(batch.outcomes.values(), key=lambda outcome: outcome.symbol)
     events = [event_of(o.symbol, status=o.status, summary=o.summary, error=o.error, record=o.record) for o in outcomes]
     others = Counter(outcome.came_to for outcome, event in zip(outcomes, events, strict=True) if not event)
     if portfolio is not None:

@@ -1,12 +1,15 @@
 """Deliver one message by Apprise, in a process of its own, which a receiver that never answers cannot outlive.
 
-Standard input is JSON: addresses, title, body and type. Standard output is the place of each address that took the
-message, one a line, as soon as it did.
+Standard input is JSON: addresses, title, body, type, and the seconds that receivers have once Apprise is imported, which takes
+as long again on a busy machine. Standard output is the place of each address that took the message, one a line, as soon as it
+did. The exit status is 3 if time was up.
 """
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Timer
 
 from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType, OverflowMode, PersistentStoreMode
 
@@ -25,6 +28,9 @@ def deliver(url: str, title: str, body: str, kind: NotifyType) -> bool:
 
 def main() -> None:
     message = json.load(sys.stdin)
+    limit = Timer(message["seconds"], os._exit, [3])
+    limit.daemon = True
+    limit.start()
     words = (message["title"], message["body"], NotifyType(message["type"]))
     with ThreadPoolExecutor(len(message["urls"])) as threads:
         places = {threads.submit(deliver, url, *words): place for place, url in enumerate(message["urls"])}

@@ -14,7 +14,8 @@ from fxhelpers.records import promotion_label
 from fxhelpers.system import actor
 
 SECONDS = 10.0  # in which all receivers must have taken a message
-_CHILD = Path(__file__).with_name("_child.py")
+_CHILD, _LATE = Path(__file__).with_name("_child.py"), 3  # its exit status if time was up
+_START_SECONDS = 60.0  # for Python and Apprise to start on a busy machine
 _LONGEST = 200  # characters of a sentence
 _MOST = 100  # events with a line of their own: with more, the message would be above what most services take at once
 _QUIET = ("interrupted", "stopped", "kept")  # who stopped a run knows, and a record that was kept is no news
@@ -116,7 +117,9 @@ def _written(events: list[Event], params: Params, about: str, others: Mapping[st
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in counts.items())
+    """Return counts in words: events in the order of ``notify.events``, then the rest."""
+    ordered = sorted(counts, key=lambda what: ((*KINDS, what).index(what), what))
+    return ", ".join(f"{counts[what]} {what}" for what in ordered)
 
 
 def _without_secrets(text: str, params: Params) -> str:
@@ -128,16 +131,18 @@ def _without_secrets(text: str, params: Params) -> str:
 
 def _delivered(receivers: list[Address], message: Mapping[str, str]) -> list[str]:
     """Deliver a message, and return a warning for each receiver that did not take it."""
-    request = json.dumps({"urls": [address.url for address in receivers], **message}).encode()
-    why = "did not take it"
+    request = json.dumps({"urls": [address.url for address in receivers], "seconds": SECONDS, **message}).encode()
+    why, took = "did not take it", set[int]()
     try:
         done = subprocess.run(  # noqa: S603 (our own interpreter, our own file)
-            [sys.executable, "-P", str(_CHILD)], input=request, capture_output=True, timeout=SECONDS, check=False
-        ).stdout
-    except subprocess.TimeoutExpired as error:
-        done, why = error.stdout or b"", f"did not answer within {SECONDS:.0f} s"
+            [sys.executable, "-P", str(_CHILD)], input=request, capture_output=True, timeout=_START_SECONDS + SECONDS, check=False
+        )
+        took = {int(line) for line in done.stdout.split() if line.isdigit()}
+        if done.returncode == _LATE:
+            why = f"did not answer within {SECONDS:.0f} s"
+    except subprocess.TimeoutExpired:
+        why = f"could not be sent it: Apprise did not start within {_START_SECONDS:.0f} s"
     except OSError as error:
-        done, why = b"", f"could not be sent it: {error.strerror or error}"
-    took = {int(line) for line in done.split() if line.isdigit()}
+        why = f"could not be sent it: {error.strerror or error}"
     failed = [address for place, address in enumerate(receivers) if place not in took]
     return [f"notify: a message was not delivered: {address.name} {why}; the run is not affected" for address in failed]
