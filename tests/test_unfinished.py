@@ -234,6 +234,7 @@ def test_a_kill_in_the_middle_of_a_decision_leaves_a_closed_and_sealed_record(pr
     (record,) = project.records()
     assert header(record)["status"] == "interrupted"
     decision = registry.history("AAPL").ledger.decisions[-1]
+    assert decision.intent.facts.process["pid"] == process.pid  # not the one that forked the kernel, which lives a little longer
     assert decision.seal is not None
     assert (decision.result, decision.seal_facts.sha256) == ("interrupted", sha256(record.read_bytes()))
     assert registry.get_production_model(NAME) is None

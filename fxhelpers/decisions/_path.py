@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shlex
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -26,7 +25,7 @@ from fxhelpers.errors import (
     VersionReplacedError,
 )
 from fxhelpers.ledger import AGAINST, Decision, Identity, IntentFacts, OutcomeFacts, SealFacts, labels, same
-from fxhelpers.params import current_record
+from fxhelpers.params import current_record, current_runner
 from fxhelpers.records import in_unrecorded_notebook, note_decision, record_facts, record_name
 from fxhelpers.registry import CHALLENGER, LOOK_UP, PRUNED, ModelVersion, RegistryClient, lock
 from fxhelpers.registry.ledger_store import LedgerWriter, write_heartbeat
@@ -73,11 +72,11 @@ def begin(registry: RegistryClient, name: str, facts: IntentFacts) -> Decision:
         if len(text) > _LONGEST_REASON or not text.replace("\n", "").isprintable():
             msg = f"{key}: at most {_LONGEST_REASON} printable characters are kept, found {len(text)}; nothing was changed"
             raise ParamsError(msg)
-    record, parent = current_record(), os.getppid()
+    record = current_record()
     who = {
         "actor": actor(),
-        # the kernel of a recorded run ends before its record does: its parent keeps that, if it is not dead already
-        "process": process_identity(parent if record and parent > 1 else None),
+        # the kernel of a recorded run ends before its record does: what runs it keeps that, if it is not dead already
+        "process": process_identity(current_runner() if record else None),
         "record": record_name(record) if record else None,
     }
     with writing_mirrored(registry, name) as ledger:

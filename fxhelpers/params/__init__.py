@@ -11,6 +11,7 @@ from fxhelpers.params._input import (
     check_version,
     current_journal,
     current_record,
+    current_runner,
     is_symbol,
     looks_secret,
     model_name,

@@ -302,6 +302,16 @@ def current_journal() -> Path | None:
     return _of_the_run("FX_JOURNAL")
 
 
+def current_runner() -> int | None:
+    """Return the process that runs this process's notebook and keeps its record; None without one, or if it has ended."""
+    with suppress(ValueError, ProcessLookupError):
+        pid = int(os.environ.get("FX_RUNNER", ""))
+        with suppress(PermissionError):
+            os.kill(pid, 0)
+        return pid
+    return None
+
+
 def _of_the_run(variable: str) -> Path | None:
     path = os.environ.get(variable) if unrecorded_shell() is None else None
     return Path(path) if path else None

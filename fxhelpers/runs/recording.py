@@ -297,6 +297,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         environment = {
             "FX_PARAMS": str(nb_man.params.file),
             "FX_RECORD": str(nb_man.record),
+            "FX_RUNNER": str(os.getpid()),
             "FX_JOURNAL": str(nb_man.journal),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with any other, a record has no figures
         }
