@@ -73,6 +73,21 @@ def test_a_preloaded_kernel_finds_what_an_ordinary_one_finds(probe: Callable[...
     assert (header(ours)["kernel"], header(theirs)["kernel"]) == ("preloaded", "ordinary")
 
 
+def test_a_preloaded_kernel_trusts_by_default_what_our_models_are_made_of(probe: Callable[..., Path]) -> None:
+    code = """
+    import skops.io as sio
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import Ridge
+    from sklearn.utils import all_estimators
+
+    files = [sio.dumps(Ridge()), sio.dumps(PCA())]
+    print([sio.get_untrusted_types(data=file) for file in files], len(all_estimators()) > 100)
+    print(sio.loads(files[1], trusted=["sklearn.decomposition._pca.PCA"]))
+    """
+    shown = printed(run_notebook(probe(code), {}, preloaded=True))
+    assert shown.splitlines() == ["[[], ['sklearn.decomposition._pca.PCA']] True", "PCA()"]
+
+
 def test_each_preloaded_kernel_draws_its_own_random_numbers_and_keeps_nothing(probe: Callable[..., Path]) -> None:
     path = probe(
         "import random, numpy, sklearn\nprint(random.random(), numpy.random.rand(), hasattr(sklearn, 'left'))\nsklearn.left = 1"
