@@ -21,6 +21,8 @@ _SECTIONS = {
     "start": "start",
     "before": "before",
     "demo": "demos",
+    "calls": "calls",
+    "long": "growing",
     "train": "training",
     "register": "registering",
     "commands": "commands",

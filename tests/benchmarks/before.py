@@ -1,21 +1,16 @@
-"""Commands, calls of MLflow and long histories, side by side with the build before they were made faster.
+"""Commands, side by side with the build before they were made faster.
 
 That build is a worktree of this repository's own history; both builds run with the same libraries.
 """
 
-import json
-import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from benchmarks import calls, growing
-from benchmarks.measuring import ROOT, Cost, Row, compared, interleaved, measure_workers, progress, run_command, using
+from benchmarks.measuring import ROOT, Cost, Row, compared, interleaved, progress, run_command, using
 from benchmarks.projects import many_bundles, new_project
 
 BEFORE = "6665eea1ede4d80b278eb5bf5d5a173503283d4b"
@@ -31,23 +26,19 @@ _ACTING = {
 
 def rows(folder: Path, *, quick: bool) -> list[Row]:
     repeats = 2 if quick else 5
-    with worktree(folder / "before") as before:
-        builds = {"now": ROOT, "before": before}
-        made = _commands(folder / "commands", builds, repeats)
-        made += _registrations(folder / "registrations", builds, repeats)
-        made += _calls(folder / "calls", builds, repeats)
-        return made + _growth(folder / "growth", builds, repeats, quick=quick)
+    with both_builds(folder) as builds:
+        return [*_commands(folder / "commands", builds, repeats), *_registrations(folder / "registrations", builds, repeats)]
 
 
 @contextmanager
-def worktree(folder: Path) -> Iterator[Path]:
-    """Check out the build before, and remove it afterwards."""
-    git = ["git", "-C", str(ROOT), "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", str(folder), BEFORE], check=True)
+def both_builds(folder: Path) -> Iterator[dict[str, Path]]:
+    """Check out the build before in a folder, and remove it afterwards; yield the folders of both by their names."""
+    before, git = folder / "before", ["git", "-C", str(ROOT), "worktree"]
+    subprocess.run([*git, "add", "--quiet", "--detach", str(before), BEFORE], check=True)
     try:
-        yield folder
+        yield {"now": ROOT, "before": before}
     finally:
-        subprocess.run([*git, "remove", "--force", str(folder)], check=True)
+        subprocess.run([*git, "remove", "--force", str(before)], check=True)
 
 
 def project_of(folder: Path, build: Path) -> Path:
@@ -125,59 +116,3 @@ def _registrations(folder: Path, builds: dict[str, Path], repeats: int) -> list[
 
         made.append(against_before(what, run, repeats, "at most 0.6"))
     return made
-
-
-def _calls(folder: Path, builds: dict[str, Path], repeats: int) -> list[Row]:
-    """Count and time a registration and a promotion on a server, behind a proxy that adds 25 ms to each request."""
-    folder.mkdir()
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for name in [name for _ in range(repeats) for name in builds]:
-        progress(f"  25 ms a request: {name}")
-        log = folder / f"{name}-{secrets.token_hex(4)}"
-        log.mkdir()
-        with using(builds[name]) as environment, (log / "log").open("w") as errors:
-            command = [sys.executable, calls.__file__, str(log)]
-            done = subprocess.run(command, env=environment, cwd=log, stdout=subprocess.PIPE, stderr=errors, check=False)
-        if done.returncode:
-            raise RuntimeError((log / "log").read_text()[-3000:])
-        for what, values in json.loads(done.stdout).items():
-            for key, value in values.items():
-                found.setdefault(what, {}).setdefault(key, {}).setdefault(name, []).append(value)
-    made = []
-    for what, keys in found.items():
-        counts = {name: f"{values[0]:.0f} calls" for name, values in keys["calls"].items()}
-        ratio = f"{keys['calls']['now'][0] / keys['calls']['before'][0]:.2f}"
-        text = f"{what}: calls of MLflow / by the build before"
-        made.append(Row(what=text, ours=counts["now"], rival=counts["before"], ratio=ratio, goal="at most 15 calls", memory=""))
-        ours, rival = ((keys["seconds"][name], 0.0) for name in ("now", "before"))
-        made.append(compared(f"{what}, 25 ms more a request / the build before", ours, rival, goal="at most 0.55"))
-    return made
-
-
-def _growth(folder: Path, builds: dict[str, Path], repeats: int, *, quick: bool) -> list[Row]:
-    folder.mkdir()
-    size = 1_000 if quick else 10_000
-    progress(f"  a history of {size:,} versions")
-    history = growing.new_history(folder / "history", size)
-    made = []
-    for name in ("history", "get_model_versions", "register_model"):
-        projects = {build: shutil.copytree(history, folder / f"{name}-{build}", symlinks=True) for build in builds}
-        asked = {build: (growing.answering, {"project": project, "name": name}) for build, project in projects.items()}
-        made.append(_side_by_side(f"{name} at {size:,} versions", asked, builds, repeats, "at most 0.5"))
-    count = 3_000 if quick else 30_000
-    growing.many_records(folder / "records", count)
-    asked = {build: (growing.verifying, {"project": folder / "records"}) for build in builds}
-    made.append(_side_by_side(f"verify with {count:,} records", asked, builds, repeats, "at most 0.15"))
-    for size in [100, 1_000] if quick else [100, 10_000, 100_000]:
-        project = new_project(folder / f"gallery-{size}", like=folder / "records")
-        record = growing.long_gallery(project, size)
-        asked = {build: (growing.adding, {"record": record}) for build in builds}
-        made.append(_side_by_side(f"one record more in a gallery of {size:,}", asked, builds, repeats, "flat"))
-    return made
-
-
-def _side_by_side(what: str, asked: dict[str, Any], builds: dict[str, Path], repeats: int, goal: str) -> Row:
-    progress(f"  {what}")
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure_workers(asked, Path(folder), repeats=repeats, builds=builds)
-    return compared(f"{what} / the build before", found["now"], found["before"], goal=goal)

@@ -4,13 +4,12 @@ import secrets
 import shutil
 from pathlib import Path
 
-from benchmarks.before import against_before, fx, project_of, worktree
-from benchmarks.measuring import ROOT, Cost, Row
+from benchmarks.before import against_before, both_builds, fx, project_of
+from benchmarks.measuring import Cost, Row
 
 
 def rows(folder: Path, *, quick: bool) -> list[Row]:
-    with worktree(folder / "before") as before:
-        builds = {"now": ROOT, "before": before}
+    with both_builds(folder) as builds:
 
         def demo(name: str, *, polls: bool = False) -> Cost:
             project = project_of(folder / f"{name}-{secrets.token_hex(4)}", builds[name])
