@@ -1,9 +1,9 @@
-"""What lets commands start sooner, besides preloading kernels: each gains 0.3 s and more (``make bench ONLY=start``)."""
+"""What lets commands start sooner, besides preloading kernels; ``make bench ONLY=start`` measures what each gains."""
 
 import gc
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 
 COMMON = (
@@ -15,18 +15,12 @@ COMMON = (
 FIGURES = ("arch.bootstrap", "fxhelpers.evaluation", "fxhelpers.plots", "fxhelpers.training", "statsmodels.tsa.stattools")
 """What only figures and tests need; notebooks without them do without."""
 
-LATER = ("alembic.command", "mlflow.store.model_registry.sqlalchemy_store")
-"""What libraries import on first use, and so would be imported by each kernel anew."""
-
 
 def import_all(*, figures: bool) -> None:
     """Import what kernels need."""
     import_skops()
     for name in (*COMMON, *(FIGURES if figures else ())):
         import_module(name)
-    for name in LATER:  # another release of a library may have them elsewhere
-        with suppress(ImportError):
-            import_module(name)
 
 
 def import_skops() -> None:

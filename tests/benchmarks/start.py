@@ -5,12 +5,13 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.measuring import Row, interleaved, progress, run_command, shown, spread
-from fxhelpers.kernels.quick import LATER
 
 _QUICK = "from fxhelpers.kernels import quick; "
-_REGISTRY = "import mlflow.store.tracking.sqlalchemy_store"
 _WAYS = {
-    "skops without its scan of scikit-learn": (f"{_QUICK}quick.import_skops()", "import skops.io"),
+    "a kernel's imports, skops without its scan of scikit-learn": (
+        f"{_QUICK}\nwith quick.frozen(): quick.import_all(figures=False)",
+        f"{_QUICK}\nwith quick.frozen():\n    import skops.io\n    quick.import_all(figures=False)",
+    ),
     "papermill without jsonschema's grammar of addresses": (
         f"{_QUICK}quick.without_address_grammar(); import papermill",
         "import papermill",
@@ -23,7 +24,6 @@ _WAYS = {
         f"{_QUICK}\nwith quick.frozen(): quick.import_all(figures=True)",
         f"{_QUICK}quick.import_all(figures=True)",
     ),
-    "a kernel without what libraries import later": (_REGISTRY, f"{_REGISTRY}; import {', '.join(LATER)}"),
 }
 
 
