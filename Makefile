@@ -22,7 +22,7 @@ help:
 	@echo "make stress hundreds of races, kills, histories and simulated forecasters (ROUNDS=100 of each kind; more than two hours)"
 	@echo "make lives  five years under the promotion policy, simulated: the table in docs/policy.md (SCALE=1; some ten minutes)"
 	@echo "make watching  what the watch over the champion sees in five years, simulated: the tables in docs/watch.md (SCALE=1; some five minutes)"
-	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about half an hour)"
+	@echo "make bench  times, ratios and peak memory in one table (ONLY=\"register batch\" chooses, QUICK=1 tries; about two hours)"
 	@echo "make examples  outputs/examples/ anew: an executed promotion, its report and a picture of it (needs Chromium)"
 	@echo "make docs   docs/settings.md and docs/formats.md anew, from the models of params.yaml and the table of formats"
 	@echo "make lint   linters, types and layers only"

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 
+from fxhelpers.system import gc_paused
+
 COMMON = (
     *("fxhelpers.audit.history", "fxhelpers.audit.verify", "fxhelpers.decisions", "fxhelpers.model_registry"),
     *("fxhelpers.registry.models", "ipykernel.ipkernel", "ipykernel.kernelapp", "ipykernel.zmqshell"),
@@ -47,11 +49,10 @@ def without_address_grammar() -> None:
 
 @contextmanager
 def frozen() -> Iterator[None]:
-    """Collect nothing while all is imported, which leaves nothing and takes a third of the time; and none of it afterwards.
+    """Collect nothing while all is imported, which takes a third of the time; and none of it afterwards.
 
     A kernel would walk it, and copy its pages.
     """
-    gc.disable()
-    yield
-    gc.freeze()
-    gc.enable()
+    with gc_paused():
+        yield
+        gc.freeze()

@@ -273,7 +273,7 @@ class RecordEngine(NBClientEngine):  # type: ignore[misc]  # papermill has no ty
         *,
         start_timeout: int = 60,
         execution_timeout: int | None = None,
-        preloaded: bool | None = False,
+        preloaded: bool = False,
         kernel_cwd: Path | None = None,
         **kwargs: Any,  # noqa: ANN401 (papermill's signature)
     ) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.before import both_builds
-from benchmarks.histories import NAME, SYMBOL, new_history
+from benchmarks.growth import spec
+from benchmarks.histories import SYMBOL, new_history
 from benchmarks.measuring import ROOT, Row, compared, measure_workers, progress, using
 from benchmarks.projects import bundle_maker, new_project
 from fxhelpers import ModelRegistry
@@ -30,7 +31,7 @@ def _rows(folder: Path, builds: dict[str, Path], repeats: int, *, quick: bool) -
     made = []
     for name in ("history", "get_model_versions", "register_model"):
         projects = {build: shutil.copytree(history, folder / f"{name}-{build}", symlinks=True) for build in builds}
-        asked = {build: (answering, {"project": project, "name": name}) for build, project in projects.items()}
+        asked = {build: (spec, {"project": project, "name": name}) for build, project in projects.items()}
         made.append(_side_by_side(f"{name} at {size:,} versions", asked, builds, repeats, "at most 0.5"))
     count = 3_000 if quick else 30_000
     many_records(folder / "records", count)
@@ -49,19 +50,6 @@ def _side_by_side(what: str, asked: dict[str, Any], builds: dict[str, Path], rep
     with tempfile.TemporaryDirectory() as folder:
         found = measure_workers(asked, Path(folder), repeats=repeats, builds=builds)
     return compared(f"{what} / the build before", found["now"], found["before"], goal=goal)
-
-
-def answering(project: str, name: str) -> Callable[[], Callable[[], object]]:
-    registry = ModelRegistry(Path(project) / "params.yaml")
-    new_bundle = bundle_maker(registry.params, SYMBOL) if name == "register_model" else None
-
-    def prepare() -> Callable[[], object]:
-        if new_bundle:
-            bundle = new_bundle()
-            return lambda: registry.register_model(bundle)
-        return lambda: getattr(registry, name)(NAME if name.startswith("get_") else SYMBOL)
-
-    return prepare
 
 
 def many_records(project: Path, count: int) -> None:
